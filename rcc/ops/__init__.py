@@ -1,0 +1,1 @@
+"""Pure functions on tensors. They import torch and nothing else of this project."""

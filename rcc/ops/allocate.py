@@ -1,0 +1,76 @@
+"""How a count of values to remove is shared among pools, by the output error each byte would cost.
+
+With inputs of unit second moment the relative squared output error of a layer from which values are removed
+is the share of its Σ w² that they hold. Every value takes the same bytes, so the sum of these errors is least
+when the values with the smallest |w| / ‖W‖ go, whatever pool they are in: at the margin every pool then
+loses the same error a byte.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rcc.ops.prune import squared_norm
+from rcc.ops.select import Scores, count_selected, select_smallest
+
+
+def energy_lost(tensors: Sequence[Tensor], count: int) -> float:
+    """The share of Σ w² that the `count` smallest magnitudes of all `tensors` hold, 0 where all is zero."""
+    total = sum(squared_norm(tensor) for tensor in tensors)
+    if total == 0:
+        return 0.0
+    masks = select_smallest(tensors, count)
+    return sum(squared_norm(tensor, mask) for tensor, mask in zip(tensors, masks, strict=True)) / total
+
+
+def allocate(pools: Sequence[Scores], norms: Sequence[float], total: int, most: float) -> list[int]:
+    """How many of its values each pool gives up: `total` in all, exactly.
+
+    Args:
+        pools: the weights of each pool.
+        norms: ‖W‖ of each pool; a pool of norm 0 holds only zeros, which cost nothing.
+        total: the values to remove, zeros that are there already included (they always go first).
+        most: the largest share of a pool that may be zero, unless it is so already; what a pool would lose
+            beyond falls to the others.
+
+    Raises:
+        ValueError: `total` is more than the pools can give.
+    """
+    limits = [max(math.ceil(most * pool.numel), _zeros(pool)) for pool in pools]
+    if not 0 <= total <= sum(limits):
+        raise ValueError(f"cannot remove {total} values from pools that can give {sum(limits)}")
+    counts: dict[int, int] = {}
+    while True:
+        free = [place for place in range(len(pools)) if place not in counts]
+        found = _at_the_margin([pools[place] for place in free], [norms[place] for place in free], total)
+        over = {place: limits[place] for place, count in zip(free, found, strict=True) if count > limits[place]}
+        if not over:
+            return [counts[place] if place in counts else found[free.index(place)] for place in range(len(pools))]
+        counts.update(over)
+        total -= sum(over.values())
+
+
+def _zeros(pool: Scores) -> int:
+    return pool.numel - sum(int(torch.count_nonzero(pool[index])) for index in range(len(pool)))
+
+
+def _at_the_margin(pools: Sequence[Scores], norms: Sequence[float], total: int) -> list[int]:
+    """Counts of the values among the `total` smallest |w| / ‖W‖ of all pools.
+
+    The quotients are float64, so that distinct magnitudes stay distinct and none underflows to zero.
+    """
+    places = [(place, index) for place, pool in enumerate(pools) for index in range(len(pool))]
+    relative = Scores(
+        [pools[place].sizes[index] for place, index in places],
+        lambda at: pools[places[at][0]][places[at][1]],
+        torch.float64,
+        [norms[place] or 1.0 for place, _ in places],
+    )
+    counts = [0] * len(pools)
+    for (place, _), count in zip(places, count_selected(relative, total), strict=True):
+        counts[place] += count
+    return counts

@@ -1,0 +1,155 @@
+"""Exact selection: counts, order on ties, every dtype, lazy scores, and agreement with a full sort."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rcc.ops import select
+from rcc.ops.select import Scores, count_selected, random_scores, select_smallest
+
+
+def by_sorting(tensors: list[Tensor], count: int) -> list[Tensor]:
+    """The same selection by a stable argsort of everything, in numpy."""
+    flat = np.concatenate([tensor.double().abs().flatten().numpy() for tensor in tensors])
+    chosen = np.zeros(flat.size, dtype=bool)
+    chosen[np.argsort(flat, kind="stable")[:count]] = True
+    parts = np.split(chosen, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+    return [torch.from_numpy(part).view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def same(left: list[Tensor], right: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.fixture
+def searching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes at which small tensors take the way of large ones: sample, bracket, probe in chunks, gather."""
+    monkeypatch.setattr(select, "CHUNK", 64)
+    monkeypatch.setattr(select, "SAMPLE", 32)
+    monkeypatch.setattr(select, "GATHER", 16)
+
+
+VALUES = st.lists(
+    st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, 1e-42, -1e-42, 2.0, float("inf")])
+    | st.floats(-1, 1, width=16, allow_nan=False),
+    min_size=1,
+    max_size=200,
+)
+
+
+@given(
+    values=VALUES, share=st.floats(0, 1), cut=st.floats(0, 1), dtype=st.sampled_from([torch.float32, torch.bfloat16])
+)
+@settings(deadline=None)
+def test_any_values_and_any_count_agree_with_a_stable_sort(
+    values: list[float], share: float, cut: float, dtype: torch.dtype
+) -> None:
+    flat = torch.tensor(values).to(dtype)
+    split = int(cut * len(values))
+    tensors = [flat[:split], flat[split:]]
+    count = round(share * len(values))
+    masks = list(select_smallest(tensors, count))
+    assert sum(int(mask.sum()) for mask in masks) == count
+    assert same(masks, by_sorting(tensors, count))
+
+
+@pytest.mark.usefixtures("searching")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.99, 1.0])
+def test_the_bracketed_search_agrees_with_a_stable_sort(dtype: torch.dtype, share: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in ((40, 30), (7,), (3, 5, 2, 2), (500, 3))]
+    tensors[3][::2] = 0
+    count = round(share * sum(tensor.numel() for tensor in tensors))
+    assert same(list(select_smallest(tensors, count)), by_sorting(tensors, count))
+
+
+@pytest.mark.usefixtures("searching")
+@given(seed=st.integers(0, 10**6), kinds=st.integers(1, 6), share=st.floats(0, 1), spread=st.integers(-60, 60))
+@settings(deadline=None, max_examples=60)
+def test_the_bracketed_search_is_exact_among_many_duplicates(seed: int, kinds: int, share: float, spread: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randn(kinds, generator=generator) * 2.0**spread
+    tensors = [levels[torch.randint(kinds, (size,), generator=generator)] for size in (300, 1, 200)]
+    count = round(share * 501)
+    assert same(list(select_smallest(tensors, count)), by_sorting(tensors, count))
+
+
+@pytest.mark.usefixtures("searching")
+def test_a_sample_that_misleads_costs_passes_and_not_exactness(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.arange(1000.0)
+    monkeypatch.setattr(select, "_bracket", lambda scores, count: (7, 9))
+    assert same(list(select_smallest([values], 600)), by_sorting([values], 600))
+    top = torch.tensor(float("inf")).view(torch.int32).item()
+    monkeypatch.setattr(select, "_bracket", lambda scores, count: (top - 1, top))
+    assert same(list(select_smallest([values], 600)), by_sorting([values], 600))
+
+
+def test_ties_go_by_tensor_and_then_by_flat_index() -> None:
+    ones = [torch.ones(2, 2), -torch.ones(3)]
+    masks = list(select_smallest(ones, 5))
+    assert masks[0].all()
+    assert masks[1].tolist() == [True, False, False]
+
+
+def test_zero_of_either_sign_comes_before_the_smallest_denormal_and_nan_after_infinity() -> None:
+    values = torch.tensor([float("nan"), float("inf"), 1e-45, -0.0, 0.0])
+    order = [next(select_smallest([values], count)).tolist() for count in (2, 3, 4)]
+    assert order == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]
+
+
+def test_selections_are_nested() -> None:
+    values = [torch.randn(50, 20, generator=torch.Generator().manual_seed(0)).round(decimals=1)]
+    smaller, larger = (next(select_smallest(values, count)) for count in (333, 334))
+    assert bool((smaller <= larger).all())
+
+
+def test_half_precision_and_float32_compare_by_value_in_one_list() -> None:
+    tensors = [torch.tensor([0.3, 0.1]), torch.tensor([0.2, 0.4]).bfloat16()]
+    assert count_selected(tensors, 2) == [1, 1]
+
+
+def test_float64_values_closer_than_float32_can_tell_are_told_apart() -> None:
+    values = torch.tensor([1 + 2e-12, 1 + 1e-12], dtype=torch.float64)
+    assert next(select_smallest([values], 1)).tolist() == [False, True]
+
+
+def test_a_view_that_is_not_contiguous_is_masked_in_its_own_order() -> None:
+    values = torch.arange(6.0).view(2, 3).T
+    assert next(select_smallest([values], 2)).tolist() == [[True, False], [True, False], [False, False]]
+
+
+def test_a_weight_that_asks_for_gradients_is_selected_from_without_a_graph() -> None:
+    mask = next(select_smallest([torch.nn.Parameter(torch.ones(3))], 1))
+    assert mask.tolist() == [True, False, False]
+    assert not mask.requires_grad
+
+
+@pytest.mark.parametrize("count", [-1, 5])
+def test_a_count_out_of_range_is_refused_before_anything_is_made(count: int) -> None:
+    with pytest.raises(ValueError, match=f"cannot select {count} of 4"):
+        select_smallest([torch.ones(4)], count)
+
+
+@pytest.mark.usefixtures("searching")
+def test_lazy_scores_are_asked_one_at_a_time_and_changed_only_after_their_mask() -> None:
+    tensors = [torch.randn(200, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    wanted = by_sorting(tensors, 500)
+    masks = select_smallest(Scores([200] * 4, lambda index: tensors[index]), 500)
+    for index, mask in enumerate(masks):
+        assert torch.equal(mask, wanted[index])
+        tensors[index] = torch.full((200,), float("nan"))
+
+
+def test_random_scores_repeat_for_a_seed_and_put_zeros_first() -> None:
+    values = torch.tensor([[1.0, 0.0], [-2.0, 3.0]]).bfloat16()
+    scores = random_scores(values, 5)
+    assert torch.equal(scores, random_scores(values, 5))
+    assert not torch.equal(scores, random_scores(values, 6))
+    assert scores[0, 1] == 0
+    assert bool((scores[values != 0] > 0).all())
