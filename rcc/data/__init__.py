@@ -1,0 +1,1 @@
+"""Datasets as disjoint, seeded splits of images, captions and labels."""

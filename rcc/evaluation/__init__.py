@@ -1,0 +1,1 @@
+"""Evaluators: metrics with names, units and direction, one of them primary."""

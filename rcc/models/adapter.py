@@ -1,0 +1,60 @@
+"""What a model is to the rest of the project: a module with units, files to rebuild it from, and outputs.
+
+Nothing outside `rcc.models` knows which architecture it holds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from rcc.layers.units import Unit
+
+Batch = dict[str, Tensor]
+
+
+class Adapter(ABC):
+    """A loaded model with its processor and its compressible units."""
+
+    name: ClassVar[str]
+    default_roles: ClassVar[Sequence[str]]
+    module: nn.Module
+
+    @abstractmethod
+    def units(self) -> list[Unit]:
+        """Every weight the form can hold, embeddings and norms included, in module order."""
+
+    @abstractmethod
+    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
+        """Model inputs for raw images (PIL, uint8 H × W × 3 arrays) and texts, ready for `outputs` and `loss`."""
+
+    @abstractmethod
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors a user of the model reads, by name, each (batch, …), differentiable."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """The model's own training loss on the batch, a scalar."""
+
+    @abstractmethod
+    def save_files(self, directory: Path) -> None:
+        """Write all that `skeleton` needs besides weights: the config and the processor's files."""
+
+    @classmethod
+    @abstractmethod
+    def skeleton(cls, directory: Path) -> Self:
+        """The model of those files with every parameter on the meta device and every buffer real."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def eval(self) -> Self:
+        """Put the module in evaluation mode; returns the adapter."""
+        self.module.eval()
+        return self

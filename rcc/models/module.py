@@ -1,0 +1,87 @@
+"""Any `nn.Module` as a model: what the project needs besides the module is given as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from rcc.errors import UserError
+from rcc.layers.units import Unit, find_units
+from rcc.models.adapter import Adapter, Batch
+
+BY_ROLE = ("linear", "conv")
+
+
+class ModuleAdapter(Adapter):
+    """A module from Python, for compressing a model of one's own.
+
+    Args:
+        module: the model; it is changed in place.
+        outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as
+            keyword arguments and must return a tensor, or a mapping with tensors in it.
+        loss: `batch -> scalar`, where a stage or a trainer needs one.
+        prepare: `(images, texts) -> batch`, where raw inputs are to be read.
+        roles: `(module name, kind) -> (role, tower)`; by default the kind, and the first part of the name.
+        default_roles: the roles compressed unless a stage says otherwise.
+    """
+
+    name: ClassVar[str] = "module"
+    default_roles: Sequence[str] = BY_ROLE  # type: ignore[misc]
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        outputs: Callable[[Batch], dict[str, Tensor]] | None = None,
+        loss: Callable[[Batch], Tensor] | None = None,
+        prepare: Callable[[Sequence[Any] | None, Sequence[str] | None], Batch] | None = None,
+        roles: Callable[[str, str], tuple[str, str]] | None = None,
+        default_roles: Sequence[str] = BY_ROLE,
+    ) -> None:
+        self.module = module
+        self.default_roles = default_roles
+        self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
+
+    def units(self) -> list[Unit]:
+        return find_units(self.module, self._roles)
+
+    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
+        if self._prepare is None:
+            raise self._missing("prepare", "(images, texts) -> batch")
+        return self._prepare(images, texts)
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        if self._outputs is not None:
+            return self._outputs(batch)
+        result = self.module(**batch)
+        if isinstance(result, Tensor):
+            return {"output": result}
+        found = {key: value for key, value in dict(result).items() if isinstance(value, Tensor)}
+        if not found:
+            raise self._missing("outputs", "batch -> tensors by name")
+        return found
+
+    def loss(self, batch: Batch) -> Tensor:
+        if self._loss is None:
+            raise self._missing("loss", "batch -> scalar")
+        return self._loss(batch)
+
+    def save_files(self, directory: Path) -> None:
+        """Nothing besides weights: the caller keeps the code that builds the module."""
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def skeleton(cls, directory: Path) -> Self:
+        raise UserError(
+            f"'{directory}' was written from a bare nn.Module, whose code only you have. Build the module and"
+            " pass it: rcc.load(directory, skeleton=module)."
+        )
+
+    def _missing(self, what: str, kind: str) -> UserError:
+        return UserError(
+            f"ModuleAdapter of {type(self.module).__name__} has no {what}; give a function {kind} as"
+            f" ModuleAdapter(module, {what}=...)."
+        )

@@ -1,0 +1,79 @@
+"""Models and adapters by name, imported only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module, resources
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from rcc.errors import Problems, UserError, unknown
+from rcc.models.adapter import Adapter
+
+ADAPTERS = {"clip": "rcc.models.clip:CLIPWrapper", "module": "rcc.models.module:ModuleAdapter"}
+EMBEDDED = {"clip_tiny": "clip"}
+LOADABLE = ("clip", *EMBEDDED)
+
+
+def adapter_class(name: str) -> type[Adapter]:
+    """The adapter called `name` in an artifact's manifest.
+
+    Raises:
+        UserError: no adapter of that name.
+    """
+    if name not in ADAPTERS:
+        raise UserError(unknown("adapter", name, ADAPTERS))
+    module, _, attribute = ADAPTERS[name].partition(":")
+    found: type[Adapter] = getattr(import_module(module), attribute)
+    return found
+
+
+def load_model(name: str, **options: Any) -> Adapter:
+    """The model `name` with its weights: `clip` takes `path`, `device` and `dtype`; `clip_tiny`, which ships
+    with the package, takes `device` and `dtype`.
+
+    Raises:
+        UserError: an unknown name or option, or a checkpoint that cannot be loaded.
+    """
+    if name not in LOADABLE:
+        raise UserError(unknown("model", name, LOADABLE))
+    load: Callable[..., Adapter] = getattr(adapter_class(EMBEDDED.get(name, name)), "load")  # noqa: B009
+    allowed = set(signature(load).parameters) - ({"path"} if name in EMBEDDED else set())
+    problems = Problems(f"model '{name}'")
+    for option in options:
+        problems.choice("option", option, allowed)
+    problems.done()
+    if name in EMBEDDED:
+        options["path"] = embedded(name)
+    return load(**options)
+
+
+def load_skeleton(name: str, path: str | Path | None = None) -> Adapter:
+    """The model `name` without weights, for planning: its parameters are on the meta device.
+
+    Raises:
+        UserError: an unknown name, a model of the package with a `path`, or files that cannot be read.
+    """
+    if name not in LOADABLE:
+        raise UserError(unknown("model", name, LOADABLE))
+    if (name in EMBEDDED) == (path is not None):
+        raise UserError(
+            f"model '{name}' ships with the package and takes no path; use model=clip model.path={path}."
+            if name in EMBEDDED
+            else f"model '{name}' needs a path: a checkpoint directory or a hub name, as model.path=<directory>."
+        )
+    if path is None:
+        return adapter_class(EMBEDDED[name]).skeleton(embedded(name))
+    return adapter_class(name).skeleton(Path(path))
+
+
+def embedded(name: str = "clip_tiny") -> Path:
+    """The directory of a checkpoint that ships with the package.
+
+    Raises:
+        UserError: no checkpoint of that name.
+    """
+    if name not in EMBEDDED:
+        raise UserError(unknown("embedded checkpoint", name, EMBEDDED))
+    return Path(str(resources.files("rcc") / "assets" / name))

@@ -1,0 +1,1 @@
+"""Training: one loop, its augmentation, and the pre-training of the embedded checkpoint."""

@@ -1,0 +1,106 @@
+"""Splitting: exact sizes, stratified, seeded, disjoint by content, and loud about bad sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rcc.data.splits import Split, Splits, check_disjoint, stratified_order, stratified_parts
+from rcc.errors import UserError
+
+
+def numbered(name: str, values: list[int]) -> Split:
+    """A split whose images are filled with the given values."""
+    images = np.stack([np.full((2, 2, 3), value, np.uint8) for value in values])
+    return Split(name, images, ("",) * len(values), np.zeros(len(values), np.int64))
+
+
+@given(st.lists(st.integers(0, 4), min_size=4, max_size=80), st.integers(0, 2**32 - 1), st.data())
+def test_every_slice_of_the_order_holds_each_class_in_proportion(
+    labels: list[int], seed: int, data: st.DataObject
+) -> None:
+    array = np.array(labels)
+    order = stratified_order(array, seed)
+    assert sorted(order) == list(range(len(array)))
+    start = data.draw(st.integers(0, len(array) - 1))
+    stop = data.draw(st.integers(start, len(array)))
+    # A slice of the order covers a stretch of [0, 1); a class with n items there has stretch · n of them, give or
+    # take one, so two classes' shares differ by at most one item of each.
+    shares = {c: (array[order[start:stop]] == c).sum() / (array == c).sum() for c in set(labels)}
+    for first in shares:
+        for second in shares:
+            slack = 1 / (array == first).sum() + 1 / (array == second).sum()
+            assert abs(shares[first] - shares[second]) <= slack + 1e-9
+
+
+def test_parts_have_the_exact_sizes_and_no_item_in_common() -> None:
+    labels = np.repeat(np.arange(5), 20)
+    parts = stratified_parts(labels, {"a": 33, "b": 50, "c": 17}, seed=3)
+    assert {name: len(part) for name, part in parts.items()} == {"a": 33, "b": 50, "c": 17}
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(100))
+    assert np.bincount(labels[parts["b"]]).tolist() == [10] * 5
+
+
+def test_the_seed_decides_the_parts() -> None:
+    labels = np.repeat(np.arange(4), 25)
+    one, same, other = (stratified_parts(labels, {"a": 40}, seed)["a"] for seed in (1, 1, 2))
+    assert one.tolist() == same.tolist()
+    assert one.tolist() != other.tolist()
+
+
+def test_all_bad_sizes_are_reported_at_once() -> None:
+    with pytest.raises(UserError, match=r"'train' has size 0(.|\n)*'test' has size -3"):
+        stratified_parts(np.zeros(9, np.int64), {"train": 0, "test": -3}, seed=0)
+
+
+def test_asking_for_more_items_than_exist_says_how_many_there_are() -> None:
+    with pytest.raises(UserError, match="6 train \\+ 4 test = 10 items are asked for and 9 exist"):
+        stratified_parts(np.zeros(9, np.int64), {"train": 6, "test": 4}, seed=0)
+
+
+def test_an_image_in_two_splits_is_found_by_its_content() -> None:
+    with pytest.raises(UserError) as error:
+        check_disjoint([numbered("train", [1, 2, 3]), numbered("selection", [4]), numbered("test", [3, 5, 1])])
+    assert error.value.problems == (
+        "data: splits 'train' and 'test' have 2 images in common; splits must not overlap.",
+    )
+
+
+def test_splits_of_one_data_set_may_not_overlap() -> None:
+    with pytest.raises(UserError, match="'calibration' and 'test' have 1 images in common"):
+        Splits(
+            numbered("train", [1]), numbered("calibration", [2]), numbered("selection", [3]), numbered("test", [2]),
+            ("zero",), ("a {}",),
+        )  # fmt: skip
+
+
+def test_the_fingerprint_follows_every_part_of_the_content() -> None:
+    def fingerprint(last: int = 4, name: str = "zero", template: str = "a {}") -> str:
+        parts = [numbered(role, [i]) for i, role in enumerate(("train", "calibration", "selection"))]
+        return Splits(*parts, numbered("test", [last]), (name,), (template,)).fingerprint
+
+    changed = {fingerprint(), fingerprint(last=5), fingerprint(name="one"), fingerprint(template="the {}")}
+    assert len(changed) == 4
+    assert fingerprint() == fingerprint()
+
+
+def test_a_split_refuses_images_of_another_kind_and_lengths_that_differ() -> None:
+    with pytest.raises(UserError) as error:
+        Split("train", np.zeros((2, 4, 4), np.float32), ("one",), np.zeros(2, np.int64))
+    assert len(error.value.problems) == 2
+    assert "float32 of shape (2, 4, 4)" in str(error.value)
+    assert "2 images, 1 captions and 2 labels" in str(error.value)
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(UserError, match="split 'test': it holds no image"):
+        Split("test", np.zeros((0, 4, 4, 3), np.uint8), (), np.zeros(0, np.int64))
+
+
+def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
+    split = numbered("train", [7, 8, 9])
+    assert split.take(2).images[:, 0, 0, 0].tolist() == [7, 8]
+    with pytest.raises(UserError, match="holds 3 items; 4 were asked for"):
+        split.take(4)

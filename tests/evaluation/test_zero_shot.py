@@ -1,0 +1,171 @@
+"""Zero-shot evaluation against a direct computation with transformers, its ranks, its caches and its errors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from rcc.data.digits import load_digits
+from rcc.data.splits import Splits
+from rcc.errors import UserError, WorkError
+from rcc.evaluation.registry import load_evaluator
+from rcc.evaluation.templates import prompts
+from rcc.evaluation.zero_shot import ZeroShotEvaluator, ranked
+from rcc.measurement import Measurement
+from rcc.models.clip import CLIPWrapper
+from rcc.models.module import ModuleAdapter
+
+
+@pytest.fixture(scope="module")
+def few() -> Splits:
+    return load_digits(train=10, calibration=10, selection=40, test=50)
+
+
+def direct_scores(clip: CLIPWrapper, model: CLIPModel, splits: Splits) -> tuple[Tensor, Tensor]:
+    """Class embeddings and cosines, one class and one image after the other, in float64."""
+    classes = []
+    with torch.no_grad():
+        for name in splits.class_names:
+            tokens = clip.tokenizer([t.format(name) for t in splits.templates], padding=True, return_tensors="pt")
+            features = model.get_text_features(**tokens).pooler_output.double()
+            mean = (features / features.norm(dim=1, keepdim=True)).mean(0)
+            classes.append(mean / mean.norm())
+        pixels = clip.image_processor(images=list(splits.test.images), return_tensors="pt")["pixel_values"]
+        images = model.get_image_features(pixels).pooler_output.double()
+    embeddings = torch.stack(classes)
+    return embeddings, (images / images.norm(dim=1, keepdim=True)) @ embeddings.T
+
+
+def test_it_agrees_with_a_direct_computation(clip: CLIPWrapper, clip_checkpoint: Path, few: Splits) -> None:
+    classes, scores = direct_scores(clip, CLIPModel.from_pretrained(clip_checkpoint), few)
+    evaluator = ZeroShotEvaluator(batch_size=7)
+    with torch.no_grad():
+        found = evaluator.compute_text_embeddings(clip, few.class_names, few.templates)
+    torch.testing.assert_close(found.double(), classes, rtol=1e-5, atol=1e-5)
+    measured = evaluator.evaluate(clip, few.test, few)
+    labels = torch.from_numpy(few.test.labels)
+    top5 = (scores.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean()
+    assert measured.details["predictions"] == scores.argmax(1).tolist()
+    assert measured["accuracy"].value == pytest.approx(float((scores.argmax(1) == labels).double().mean()))
+    assert measured["top5_accuracy"].value == pytest.approx(float(top5))
+
+
+def test_what_is_measured_knows_its_unit_direction_and_error(clip: CLIPWrapper, few: Splits) -> None:
+    measured = ZeroShotEvaluator().evaluate(clip, few.test, few)
+    assert (measured.primary, measured.split, measured.samples) == ("accuracy", "test", 50)
+    for metric in measured.metrics:
+        assert (metric.unit, metric.higher_is_better) == ("fraction", True)
+        assert metric.standard_error == pytest.approx(math.sqrt(metric.value * (1 - metric.value) / 50))
+    assert Measurement.from_json(measured.to_json()) == measured
+
+
+def test_the_batch_size_does_not_change_the_answer(clip_tiny: CLIPWrapper, few: Splits) -> None:
+    whole, parts = (ZeroShotEvaluator(size).evaluate(clip_tiny, few.test, few) for size in (256, 3))
+    assert whole == parts
+
+
+def test_changed_weights_are_seen_at_the_next_evaluation(clip_tiny: CLIPWrapper, few: Splits) -> None:
+    evaluator = ZeroShotEvaluator()
+    before = evaluator.evaluate(clip_tiny, few.test, few).main.value
+    # Swapping the embeddings of two words makes the model mistake the classes for each other.
+    one, seven = clip_tiny.tokenizer.convert_tokens_to_ids(["one</w>", "seven</w>"])
+    table = clip_tiny.module.text_model.embeddings.token_embedding.weight.data
+    table[[one, seven]] = table[[seven, one]]
+    after = evaluator.evaluate(clip_tiny, few.test, few)
+    confused = np.isin(few.test.labels, (1, 7)).mean()
+    assert before == 1.0
+    assert after.main.value == pytest.approx(1 - confused)
+
+
+@pytest.mark.parametrize(("megabytes", "prepared"), [(256, 1), (0, 2)])
+def test_pixels_are_prepared_once_while_they_fit(
+    clip: CLIPWrapper, few: Splits, monkeypatch: pytest.MonkeyPatch, megabytes: float, prepared: int
+) -> None:
+    evaluator, calls = ZeroShotEvaluator(cache_megabytes=megabytes), []
+    prepare = clip.prepare
+    monkeypatch.setattr(clip, "prepare", lambda **inputs: calls.append(set(inputs)) or prepare(**inputs))
+    first = evaluator.evaluate(clip, few.test, few)
+    assert evaluator.evaluate(clip, few.test, few) == first
+    assert calls.count({"images"}) == prepared
+    assert calls.count({"texts"}) == 1
+
+
+def test_another_adapter_gets_inputs_of_its_own(clip: CLIPWrapper, clip_tiny: CLIPWrapper, few: Splits) -> None:
+    shared = ZeroShotEvaluator()
+    found = [shared.evaluate(model, few.test, few) for model in (clip, clip_tiny, clip)]
+    alone = [ZeroShotEvaluator().evaluate(model, few.test, few) for model in (clip, clip_tiny, clip)]
+    assert found == alone
+
+
+def test_the_training_mode_is_put_back(clip: CLIPWrapper, few: Splits) -> None:
+    clip.module.train()
+    ZeroShotEvaluator().evaluate(clip, few.test, few)
+    assert clip.module.training
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8), st.data())
+def test_ranks_and_predictions_agree_on_ties(rows: list[list[int]], data: st.DataObject) -> None:
+    scores = torch.tensor(rows, dtype=torch.float32)
+    labels = torch.tensor([data.draw(st.integers(0, 5)) for _ in rows])
+    ranks, predictions = ranked(scores, labels)
+    for row, label, rank, prediction in zip(rows, labels, ranks, predictions, strict=True):
+        order = sorted(range(6), key=lambda index: (-row[index], index))
+        assert order.index(int(label)) == rank
+        assert order[0] == prediction
+
+
+def test_top_five_needs_five_classes(clip: CLIPWrapper, few: Splits) -> None:
+    splits = Splits(few.train, few.calibration, few.selection, few.test.take(1), ("a", "b", "c", "d"), ("{}",))
+    labels = np.zeros(1, np.int64)
+    object.__setattr__(splits.test, "labels", labels)
+    measured = ZeroShotEvaluator().evaluate(clip, splits.test, splits)
+    assert [metric.name for metric in measured.metrics] == ["accuracy"]
+
+
+def test_a_model_without_text_embeddings_is_refused_by_name(few: Splits) -> None:
+    module = nn.Linear(2, 2)
+    model = ModuleAdapter(module, prepare=lambda images, texts: {"input": torch.zeros(len(images or texts or ()), 2)})
+    with pytest.raises(
+        UserError, match=r"needs 'text_embeds', which the model 'module' does not give; its outputs are output\."
+    ):
+        ZeroShotEvaluator().evaluate(model, few.test, few)
+
+
+def test_embeddings_that_are_not_finite_are_reported(clip: CLIPWrapper, few: Splits) -> None:
+    clip.module.visual_projection.weight.data[0, 0] = float("inf")
+    with pytest.raises(WorkError, match="image_embeds hold NaN or infinite values"):
+        ZeroShotEvaluator().evaluate(clip, few.test, few)
+
+
+def test_prompts_go_class_by_class() -> None:
+    assert prompts(["cat", "dog"], ["a {}", "the {}."]) == ["a cat", "the cat.", "a dog", "the dog."]
+
+
+@pytest.mark.parametrize(
+    ("names", "templates", "message"),
+    [([], ["a {}"], "no class names"), (["cat"], [], "no templates"), (["cat"], ["a cat"], "must hold '{}' once")],
+)
+def test_prompts_that_cannot_be_made_are_refused(names: list[str], templates: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prompts(names, templates)
+
+
+def test_evaluators_are_loaded_by_name_and_check_their_options() -> None:
+    evaluator = load_evaluator("zero_shot", batch_size=3)
+    assert isinstance(evaluator, ZeroShotEvaluator)
+    assert evaluator.batch_size == 3
+    with pytest.raises(UserError, match=r"unknown eval 'zeroshot'\. Did you mean 'zero_shot'"):
+        load_evaluator("zeroshot")
+    with pytest.raises(UserError, match=r"unknown option 'batchsize'\. Did you mean 'batch_size'"):
+        load_evaluator("zero_shot", batchsize=3)
+    with pytest.raises(UserError) as error:
+        load_evaluator("zero_shot", batch_size=0, cache_megabytes=-1)
+    assert len(error.value.problems) == 2
