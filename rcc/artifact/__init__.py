@@ -1,0 +1,1 @@
+"""The directory that reloads to the same outputs: write, read, verify."""

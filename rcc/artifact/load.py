@@ -1,0 +1,54 @@
+"""`rcc.load`: a model from an artifact directory, in a fresh process, through a skeleton without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from rcc.artifact.manifest import read_manifest
+from rcc.artifact.restore import restore
+from rcc.artifact.size import storage_dtype
+from rcc.artifact.verify import check_files
+from rcc.errors import UserError
+from rcc.models.adapter import Adapter
+
+
+def load(
+    directory: Path | str,
+    dtype: str | None = "float32",
+    verify: bool = True,
+    skeleton: nn.Module | None = None,
+) -> Adapter:
+    """The model of an artifact, in evaluation mode, ready to use. Nothing in an artifact is ever unpickled.
+
+    Args:
+        directory: the `artifact` directory of a run.
+        dtype: 'float32', 'float16' or 'bfloat16' to compute in, whatever the values are stored in; None
+            computes in the stored dtype.
+        verify: compare every byte with the manifest's SHA-256 first.
+        skeleton: for a model that came from Python as a plain module: one of the same architecture; its
+            parameters are replaced and may be on the meta device.
+
+    Raises:
+        UserError: the directory is no artifact, is damaged, or needs a skeleton.
+    """
+    directory = Path(directory)
+    compute = storage_dtype(dtype)
+    manifest = read_manifest(directory)
+    from rcc.models.registry import adapter_class  # late: an adapter may import transformers
+
+    kind = adapter_class(manifest.adapter)
+    if verify:
+        check_files(directory, manifest)
+    if skeleton is None:
+        adapter = kind.skeleton(directory)
+    elif manifest.adapter == "module":
+        adapter = kind(skeleton)  # type: ignore[call-arg]
+    else:
+        raise UserError(
+            f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
+            "leave out skeleton=."
+        )
+    restore(adapter, directory, compute, verify)
+    return adapter.eval()

@@ -1,0 +1,157 @@
+"""Putting an artifact into a model: the structure of its units, then their weights; all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rcc.artifact.contents import named_tensors, parts_of
+from rcc.artifact.manifest import Manifest, UnitEntry, read_manifest
+from rcc.artifact.verify import StoredWeights, check_files, stored_weights
+from rcc.errors import Problems, UserError
+from rcc.layers.form import Form
+from rcc.layers.units import Unit
+from rcc.models.adapter import Adapter
+
+Parts = Mapping[str, tuple[int, ...]]
+
+
+@torch.no_grad()
+def restore(adapter: Adapter, directory: Path | str, dtype: torch.dtype | None = None, verify: bool = True) -> None:
+    """Make the model in `adapter` the one that was written to `directory`.
+
+    Units take the form they had when written, whatever form they have now. Everything is checked before the
+    first weight changes, so that a refused artifact leaves the model as it was. Tensors get memory of their
+    own on the model's device; what was frozen stays frozen.
+
+    Args:
+        dtype: floating-point tensors are cast to it; None keeps the dtypes as stored.
+        verify: compare every byte with its SHA-256 first.
+
+    Raises:
+        UserError: the directory is no artifact of this model, or it is damaged; names the tensor or the file.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    if manifest.adapter != adapter.name:
+        raise UserError(
+            f"{directory} holds a model of the adapter '{manifest.adapter}' and was to be put into "
+            f"'{adapter.name}': load it with rcc.load, or give a directory of this model."
+        )
+    with stored_weights(directory, manifest) as weights:
+        changes = _changes(adapter, manifest, directory)
+        _check_names(adapter, manifest, changes, directory)
+        if verify:
+            check_files(directory, manifest)
+            weights.verify()
+        _fill(adapter, weights, changes, dtype)
+
+
+def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, UnitEntry]]:
+    """The units whose parameters must be others than now, with what they must be."""
+    problems = Problems(str(directory))
+    units = {unit.name: unit for unit in adapter.units() if unit.kind != "norm"}
+    for name in units.keys() - manifest.structure.keys():
+        problems.check(False, f"the model's unit '{name}' is not in the artifact: it was written of another model.")
+    changes = []
+    for name, entry in manifest.structure.items():
+        if not problems.check(name in units, f"the artifact's unit '{name}' is not in the model."):
+            continue
+        unit = units[name]
+        if not problems.check(
+            unit.kind == entry.kind,
+            f"unit '{name}' is of kind '{entry.kind}' and the model's is '{unit.kind}'.",
+        ):
+            continue
+        if parts_of(unit) == entry.parts:
+            continue
+        problem = _misfit(unit, entry.parts)
+        if problems.check(not problem, f"unit '{name}' does not fit the model: {problem}."):
+            changes.append((unit, entry))
+    problems.done()
+    return changes
+
+
+def _misfit(unit: Unit, parts: Parts) -> str:
+    """Why the unit cannot be given these parts; empty if it can."""
+    if unit.obstacle:
+        return unit.obstacle
+    try:
+        form = _empty_form(unit, parts)
+    except (ValueError, RuntimeError) as error:
+        return str(error)
+    if form.shape != unit.shape:
+        return f"its shape is {form.shape} and the model's is {unit.shape}"
+    if form.left is not None and not unit.factorable:
+        return "the model's cannot hold a low-rank pair"
+    return ""
+
+
+def _empty_form(unit: Unit, parts: Parts) -> Form:
+    """The form of these parts on the meta device: shapes and no data."""
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in parts.items()}
+    weight = tensors.pop("weight", None)
+    if weight is not None:
+        kernel = tuple(getattr(unit.module, "kernel_size", ()))
+        if tuple(weight.shape[2:]) != kernel:
+            raise ValueError(f"its kernel is {tuple(weight.shape[2:])} and the model's is {kernel}")
+        tensors["sparse"] = weight.flatten(1)
+    return Form(**tensors)
+
+
+def _check_names(adapter: Adapter, manifest: Manifest, changes: list[tuple[Unit, UnitEntry]], directory: Path) -> None:
+    """Compare the artifact's tensors, their shapes and ties, with those of the model once it is changed."""
+    tensors, tied = named_tensors(adapter.module)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for unit, entry in changes:
+        for name in (unit.name, *unit.tied):
+            for part in parts_of(unit):
+                shapes.pop(f"{name}.{part}", None)
+                tied.pop(f"{name}.{part}", None)
+        for part, shape in entry.parts.items():
+            shapes[f"{unit.name}.{part}"] = shape
+            tied |= {f"{name}.{part}": f"{unit.name}.{part}" for name in unit.tied}
+    problems = Problems(str(directory))
+    for name in sorted(shapes.keys() - manifest.tensors.keys()):
+        problems.check(False, f"tensor '{name}' of the model is missing from the artifact.")
+    for name in sorted(manifest.tensors.keys() - shapes.keys()):
+        problems.check(False, f"tensor '{name}' of the artifact has no place in the model.")
+    for name in sorted(shapes.keys() & manifest.tensors.keys()):
+        found = manifest.tensors[name].shape
+        problems.check(found == shapes[name], f"tensor '{name}' is {found} and the model needs {shapes[name]}.")
+    for alias in sorted(tied.keys() | manifest.tied.keys()):
+        one, other = manifest.tied.get(alias), tied.get(alias)
+        problems.check(one == other, f"tensor '{alias}' is tied to {one} in the artifact, to {other} in the model.")
+    problems.done()
+
+
+def _fill(
+    adapter: Adapter, weights: StoredWeights, changes: list[tuple[Unit, UnitEntry]], dtype: torch.dtype | None
+) -> None:
+    device = adapter.device if adapter.device.type != "meta" else torch.device("cpu")
+    for unit, entry in changes:
+        unit.write(_empty_form(unit, entry.parts))
+    for name in weights.manifest.tensors:
+        tensor = weights.read(name)
+        if dtype is not None and torch.is_floating_point(tensor):
+            tensor = tensor.to(dtype)
+        _set(adapter.module, name, tensor.to(device))
+    for alias, name in weights.manifest.tied.items():
+        owner, key = _owner(adapter.module, name)
+        _set(adapter.module, alias, getattr(owner, key))
+
+
+def _set(root: nn.Module, name: str, tensor: Tensor) -> None:
+    owner, key = _owner(root, name)
+    now = getattr(owner, key)
+    if isinstance(now, nn.Parameter) and not isinstance(tensor, nn.Parameter):
+        tensor = nn.Parameter(tensor, requires_grad=now.requires_grad and torch.is_floating_point(tensor))
+    setattr(owner, key, tensor)
+
+
+def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
+    module, _, key = name.rpartition(".")
+    return root.get_submodule(module), key

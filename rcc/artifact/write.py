@@ -1,0 +1,89 @@
+"""Writing an artifact: a directory that loads to the same outputs, there as a whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rcc.artifact.atomic import new_directory
+from rcc.artifact.contents import named_tensors, parts_of, refuse_unstorable
+from rcc.artifact.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, UnitEntry
+from rcc.artifact.size import ArtifactSize, directory_bytes, storage_dtype
+from rcc.artifact.weights import plan_tensor, write_weights
+from rcc.models.adapter import Adapter
+
+
+def write_artifact(
+    adapter: Adapter,
+    directory: Path | str,
+    dtype: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> ArtifactSize:
+    """Write the model to a new `directory`, atomically, and say what it takes on disk.
+
+    Args:
+        dtype: 'float32', 'float16' or 'bfloat16' for all floating-point tensors; None keeps each as it is.
+        config, metrics: plain data for the manifest; they change nothing about how the artifact loads.
+
+    Raises:
+        UserError: the directory exists or cannot be written, or the dtype is unknown.
+        WorkError: a weight is not finite or does not fit the dtype, or the disk is full.
+    """
+    storage_dtype(dtype)
+    with new_directory(Path(directory)) as partial:
+        fill_artifact(adapter, partial, dtype, config, metrics)
+    weights_bytes = (Path(directory) / WEIGHTS).stat().st_size
+    return ArtifactSize(weights_bytes, directory_bytes(directory))
+
+
+@torch.no_grad()
+def fill_artifact(
+    adapter: Adapter,
+    directory: Path,
+    dtype: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the artifact's files into an existing directory; files already there are vouched for as well."""
+    target = storage_dtype(dtype)
+    tensors, tied = named_tensors(adapter.module)
+    for name, tensor in tensors.items():
+        refuse_unstorable(name, tensor, target)
+    adapter.save_files(directory)
+    files = {path.relative_to(directory).as_posix(): _entry(path) for path in _files(directory)}
+    plans = {name: plan_tensor(tensor, target) for name, tensor in tensors.items()}
+    entries = write_weights(directory / WEIGHTS, tensors, plans, target)
+    manifest = Manifest(
+        adapter=adapter.name,
+        rcc_version=_version(),
+        structure={unit.name: UnitEntry(unit.kind, parts_of(unit)) for unit in adapter.units() if unit.kind != "norm"},
+        tensors=entries,
+        tied=tied,
+        files=files,
+        config=dict(config or {}),
+        metrics=dict(metrics or {}),
+    )
+    with open(directory / MANIFEST, "xb") as file:
+        file.write(manifest.to_bytes())
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _entry(path: Path) -> FileEntry:
+    with open(path, "rb") as file:
+        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _version() -> str:
+    try:
+        return version("rcc")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

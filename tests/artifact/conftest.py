@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy_model import ToyAdapter, compress, dense_toy
+
+from rcc.artifact.write import write_artifact
+from rcc.models.registry import ADAPTERS
+
+
+@pytest.fixture(autouse=True)
+def toy_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ADAPTERS, "toy", "toy_model:ToyAdapter")
+
+
+@pytest.fixture
+def dense() -> ToyAdapter:
+    return dense_toy()
+
+
+@pytest.fixture
+def compressed() -> ToyAdapter:
+    return compress(dense_toy())
+
+
+@pytest.fixture
+def artifact(compressed: ToyAdapter, tmp_path: Path) -> Path:
+    """The compressed model, written without loss."""
+    write_artifact(compressed, tmp_path / "artifact")
+    return tmp_path / "artifact"

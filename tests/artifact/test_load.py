@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs
+
+from rcc.artifact.load import load
+from rcc.artifact.write import write_artifact
+from rcc.errors import UserError
+from rcc.models.module import ModuleAdapter
+
+
+@pytest.mark.parametrize("build", [dense_toy, lambda: compress(dense_toy())], ids=["dense", "compressed"])
+def test_float32_storage_gives_bit_identical_outputs(build, tmp_path: Path) -> None:
+    toy = build()
+    write_artifact(toy, tmp_path / "artifact", dtype="float32")
+    loaded = load(tmp_path / "artifact")
+    assert isinstance(loaded, ToyAdapter)
+    assert not loaded.module.training
+    assert torch.equal(outputs(loaded), outputs(toy))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_narrow_storage_gives_the_outputs_of_the_cast_model(dtype: str, tmp_path: Path) -> None:
+    toy = compress(dense_toy())
+    write_artifact(toy, tmp_path / "artifact", dtype=dtype)
+    toy.module.to(getattr(torch, dtype)).float()
+    loaded = load(tmp_path / "artifact")
+    assert loaded.module.up.left.dtype == torch.float32
+    assert torch.equal(outputs(loaded), outputs(toy))
+
+
+def test_a_reloaded_model_writes_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
+    write_artifact(load(artifact), tmp_path / "again")
+    assert (tmp_path / "again" / "weights.safetensors").read_bytes() == (artifact / "weights.safetensors").read_bytes()
+
+
+def test_the_compute_dtype_is_the_callers(artifact: Path) -> None:
+    assert load(artifact, dtype="bfloat16").module.up.left.dtype == torch.bfloat16
+    assert load(artifact, dtype=None).module.up.left.dtype == torch.float32
+    with pytest.raises(UserError, match="unknown artifact dtype 'float8'"):
+        load(artifact, dtype="float8")
+
+
+def test_a_plain_module_needs_the_callers_skeleton(tmp_path: Path) -> None:
+    toy = compress(dense_toy())
+    write_artifact(ModuleAdapter(toy.module), tmp_path / "artifact")
+    with pytest.raises(UserError, match="skeleton=module"):
+        load(tmp_path / "artifact")
+    with torch.device("meta"):
+        skeleton = Toy()
+    loaded = load(tmp_path / "artifact", skeleton=skeleton)
+    assert loaded.module is skeleton
+    skeleton.positions = torch.arange(4)
+    assert torch.equal(outputs(loaded), outputs(toy))
+
+
+def test_a_skeleton_nobody_asked_for_is_refused(artifact: Path) -> None:
+    with pytest.raises(UserError, match="'toy', which builds its own skeleton"):
+        load(artifact, skeleton=Toy())
+
+
+def test_an_altered_config_is_refused_before_it_is_used(artifact: Path) -> None:
+    (artifact / "config.json").write_text('{"width": 1000000}')
+    with pytest.raises(UserError, match=r"'config\.json' is not the one that was written"):
+        load(artifact)
+
+
+def test_damage_goes_unseen_only_where_asked(artifact: Path) -> None:
+    content = bytearray((artifact / "weights.safetensors").read_bytes())
+    data = 8 + int.from_bytes(content[:8], "little")
+    content[data + 8] ^= 1  # in a value: masks come last
+    (artifact / "weights.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="does not hold the bytes that were written"):
+        load(artifact)
+    assert isinstance(load(artifact, verify=False), ToyAdapter)
+
+
+def test_an_unknown_adapter_lists_what_exists(artifact: Path) -> None:
+    text = (artifact / "manifest.json").read_text()
+    (artifact / "manifest.json").write_text(text.replace('"adapter":"toy"', '"adapter":"os:system"'))
+    with pytest.raises(UserError, match=r"unknown adapter 'os:system'.*clip, module, toy"):
+        load(artifact)
+
+
+def test_nothing_is_unpickled(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return pytest.fail, ("unpickled",)
+
+    buffer = io.BytesIO()
+    pickle.dump(Trap(), buffer)
+    (artifact / "pytorch_model.bin").write_bytes(buffer.getvalue())
+    monkeypatch.setattr(pickle, "Unpickler", pytest.fail)
+    monkeypatch.setattr(torch, "load", pytest.fail)
+    load(artifact)
+    (artifact / "weights.safetensors").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="no safetensors file"):
+        load(artifact)

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from toy_model import ToyAdapter, compress, dense_toy
+
+import rcc.artifact.weights
+from rcc.artifact.size import directory_bytes
+from rcc.artifact.write import write_artifact
+from rcc.errors import UserError, WorkError
+
+
+def test_the_manifest_says_what_is_stored_and_how(artifact: Path) -> None:
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 1, "toy")
+    assert manifest["structure"] == {
+        "words": {"kind": "embedding", "parts": {"left": [7, 2], "right": [2, 6]}},
+        "image": {"kind": "conv", "parts": {"weight": [6, 3, 3, 3], "bias": [6]}},
+        "up": {
+            "kind": "linear",
+            "parts": {"sparse": [16, 6], "left": [16, 2], "right": [2, 6], "scale": [16], "bias": [16]},
+        },
+        "one": {"kind": "linear", "parts": {"left": [16, 3], "right": [3, 16]}},
+    }
+    assert manifest["tied"] == {"two.left": "one.left", "two.right": "one.right"}
+    assert sorted(manifest["files"]) == ["config.json", "processor/size.txt"]
+    assert manifest["tensors"]["up.sparse"]["encoding"] == "bitmask"
+    assert manifest["tensors"]["up.left"]["encoding"] == "dense"
+    assert manifest["tensors"]["batch_norm.num_batches_tracked"]["dtype"] == "int64"
+    assert "positions" not in manifest["tensors"]
+
+
+def test_the_sizes_are_those_on_disk(dense: ToyAdapter, tmp_path: Path) -> None:
+    size = write_artifact(dense, tmp_path / "artifact", dtype="float16")
+    assert size.weights_bytes == (tmp_path / "artifact" / "weights.safetensors").stat().st_size
+    assert size.directory_bytes == directory_bytes(tmp_path / "artifact")
+    assert size.directory_bytes > size.weights_bytes
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_artifact(compress(dense_toy()), tmp_path / name, dtype="float16")
+    for file in ("weights.safetensors", "manifest.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_config_and_metrics_travel_as_plain_json(dense: ToyAdapter, tmp_path: Path) -> None:
+    config = {"stage": {"dare": {"target_sparsity": 0.5}}, "path": Path("/data"), "order": ("a", "b")}
+    write_artifact(dense, tmp_path / "artifact", config=config, metrics={"overlap": float("nan"), "accuracy": 0.99})
+    manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text(), parse_constant=pytest.fail)
+    assert manifest["config"] == {"stage": {"dare": {"target_sparsity": 0.5}}, "path": "/data", "order": ["a", "b"]}
+    assert manifest["metrics"] == {"overlap": None, "accuracy": 0.99}
+
+
+def test_a_float16_overflow_names_the_tensor_and_a_wider_dtype(dense: ToyAdapter, tmp_path: Path) -> None:
+    dense.module.up.weight.data[2, 3] = 70000.0
+    with pytest.raises(WorkError, match=r"up\.weight \(16, 6\): 1 values do not fit.*70000.*65504.*bfloat16"):
+        write_artifact(dense, tmp_path / "artifact", dtype="float16")
+    assert list(tmp_path.iterdir()) == []
+    write_artifact(dense, tmp_path / "artifact", dtype="bfloat16")
+
+
+def test_a_bfloat16_overflow_is_caught_too(dense: ToyAdapter, tmp_path: Path) -> None:
+    dense.module.up.bias.data[0] = torch.finfo(torch.float32).max
+    with pytest.raises(WorkError, match=r"up\.bias.*export\.dtype=float32"):
+        write_artifact(dense, tmp_path / "artifact", dtype="bfloat16")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [None, "float16"])
+def test_non_finite_weights_are_refused_by_name(
+    value: float, dtype: str | None, dense: ToyAdapter, tmp_path: Path
+) -> None:
+    dense.module.norm.bias.data[3] = value
+    with pytest.raises(WorkError, match=r"norm\.bias \(16,\) holds 1 values that are NaN or infinite"):
+        write_artifact(dense, tmp_path / "artifact", dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_without_data_or_of_an_unknown_dtype_are_refused(tmp_path: Path) -> None:
+    meta = dense_toy()
+    meta.module.norm.to("meta")
+    with pytest.raises(WorkError, match=r"norm\.weight .* meta device"):
+        write_artifact(meta, tmp_path / "artifact")
+    odd = dense_toy()
+    odd.module.mask = torch.zeros(2, dtype=torch.complex64)
+    with pytest.raises(WorkError, match=r"mask has dtype torch\.complex64.*float32"):
+        write_artifact(odd, tmp_path / "artifact")
+
+
+def test_an_existing_directory_is_refused_untouched(dense: ToyAdapter, tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        write_artifact(dense, tmp_path / "artifact")
+    assert list((tmp_path / "artifact").iterdir()) == []
+
+
+def test_an_unknown_dtype_is_refused_before_anything_is_written(dense: ToyAdapter, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown artifact dtype 'int8'"):
+        write_artifact(dense, tmp_path / "deep" / "artifact", dtype="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+class FillingFile:
+    """A file on a disk that is full after some writes."""
+
+    room = 3
+
+    def __init__(self, path: Path, mode: str) -> None:
+        self.file = open(path, mode)  # noqa: SIM115
+
+    def __enter__(self) -> FillingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, content: bytes) -> None:
+        FillingFile.room -= 1
+        if FillingFile.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.file.write(content)
+
+
+def test_a_full_disk_leaves_nothing_behind(dense: ToyAdapter, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(rcc.artifact.weights, "open", FillingFile, raising=False)
+    with pytest.raises(WorkError, match=r"cannot write .*artifact: No space left on device. Free some space"):
+        write_artifact(dense, tmp_path / "artifact")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_folder_is_the_users_affair(dense: ToyAdapter, tmp_path: Path, monkeypatch) -> None:
+    def refusing(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refusing)
+    with pytest.raises(UserError, match=r"Read-only file system.*Choose a folder you may write to"):
+        write_artifact(dense, tmp_path / "artifact")
+
+
+def test_writing_does_not_change_the_model(compressed: ToyAdapter, tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in compressed.module.state_dict().items()}
+    write_artifact(compressed, tmp_path / "artifact", dtype="bfloat16")
+    after = compressed.module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
