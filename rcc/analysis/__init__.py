@@ -1,0 +1,1 @@
+"""Numbers about compressed models: subspaces and their overlap."""

@@ -1,0 +1,1 @@
+"""What stages learn from calibration data: gradients and the dense model's outputs."""

@@ -1,0 +1,35 @@
+"""How a model is held while it is measured: in evaluation mode, chosen parameters trainable, and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Inside, dropout is off and running statistics are fixed; afterwards all is as it was.
+
+    Each submodule's training mode and each parameter's `requires_grad` are kept by name, so that what was
+    replaced inside gets its predecessor's; gradients are dropped.
+    """
+    modes = {name: part.training for name, part in module.named_modules()}
+    asking = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for name, part in module.named_modules():
+            part.training = modes.get(name, part.training)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(asking.get(name, parameter.requires_grad))
+            parameter.grad = None
+
+
+def train_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+    """Let gradients flow to `parameters` and to no other parameter of `module`."""
+    chosen = {id(parameter) for parameter in parameters}
+    for parameter in module.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)

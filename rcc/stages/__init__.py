@@ -1,0 +1,1 @@
+"""The compression methods: each a lifecycle around pure functions of `rcc.ops`."""

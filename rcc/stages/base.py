@@ -1,0 +1,172 @@
+"""What a stage is: a compression method with a strength, applied to a model's units in a context.
+
+A stage never loads data, logs or writes files; all it needs comes in the `StageContext`, all it did goes
+out in the `StageReport`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from rcc.errors import RccError, WorkError
+from rcc.layers.encoding import encoded_bytes
+from rcc.layers.selection import Selection, Skipped
+from rcc.layers.units import Unit
+
+Batch = dict[str, Tensor]
+
+
+class Compressible(Protocol):
+    """What a stage sees of a model. `rcc.models` holds the adapters that provide it."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def default_roles(self) -> Sequence[str]: ...
+
+    def units(self) -> list[Unit]: ...
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors a user of the model reads, by name, each (batch, …), differentiable."""
+        ...
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The model's own training loss on the batch, a scalar."""
+        ...
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use. Tensors are read lazily, so that nothing is held that no stage asks for."""
+
+    seed: int = 0
+    calibration: Sequence[Batch] | None = None
+    targets: Sequence[Mapping[str, Tensor]] | None = None
+    reference: Callable[[str], Tensor] | None = None
+    itemsize: int = 4
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
+    dense weight W0 (out, in); `itemsize`: bytes a value takes in the artifact; `progress(done, total, what)`."""
+
+    def generator(self) -> torch.Generator:
+        """A generator seeded for this step alone, so that a resumed step draws the same numbers."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """What is expected of one unit: its stored matrices as (numel, nonzeros), after the stages so far."""
+
+    name: str
+    role: str
+    tower: str
+    shape: tuple[int, int]
+    factorable: bool
+    matrices: Mapping[str, tuple[int, int]]
+    note: str = ""
+
+    def nbytes(self, itemsize: int) -> int:
+        """Bytes of the unit's matrices as the artifact would store them."""
+        return sum(encoded_bytes(numel, nonzeros, itemsize) for numel, nonzeros in self.matrices.values())
+
+    @classmethod
+    def of(cls, unit: Unit) -> UnitPlan:
+        """The plan of a unit as it stands; on the meta device every value counts as non-zero."""
+        form = unit.read()
+        matrices = {
+            name: (matrix.numel(), matrix.numel() if matrix.is_meta else int(torch.count_nonzero(matrix)))
+            for name, matrix in form.matrices()
+        }
+        return cls(unit.name, unit.role, unit.tower, unit.shape, unit.factorable, matrices)
+
+
+@dataclass
+class StageReport:
+    """What a stage did: the units it touched with their facts, those it skipped, and facts of the whole."""
+
+    touched: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def skip(self, unit: Unit, reason: str) -> None:
+        self.skipped.append(Skipped(unit.name, reason))
+
+
+class Stage(ABC):
+    """One compression method. Subclasses are plain objects: options in, `apply` does the work.
+
+    `method` is the name of the stage's YAML; `label` tells repeats apart ('dare', 'dare_2');
+    `strength_option` is the option that holds the strength, where there is one.
+    """
+
+    method: ClassVar[str]
+    strength_option: ClassVar[str] = ""
+    needs_calibration: bool = False
+    needs_targets: bool = False
+
+    label: str = ""
+    selection: Selection = Selection()
+
+    @property
+    @abstractmethod
+    def strength(self) -> float | None:
+        """How hard the stage compresses, in (0, 1); None when it has no such knob and cannot be softened."""
+
+    @abstractmethod
+    def at(self, strength: float) -> Self:
+        """The same stage at another strength: what the schedule and the gate's back-off ask for."""
+
+    @abstractmethod
+    def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
+        """What the stage is expected to make of `units`, for a dry run. Touches no weight."""
+
+    @abstractmethod
+    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+        """Compress the model in place through its units.
+
+        Raises:
+            UserError: something the stage needs is missing (calibration data, a base checkpoint).
+            WorkError: a unit could not be compressed; the message names it and its shape.
+        """
+
+    def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
+        """The units this stage's selection names, and those it leaves out with the reason."""
+        return self.selection.split(model.units(), model.default_roles)
+
+    def labelled(self, label: str) -> Self:
+        """Set the label under which reports name this stage; returns the stage itself."""
+        self.label = label
+        return self
+
+
+@contextmanager
+def naming(stage: Stage, unit: Unit) -> Iterator[None]:
+    """Re-raise whatever goes wrong inside with the stage, the layer and its shape in the message."""
+    try:
+        yield
+    except RccError:
+        raise
+    except Exception as error:
+        where = f"stage '{stage.label or stage.method}' at layer {unit.name} {unit.shape}"
+        raise WorkError(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def bytes_of(unit: Unit, itemsize: int) -> int:
+    """Bytes of the unit's stored matrices as the artifact would write them."""
+    return sum(
+        encoded_bytes(matrix.numel(), int(torch.count_nonzero(matrix)), itemsize)
+        for _, matrix in unit.read().matrices()
+    )
+
+
+def planned(unit: UnitPlan, note: str, **matrices: tuple[int, int]) -> UnitPlan:
+    """`unit` with new matrices (or, given none, the ones it has) and a note on what the stage would do."""
+    return replace(unit, matrices=matrices or unit.matrices, note=note)
