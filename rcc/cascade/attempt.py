@@ -1,0 +1,84 @@
+"""One attempt of a step: apply the stage, look for non-finite weights, measure, and compare with the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from rcc.artifact.size import model_size
+from rcc.cascade.gate import Gate, retention
+from rcc.cascade.records import Attempt, Baseline
+from rcc.cascade.resources import Meter
+from rcc.errors import RccError, UserError, WorkError
+from rcc.layers.units import non_finite
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.stages.base import Stage, StageContext, StageReport
+
+Validator = Callable[[Adapter], Measurement]
+
+
+def attempt_step(
+    number: int,
+    stage: Stage,
+    context: StageContext,
+    model: Adapter,
+    validator: Validator,
+    baseline: Baseline,
+    gate: Gate,
+    dtype: torch.dtype,
+) -> tuple[Attempt, StageReport | None]:
+    """Apply `stage` to `model` in place and measure it once.
+
+    Returns the attempt, with its problem where it did not pass, and the stage's report; the report is None
+    when the stage raised or left a non-finite weight, so that the model must not be used.
+    """
+    report, size, measurement, kept, problem = None, None, None, None, ""
+    with Meter() as meter:
+        try:
+            applied = stage.apply(model, context)
+            refuse_non_finite(model, f"stage '{stage.label}' left")
+            measurement = measure(model, validator)
+            kept = retention(baseline.measurement.main, measurement.main)
+            size = model_size(model, dtype)
+            problem, report = gate.problem(kept), applied
+        except UserError:
+            raise
+        except RccError as error:
+            problem = str(error)
+        except Exception as error:
+            problem = f"stage '{stage.label}': {type(error).__name__}: {error}"
+    attempt = Attempt(number, stage.strength, meter.seconds, meter.peak_bytes, size, measurement, kept, problem)
+    return attempt, report
+
+
+def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> Baseline:
+    """The dense model before any stage: what everything later is held against.
+
+    Raises:
+        UserError: it holds a weight that is not finite.
+        WorkError: its primary metric is zero or not finite.
+    """
+    try:
+        refuse_non_finite(model, "nothing was compressed: the dense model holds")
+    except WorkError as error:
+        raise UserError(f"{error}. Check the checkpoint it was loaded from.") from None
+    with Meter() as meter:
+        measurement = measure(model, validator)
+    retention(measurement.main, measurement.main)
+    return Baseline(measurement, model_size(model, dtype), meter.seconds)
+
+
+def measure(model: Adapter, validator: Validator) -> Measurement:
+    """Validate in evaluation mode and without gradients; details of single items are not kept."""
+    model.eval()
+    with torch.inference_mode():
+        return replace(validator(model), details={})
+
+
+def refuse_non_finite(model: Adapter, who: str) -> None:
+    """Raise a `WorkError` that starts with `who` and names the layer and shape, if any weight is not finite."""
+    for unit, part in non_finite(model.units()):
+        raise WorkError(f"{who} a NaN or an infinity in layer {unit.name} {unit.shape} ({part})")

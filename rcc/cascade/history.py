@@ -1,0 +1,88 @@
+"""What a run knows of itself: its plan, the dense baseline and a record of every finished step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rcc.analysis.overlap import summarise
+from rcc.cascade.gate import Gate
+from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
+from rcc.cascade.suggestions import suggest
+from rcc.errors import UserError
+
+
+@dataclass
+class History:
+    """Grows by one record a step; written with every checkpoint and read back on resume and rollback."""
+
+    steps: list[Step]
+    baseline: Baseline | None = None
+    records: list[StepRecord] = field(default_factory=list)
+
+    @property
+    def dense(self) -> Baseline:
+        """The dense baseline.
+
+        Raises:
+            UserError: nothing was run yet.
+        """
+        if self.baseline is None:
+            raise UserError("the pipeline has not run yet: call run(model, validator) first.")
+        return self.baseline
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "steps": [asdict(step) for step in self.steps],
+            "baseline": asdict(self.dense),
+            "records": [record.to_json() for record in self.records],
+        }
+
+    def recall(self, data: dict[str, Any]) -> None:
+        """Take up the baseline and the records of a checkpoint.
+
+        Raises:
+            UserError: the checkpoint belongs to a run with another plan.
+        """
+        recorded = [Step(**step) for step in data["steps"]]
+        if recorded != self.steps:
+            raise UserError(
+                f"this state belongs to another cascade: it was made by the steps {_names(recorded)}, this run "
+                f"has {_names(self.steps)}. Resume with the options the run was started with, or start afresh."
+            )
+        self.baseline = Baseline.from_json(data["baseline"])
+        self.records = [StepRecord.from_json(record) for record in data["records"]]
+
+    def rolled_back(self, step: Step, attempts: Sequence[Attempt]) -> StepRecord:
+        """The record of a step that changed nothing: its numbers are those of the step before it."""
+        before = self.records[-1] if self.records else None
+        return StepRecord(
+            step=step,
+            outcome="skipped",
+            attempts=tuple(attempts),
+            size=before.size if before else self.dense.size,
+            retention=before.retention if before else 1.0,
+            measurement=before.measurement if before else self.dense.measurement,
+        )
+
+    def overlap(self) -> dict[str, Any]:
+        """Row spaces before and after the steps that found and left low-rank parts, over all such steps."""
+        return summarise({record.step.name: record.overlap for record in self.records})
+
+    def summary(self, gate: Gate, seconds: float) -> Summary:
+        """Everything measured so far, with suggestions that follow from it."""
+        last = self.records[-1] if self.records else None
+        return Summary(
+            baseline=self.dense,
+            records=tuple(self.records),
+            size=last.size if last else self.dense.size,
+            retention=last.retention if last else 1.0,
+            seconds=seconds,
+            suggestions=suggest(self.records, gate),
+            overlap=self.overlap(),
+        )
+
+
+def _names(steps: Sequence[Step]) -> str:
+    return ", ".join(step.name if step.strength is None else f"{step.name} at {step.strength:.3g}" for step in steps)

@@ -1,0 +1,297 @@
+"""The cascade: stages in order, round after round, each measured, gated, and kept, softened or rolled back."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor
+
+from rcc.analysis.overlap import overlap, row_spaces
+from rcc.calibration.targets import dense_outputs, read_targets, write_targets
+from rcc.cascade.attempt import Validator, attempt_step, measure, measure_dense
+from rcc.cascade.gate import Gate, retention
+from rcc.cascade.history import History
+from rcc.cascade.plan import Plan, plan_run
+from rcc.cascade.records import Attempt, Observer, Step, StepRecord, Summary
+from rcc.cascade.schedule import Schedule
+from rcc.cascade.state import StateStore
+from rcc.errors import UserError, WorkError
+from rcc.layers.encoding import STORED_DTYPES
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.stages.base import Batch, Stage, StageContext
+
+
+class RCCPipeline:
+    """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
+
+    >>> pipeline = RCCPipeline(performance_threshold=0.95)
+    >>> pipeline.add_stage(DARECompressor(target_sparsity=0.5)).add_stage(AlphaEditor())
+    >>> compressed = pipeline.run(model, validator, calibration=batches)
+
+    Args:
+        stages: the cascade, in order; `add_stage` appends to it.
+        performance_threshold: least share of the dense model's primary metric that every step must keep.
+        rollback_enabled: False keeps a failed step and goes on with the degraded model.
+        tries, on_failure, on_error: softer attempts after a failed one, and what follows: see `Gate`.
+        schedule: rounds, and the share of every stage's target asked for in each.
+        directory: where state is kept so that a killed run can go on; a temporary directory by default.
+        keep_last: checkpoints kept beside the first and the best.
+        seed: what every random choice of every step is derived from.
+        storage_dtype: 'float32', 'float16' or 'bfloat16': the dtype in which bytes are counted.
+        observer: is told what happens and never changes it.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage] = (),
+        *,
+        performance_threshold: float = 0.95,
+        rollback_enabled: bool = True,
+        tries: int = 3,
+        on_failure: str = "skip",
+        on_error: str = "abort",
+        schedule: Schedule | None = None,
+        directory: Path | str | None = None,
+        keep_last: int = 2,
+        seed: int = 0,
+        storage_dtype: str = "float16",
+        observer: Observer | None = None,
+    ) -> None:
+        self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
+        self.schedule = schedule or Schedule()
+        self.seed = seed
+        self.dtype = STORED_DTYPES[storage_dtype]
+        self.observer = observer
+        self.stages: list[Stage] = []
+        self.history = History([])
+        self._keep_last = keep_last
+        self._directory = None if directory is None else Path(directory)
+        self._calibration: Sequence[Batch] | None = None
+        self._targets: Sequence[Mapping[str, Tensor]] | None = None
+        for stage in stages:
+            self.add_stage(stage)
+
+    def add_stage(self, stage: Stage) -> Self:
+        """Append a stage; a repeated method is labelled 'dare_2', 'dare_3', …. Returns the pipeline."""
+        if not stage.label:
+            earlier = sum(other.method == stage.method for other in self.stages)
+            stage.labelled(stage.method if earlier == 0 else f"{stage.method}_{earlier + 1}")
+        if stage.label in {other.label for other in self.stages}:
+            raise UserError(f"two stages are labelled '{stage.label}'; labels tell them apart in reports.")
+        self.stages.append(stage)
+        return self
+
+    def plan(self, model: Adapter) -> Plan:
+        """What a run would do to `model`, whose parameters may be on the meta device."""
+        self._require_stages()
+        return plan_run(model, self.stages, self.schedule, self.dtype)
+
+    def run(
+        self,
+        model: Adapter,
+        validator: Validator,
+        calibration: Sequence[Batch] | None = None,
+        *,
+        resume: bool = False,
+    ) -> Adapter:
+        """Run every step that is not done yet and return the compressed model, changed in place.
+
+        Args:
+            model: the dense model.
+            validator: measures the model on the selection split.
+            calibration: batches the stages may learn from; never those the validator uses.
+            resume: go on from the state in `directory` instead of refusing it.
+
+        Raises:
+            UserError: nothing to compress, calibration data missing, or state found without `resume`.
+            WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
+        """
+        started = time.perf_counter()
+        self._require_stages()
+        self._require_calibration(calibration)
+        for stage in self.stages:
+            stage.choose(model)
+        self.history = History(self.schedule.steps(self.stages))
+        self._calibration = calibration
+        self._store = self._open_store(resume)
+        finished = self._store.latest()
+        self._tell("run_started", self.history.steps, finished or 0)
+        if finished is None:
+            self.history.baseline = measure_dense(model, validator, self.dtype)
+            self.save_checkpoint("initial", model)
+        else:
+            self.history.recall(self._store.load(finished, model.eval()))
+        self._tell("baseline_measured", self.history.dense)
+        self._targets = self._dense_targets(model)
+        for step in self.history.steps[finished or 0 :]:
+            record = self._run_step(step, model, validator)
+            self.history.records.append(record)
+            self.save_checkpoint(step.label, model)
+            self._tell("step_finished", record)
+        self._tell("run_finished", self.get_pipeline_summary(time.perf_counter() - started))
+        return model
+
+    run_pipeline = run  # the specification's name for it
+
+    def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
+        """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
+        stage = next(stage for stage in self.stages if stage.label == step.label)
+        spaces = row_spaces(model.units())
+        attempts: list[Attempt] = []
+        strength = step.strength
+        while True:
+            self._tell("step_started", step, len(attempts) + 1, strength)
+            attempt, report = attempt_step(
+                len(attempts) + 1,
+                stage if strength is None else stage.at(strength),
+                self._context(step, len(attempts) + 1),
+                model,
+                validator,
+                self.history.dense,
+                self.gate,
+                self.dtype,
+            )
+            attempts.append(attempt)
+            self._tell("attempt_finished", step, attempt)
+            if report is not None and not attempt.problem:
+                outcome = "kept"
+                break
+            strength = self.gate.softer(strength, attempt.retention or 0.0)
+            tired = strength is None or len(attempts) > self.gate.tries
+            if report is None or tired or not self.gate.rollback:
+                outcome = self._settle(step, attempt, broken=report is None)
+                break
+            self._roll_back(model)
+        if outcome == "skipped":
+            self._roll_back(model)
+            return self.history.rolled_back(step, attempts)
+        assert report is not None
+        assert attempt.size is not None and attempt.measurement is not None
+        assert attempt.retention is not None
+        return StepRecord(
+            step=step,
+            outcome=outcome,
+            attempts=tuple(attempts),
+            size=attempt.size,
+            retention=attempt.retention,
+            measurement=attempt.measurement,
+            touched=report.touched,
+            skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
+            facts=report.facts,
+            overlap=overlap(spaces, row_spaces(model.units())),
+        )
+
+    def _settle(self, step: Step, attempt: Attempt, broken: bool) -> str:
+        """What becomes of a step that failed for good: 'skipped', 'continued', or the end of the run."""
+        abort = self.gate.on_error == "abort" if broken else self.gate.on_failure == "abort"
+        if abort:
+            setting = "gate.on_error" if broken else "gate.on_failure"
+            raise WorkError(
+                f"{step.name}: {attempt.problem} (attempt {attempt.number}). The run ends because {setting} is "
+                f"'abort'; {setting}=skip would roll the step back and go on. Finished steps are kept."
+            )
+        if broken:
+            return "skipped"
+        return "continued" if self.gate.on_failure == "continue" or not self.gate.rollback else "skipped"
+
+    def _context(self, step: Step, attempt: int) -> StageContext:
+        digest = hashlib.sha256(f"{self.seed}/{step.index}/{attempt}".encode()).digest()
+        return StageContext(
+            seed=int.from_bytes(digest[:6], "big"),
+            calibration=self._calibration,
+            targets=self._targets,
+            reference=self._store.reference,
+            itemsize=self.dtype.itemsize,
+            progress=lambda done, total, what: self._tell("progressed", done, total, what),
+        )
+
+    def validate_stage(self, model: Adapter, validator: Validator) -> tuple[Measurement, bool]:
+        """Measure the model and say whether it would pass the gate against the dense baseline."""
+        measurement = measure(model, validator)
+        kept = retention(self.history.dense.measurement.main, measurement.main)
+        return measurement, not self.gate.problem(kept)
+
+    def save_checkpoint(self, stage_name: str, model: Adapter) -> Path:
+        """Write model, history and random states as one atomic checkpoint; returns its path.
+
+        Of the steps that pass the gate, the smallest is the best, and is kept whatever comes after.
+        """
+        last = self.history.records[-1] if self.history.records else None
+        passes = last is not None and not self.gate.problem(last.retention)
+        score = -float(last.size.nbytes) if last and passes else float("-inf")
+        return self._store.save(len(self.history.records), stage_name, model, self.history.to_json(), score)
+
+    def rollback_to_checkpoint(self, stage_name: str, model: Adapter) -> bool:
+        """Restore structure, weights and history of the last checkpoint of that stage ('initial' is the dense one).
+
+        Later checkpoints are discarded. Returns False when rollback is off or no such checkpoint is kept any more.
+        """
+        labels = ["initial", *(record.step.label for record in self.history.records)]
+        kept = [index for index in self._store.indices() if labels[index] == stage_name]
+        if not self.gate.rollback or not kept:
+            return False
+        self.history.recall(self._store.load(kept[-1], model))
+        self._store.discard_after(kept[-1])
+        return True
+
+    def rollback_to_dense(self, model: Adapter) -> None:
+        """Make `model` the dense model again, from the first checkpoint; the history stays as it is."""
+        self._store.load(0, model)
+
+    def _roll_back(self, model: Adapter) -> None:
+        self._store.load(len(self.history.records), model)
+
+    def analyze_null_space_overlap(self) -> dict[str, Any]:
+        """Overlap of each layer's row space before and after every step that found and left low-rank parts."""
+        return self.history.overlap()
+
+    def get_pipeline_summary(self, seconds: float = 0.0) -> Summary:
+        """Everything measured so far, with suggestions that follow from it."""
+        return self.history.summary(self.gate, seconds)
+
+    def _dense_targets(self, model: Adapter) -> Sequence[Mapping[str, Tensor]] | None:
+        """The dense model's outputs on the calibration batches: computed once, read back on resume."""
+        if self._calibration is None or not any(stage.needs_targets for stage in self.stages):
+            return None
+        path = self._store.directory / "targets.safetensors"
+        if not path.exists():
+            if self.history.records:
+                self._store.load(0, model)
+            write_targets(path, dense_outputs(model, self._calibration))
+            if self.history.records:
+                self._roll_back(model)
+        return read_targets(path)
+
+    def _open_store(self, resume: bool) -> StateStore:
+        if self._directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
+        store = StateStore(self._directory or Path(self._temporary.name), keep_last=self._keep_last)
+        if store.indices() and not resume:
+            raise UserError(
+                f"{self._directory} already holds the state of a run: go on from it with resume=True "
+                "(`rcc-run resume=<run directory>`), or choose another directory."
+            )
+        store.clean()
+        return store
+
+    def _require_stages(self) -> None:
+        if not self.stages:
+            raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
+
+    def _require_calibration(self, calibration: Sequence[Batch] | None) -> None:
+        asking = [stage.label for stage in self.stages if stage.needs_calibration]
+        if asking and not calibration:
+            raise UserError(
+                f"no calibration data for {', '.join(asking)}: pass calibration= batches, use a data= with a "
+                "calibration split, or leave the stage out of stage=."
+            )
+
+    def _tell(self, event: str, *details: Any) -> None:
+        if self.observer is not None:
+            getattr(self.observer, event)(*details)

@@ -1,0 +1,61 @@
+"""The plan of a run before anything is touched: units, order, budgets and the bytes to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rcc.artifact.size import model_size
+from rcc.cascade.records import Step
+from rcc.cascade.schedule import Schedule
+from rcc.layers.selection import Skipped
+from rcc.models.adapter import Adapter
+from rcc.stages.base import Stage, UnitPlan
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What a step is expected to do: the units before and after it, those left alone, the model's bytes after."""
+
+    step: Step
+    before: tuple[UnitPlan, ...]
+    after: tuple[UnitPlan, ...]
+    skipped: tuple[Skipped, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a run, with the bytes of the dense model at the artifact's dtype."""
+
+    steps: tuple[PlannedStep, ...]
+    units: tuple[UnitPlan, ...]
+    dense_bytes: int
+    itemsize: int
+
+
+def plan_run(model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype: torch.dtype) -> Plan:
+    """Walk the steps over the units' shapes alone; a model on the meta device is enough.
+
+    Values are counted as if the gate let every step pass; an energy rule may keep fewer than planned.
+    """
+    itemsize = dtype.itemsize
+    state = {unit.name: UnitPlan.of(unit) for unit in model.units()}
+    units = tuple(state.values())
+    dense = model_size(model, dtype).nbytes
+    rest = dense - sum(unit.nbytes(itemsize) for unit in units)
+    by_label = {stage.label: stage for stage in stages}
+    planned = []
+    for step in schedule.steps(stages):
+        stage = by_label[step.label]
+        if step.strength is not None:
+            stage = stage.at(step.strength)
+        chosen, skipped = stage.choose(model)
+        before = tuple(state[unit.name] for unit in chosen)
+        after = tuple(stage.plan(before, itemsize))
+        state.update({unit.name: unit for unit in after})
+        nbytes = rest + sum(unit.nbytes(itemsize) for unit in state.values())
+        planned.append(PlannedStep(step, before, after, tuple(skipped), nbytes))
+    return Plan(tuple(planned), units, dense, itemsize)

@@ -1,0 +1,148 @@
+"""The records of a run: what was planned, what each attempt of each step gave, and the summary of all.
+
+They are plain data, written to state, metrics and reports as JSON and read back on resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from rcc.layers.size import Size
+from rcc.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage in one round. `index` counts from 1; step 0 is the dense model. `option` is the setting
+    that holds the strength, such as 'stage.dare.target_sparsity'; empty where a stage has none."""
+
+    index: int
+    round: int
+    rounds: int
+    label: str
+    method: str
+    strength: float | None
+    option: str = ""
+
+    @property
+    def name(self) -> str:
+        """'dare', or 'dare (round 2 of 3)' when there are several."""
+        return self.label if self.rounds == 1 else f"{self.label} (round {self.round} of {self.rounds})"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a step at one strength. `problem` says why it did not pass; empty when it did."""
+
+    number: int
+    strength: float | None
+    seconds: float
+    peak_bytes: int
+    size: Size | None = None
+    measurement: Measurement | None = None
+    retention: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A finished step. `outcome`: 'kept' (passed the gate), 'continued' (failed it and was kept as
+    configured), 'skipped' (rolled back). The numbers are those of the model after the step."""
+
+    step: Step
+    outcome: str
+    attempts: tuple[Attempt, ...]
+    size: Size
+    retention: float
+    measurement: Measurement
+    touched: dict[str, dict[str, Any]] = field(default_factory=dict)
+    skipped: tuple[tuple[str, str], ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    overlap: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return sum(attempt.seconds for attempt in self.attempts)
+
+    @property
+    def peak_bytes(self) -> int:
+        return max((attempt.peak_bytes for attempt in self.attempts), default=0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> StepRecord:
+        attempts = tuple(_attempt(item) for item in data["attempts"])
+        return cls(
+            **{
+                **data,
+                "step": Step(**data["step"]),
+                "attempts": attempts,
+                "size": Size(**data["size"]),
+                "measurement": Measurement.from_json(data["measurement"]),
+                "skipped": tuple((name, reason) for name, reason in data["skipped"]),
+            }
+        )
+
+
+def _attempt(data: dict[str, Any]) -> Attempt:
+    size, measurement = data["size"], data["measurement"]
+    return Attempt(
+        **{
+            **data,
+            "size": None if size is None else Size(**size),
+            "measurement": None if measurement is None else Measurement.from_json(measurement),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The dense model before the first stage, on the selection split."""
+
+    measurement: Measurement
+    size: Size
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Baseline:
+        return cls(Measurement.from_json(data["measurement"]), Size(**data["size"]), data["seconds"])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole run: the dense baseline, every step, and suggestions that follow from the numbers."""
+
+    baseline: Baseline
+    records: tuple[StepRecord, ...]
+    size: Size
+    retention: float
+    seconds: float
+    suggestions: tuple[str, ...] = ()
+    overlap: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Observer(Protocol):
+    """Who is told what happens: the console, the metrics log, W&B. An observer never changes a run."""
+
+    def run_started(self, steps: Sequence[Step], finished: int) -> None:
+        """The plan of the run, of which the first `finished` steps were done by an earlier attempt."""
+
+    def baseline_measured(self, baseline: Baseline) -> None: ...
+
+    def step_started(self, step: Step, attempt: int, strength: float | None) -> None: ...
+
+    def progressed(self, done: int, total: int, what: str) -> None:
+        """Within the current attempt: `done` of `total` pieces of work, and what they are ('layers')."""
+
+    def attempt_finished(self, step: Step, attempt: Attempt) -> None: ...
+
+    def step_finished(self, record: StepRecord) -> None: ...
+
+    def run_finished(self, summary: Summary) -> None: ...

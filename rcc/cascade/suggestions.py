@@ -1,0 +1,78 @@
+"""Suggestions that follow from a run's numbers: each names the number it comes from and the option to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rcc.cascade.gate import Gate
+from rcc.cascade.records import StepRecord
+
+SPARE = 0.03
+
+
+def suggest(records: Sequence[StepRecord], gate: Gate) -> tuple[str, ...]:
+    """What to try next, most telling first; empty when the run leaves nothing to say."""
+    found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_spare(records, gate)]
+    found += _slowest(records)
+    return tuple(dict.fromkeys(found))
+
+
+def _rolled_back(records: Sequence[StepRecord]) -> list[str]:
+    lines = []
+    for record in records:
+        if record.outcome == "skipped" and record.attempts:
+            last = record.attempts[-1]
+            advice = "give it more rounds (`schedule.rounds`), or move it in the order of `stage=`"
+            if last.strength is not None and record.step.option:
+                advice = f"start below {last.strength:.2f} with `{record.step.option}=`, or {advice}"
+            lines.append(f"{record.step.name} was rolled back ({last.problem}): {advice}.")
+    return lines
+
+
+def _softened(records: Sequence[StepRecord]) -> list[str]:
+    lines = []
+    for record in records:
+        passed = record.attempts[-1] if record.attempts else None
+        if record.outcome == "kept" and passed and len(record.attempts) > 1 and passed.strength is not None:
+            lines.append(
+                f"{record.step.name} passed only at {passed.strength:.2f} instead of {record.step.strength:.2f}, "
+                f"after {len(record.attempts)} attempts: set `{record.step.option}={passed.strength:.2f}` to save the "
+                "attempts, or raise `schedule.rounds` to reach more."
+            )
+    return lines
+
+
+def _did_not_pay(records: Sequence[StepRecord]) -> list[str]:
+    lines = []
+    for record in records:
+        unpaid = [name for name, reason in record.skipped if "smaller" in reason]
+        if unpaid and record.step.round == record.step.rounds:
+            total = len(unpaid) + len(record.touched)
+            lines.append(
+                f"{record.step.name} left {len(unpaid)} of {total} layers as they were, because its factors would "
+                f"not have been smaller: raise `{record.step.option}`, or let it run before the pruning."
+            )
+    return lines
+
+
+def _spare(records: Sequence[StepRecord], gate: Gate) -> list[str]:
+    if not records or any(record.outcome != "kept" or len(record.attempts) > 1 for record in records):
+        return []
+    spare = records[-1].retention - gate.threshold
+    if spare <= SPARE:
+        return []
+    return [
+        f"Every step passed at once, with {100 * spare:.1f} points above the threshold at the end: there is room "
+        "for a higher `target_sparsity` or `rank_reduction_ratio`, or sweep them (`rcc-run -m experiment=sweep`)."
+    ]
+
+
+def _slowest(records: Sequence[StepRecord]) -> list[str]:
+    total = sum(record.seconds for record in records)
+    if len(records) < 2 or total == 0:
+        return []
+    slowest = max(records, key=lambda record: record.seconds)
+    part = slowest.seconds / total
+    if part < 0.6:
+        return []
+    return [f"{slowest.step.name} took {part:.0%} of the cascade's time: that is where a faster setting would show."]

@@ -1,0 +1,209 @@
+"""The cascade: baseline first, gate, back-off, rollback of structure and weights, errors named, resume."""
+
+import math
+
+import pytest
+import torch
+from known_stages import Break, Erase, Factor, Noise, Poison
+
+from rcc.cascade.pipeline import RCCPipeline
+from rcc.cascade.schedule import Schedule
+from rcc.errors import UserError, WorkError
+from rcc.layers.modules import FormLinear
+from rcc.measurement import Measurement, Metric
+
+
+def weights(model):
+    return {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+class Heard:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def __getattr__(self, event):
+        return lambda *details: self.events.append((event, *details))
+
+    def named(self, event):
+        return [details for name, *details in self.events if name == event]
+
+
+def test_the_baseline_is_the_dense_model_before_the_first_stage(model, validator):
+    pipeline = RCCPipeline([Erase(0.2)])
+    pipeline.run(model, validator)
+    assert pipeline.history.dense.measurement.main.value == pytest.approx(1.0)
+    assert pipeline.history.dense.size.nonzeros == 6 * 16 + 16 * 12 + 12 * 3 + 16 + 12 + 3
+
+
+def test_a_first_stage_that_destroys_the_model_does_not_pass(model, validator):
+    before = weights(model)
+    pipeline = RCCPipeline([Erase(0.99)], tries=0)
+    pipeline.run(model, validator)
+    assert [record.outcome for record in pipeline.history.records] == ["skipped"]
+    assert same(weights(model), before)
+    assert pipeline.history.records[0].retention == 1.0
+    assert "less than 95.0%" in pipeline.history.records[0].attempts[0].problem
+
+
+def test_a_failed_stage_is_tried_again_softer_until_it_passes(model, validator):
+    heard = Heard()
+    pipeline = RCCPipeline([Erase(0.9)], tries=20, observer=heard)
+    pipeline.run(model, validator)
+    record = pipeline.history.records[0]
+    strengths = [attempt.strength for attempt in record.attempts]
+    assert record.outcome == "kept"
+    assert len(strengths) > 1
+    assert strengths == sorted(strengths, reverse=True)
+    assert all(attempt.problem for attempt in record.attempts[:-1])
+    assert not record.attempts[-1].problem
+    assert record.retention >= 0.95
+    assert [details[1] for details in heard.named("step_started")] == list(range(1, len(strengths) + 1))
+    zeros = sum(int((unit.read().sparse == 0).sum()) for unit in model.units())
+    assert zeros == sum(facts["zeros"] for facts in record.touched.values())
+
+
+def test_a_failed_stage_is_kept_when_configured_so(model, validator):
+    pipeline = RCCPipeline([Erase(0.99)], tries=0, on_failure="continue")
+    pipeline.run(model, validator)
+    assert pipeline.history.records[0].outcome == "continued"
+    assert pipeline.history.records[0].retention < 0.95
+
+
+def test_without_rollback_a_failed_stage_is_kept_at_once(model, validator):
+    pipeline = RCCPipeline([Erase(0.99)], rollback_enabled=False, tries=5)
+    pipeline.run(model, validator)
+    record = pipeline.history.records[0]
+    assert (record.outcome, len(record.attempts)) == ("continued", 1)
+    assert not pipeline.rollback_to_checkpoint("initial", model)
+
+
+def test_a_failed_stage_ends_the_run_when_configured_so(model, validator):
+    with pytest.raises(WorkError, match="gate.on_failure"):
+        RCCPipeline([Erase(0.99)], tries=0, on_failure="abort").run(model, validator)
+
+
+def test_rollback_restores_structure_and_weights(model, validator):
+    before, inputs = weights(model), torch.randn(5, 6)
+    expected = model.module(inputs)
+    pipeline = RCCPipeline([Factor(), Erase(0.99, "late")], tries=0)
+    pipeline.run(model, validator)
+    assert isinstance(model.module[0], FormLinear)
+    assert pipeline.rollback_to_checkpoint("initial", model)
+    assert type(model.module[0]) is torch.nn.Linear
+    assert same(weights(model), before)
+    assert torch.equal(model.module(inputs), expected)
+    assert pipeline.history.records == []
+    assert not pipeline.rollback_to_checkpoint("nobody", model)
+
+
+def test_a_stage_that_raises_is_named_and_ends_the_run(model, validator):
+    with pytest.raises(WorkError, match=r"stage 'break'.*RuntimeError: expected \(3, 4\), found \(4, 3\)"):
+        RCCPipeline([Break(0.2)]).run(model, validator)
+
+
+def test_a_stage_that_raises_is_rolled_back_when_configured_so(model, validator):
+    before = weights(model)
+    pipeline = RCCPipeline([Break(0.2), Erase(0.1)], on_error="skip")
+    pipeline.run(model, validator)
+    assert [record.outcome for record in pipeline.history.records] == ["skipped", "kept"]
+    assert len(pipeline.history.records[0].attempts) == 1
+    assert not same(weights(model), before)
+
+
+def test_a_nan_is_caught_after_the_stage_with_layer_and_shape(model, validator):
+    with pytest.raises(WorkError, match=r"stage 'poison' left a NaN.*layer 2 \(12, 16\) \(sparse\)"):
+        RCCPipeline([Poison()]).run(model, validator)
+
+
+def test_a_dense_model_with_a_nan_is_the_users_input(model, validator):
+    with torch.no_grad():
+        model.module[2].weight[0, 0] = math.inf
+    with pytest.raises(UserError, match=r"dense model holds.*layer 2 \(12, 16\)"):
+        RCCPipeline([Erase(0.1)]).run(model, validator)
+
+
+def test_lower_is_better_metrics_are_gated_in_their_direction(model, points):
+    def loss(adapter):
+        value = torch.nn.functional.cross_entropy(adapter.module(points[0]), points[1]).item()
+        return Measurement((Metric("loss", value, higher_is_better=False),), "loss")
+
+    pipeline = RCCPipeline([Erase(0.99)], tries=0)
+    pipeline.run(model, loss)
+    assert pipeline.history.records[0].outcome == "skipped"
+
+
+def test_rounds_apply_the_cascade_again_with_a_larger_share(model, validator):
+    pipeline = RCCPipeline([Erase(0.2), Factor()], schedule=Schedule(rounds=2))
+    pipeline.run(model, validator)
+    assert [record.step.name for record in pipeline.history.records] == [
+        "erase (round 1 of 2)", "factor (round 1 of 2)", "erase (round 2 of 2)", "factor (round 2 of 2)",
+    ]  # fmt: skip
+    assert [record.step.strength for record in pipeline.history.records] == [0.1, None, 0.2, None]
+
+
+def test_overlap_is_one_where_a_step_left_the_row_space_and_missing_where_there_is_none(model, validator):
+    pipeline = RCCPipeline([Erase(0.1), Factor(), Factor()])
+    pipeline.run(model, validator)
+    first, again = pipeline.history.records[1].overlap, pipeline.history.records[2].overlap
+    assert first["mean_overlap"] is None
+    assert {layer["reason"] for layer in first["layers"].values()} == {"no low-rank part before the stage"}
+    assert again["mean_overlap"] == pytest.approx(1.0, abs=1e-5)
+    assert [stage.label for stage in pipeline.stages] == ["erase", "factor", "factor_2"]
+    assert pipeline.analyze_null_space_overlap()["max_overlap"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_resumed_pipeline_ends_with_the_same_bits(model, validator, trained_state, tmp_path):
+    stages = [Noise(0.3), Erase(0.1), Noise(0.2, "more")]
+    RCCPipeline(stages, directory=tmp_path / "whole").run(model, validator)
+    expected = weights(model)
+
+    model.module.load_state_dict(trained_state)
+
+    class Killed(Heard):
+        def step_finished(self, record):
+            if record.step.index == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RCCPipeline(stages, directory=tmp_path / "killed", observer=Killed()).run(model, validator)
+    model.module.load_state_dict(trained_state)
+    heard = Heard()
+    pipeline = RCCPipeline(stages, directory=tmp_path / "killed", observer=heard)
+    pipeline.run(model, validator, resume=True)
+    assert heard.named("run_started")[0][1] == 2
+    assert same(weights(model), expected)
+    assert len(pipeline.history.records) == 3
+
+
+def test_state_is_refused_without_resume_and_by_another_plan(model, validator, tmp_path):
+    RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
+    with pytest.raises(UserError, match="already holds the state of a run"):
+        RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
+    with pytest.raises(UserError, match="another cascade.*erase at 0.1.*erase at 0.2"):
+        RCCPipeline([Erase(0.2)], directory=tmp_path).run(model, validator, resume=True)
+
+
+def test_what_a_run_needs_is_asked_for_before_it_starts(model, validator):
+    with pytest.raises(UserError, match="no stages"):
+        RCCPipeline().run(model, validator)
+    hungry = Erase(0.1)
+    hungry.needs_calibration = True
+    with pytest.raises(UserError, match="no calibration data for erase"):
+        RCCPipeline([hungry]).run(model, validator)
+    with pytest.raises(UserError, match="labelled 'erase'"):
+        RCCPipeline([Erase(0.1, "erase"), Erase(0.2, "erase")])
+
+
+def test_suggestions_follow_from_the_numbers(model, validator):
+    pipeline = RCCPipeline([Erase(0.99)], tries=1)
+    pipeline.run(model, validator)
+    assert "stage.erase.share" in pipeline.get_pipeline_summary().suggestions[0]
+    easy = RCCPipeline([Erase(0.01)])
+    easy.run(model, validator)
+    assert "5.0 points above the threshold" in easy.get_pipeline_summary().suggestions[0]

@@ -1,0 +1,57 @@
+"""Rounds: the order of steps and the share of the target asked for in each."""
+
+import pytest
+
+from rcc.cascade.schedule import Schedule
+from rcc.errors import UserError
+from rcc.stages.base import Stage
+
+
+class Knob(Stage):
+    method = "knob"
+    strength_option = "amount"
+
+    def __init__(self, amount, label):
+        self.amount, self.label = amount, label
+
+    strength = property(lambda self: self.amount)
+
+    def at(self, strength):
+        return Knob(strength, self.label)
+
+    def plan(self, units, itemsize):
+        return list(units)
+
+    def apply(self, model, context):
+        raise NotImplementedError
+
+
+def test_one_round_asks_for_the_whole_target_at_once():
+    steps = Schedule().steps([Knob(0.8, "a"), Knob(None, "b")])
+    assert [(step.index, step.label, step.strength) for step in steps] == [(1, "a", 0.8), (2, "b", None)]
+    assert steps[0].name == "a"
+    assert steps[0].option == "stage.a.amount"
+
+
+def test_rounds_repeat_the_whole_cascade_and_end_on_the_target_exactly():
+    steps = Schedule(rounds=3, curve="linear").steps([Knob(0.9, "a"), Knob(0.3, "b")])
+    assert [step.label for step in steps] == ["a", "b"] * 3
+    assert [step.index for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.strength for step in steps[::2]] == pytest.approx([0.3, 0.6, 0.9])
+    assert steps[-1].strength == 0.3
+    assert steps[-1].name == "b (round 3 of 3)"
+
+
+@pytest.mark.parametrize("curve", ["linear", "exponential", "cosine", "polynomial", "cubic_late"])
+def test_every_curve_rises_to_exactly_the_target(curve):
+    strengths = [step.strength for step in Schedule(7, curve).steps([Knob(0.83, "a")])]
+    assert strengths == sorted(strengths)
+    assert strengths[-1] == 0.83
+    assert strengths[0] > 0
+
+
+def test_wrong_rounds_and_curves_are_refused_together():
+    with pytest.raises(UserError) as error:
+        Schedule(rounds=0, curve="cosin")
+    assert len(error.value.problems) == 2
+    assert "Did you mean 'cosine'?" in str(error.value)
