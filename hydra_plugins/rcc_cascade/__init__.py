@@ -1,0 +1,1 @@
+"""Hydra plugin: `stage=a+b+c` composed from one YAML a stage."""

@@ -1,0 +1,80 @@
+"""A config source for choices that exist in no file: `stage/dare+nullu` is `stage/dare` and `stage/nullu`.
+
+The source answers only for names with a '+' in the group `stage`, with a defaults list that puts each stage's
+file under its label. Everything else stays with Hydra's own sources, and with it overrides, sweeps,
+experiment files, `--cfg`, `--info` and the folders of `--config-dir`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from rcc.composing import cascades
+from rcc.composing.locations import choices, config_dir
+
+SCHEME = "rcc-cascade"
+
+
+class CascadeSource(ConfigSource):
+    """Serves `stage/<name>+<name>…`; its path is the folder of the config files."""
+
+    @staticmethod
+    def scheme() -> str:
+        return SCHEME
+
+    def available(self) -> bool:
+        return True
+
+    def is_config(self, config_path: str) -> bool:
+        return self._choice(config_path) is not None
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == cascades.GROUP and _word_to_complete() is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """What may follow the '+' or ',' that the word under completion ends in; nothing at other times."""
+        word = _word_to_complete()
+        if config_path != cascades.GROUP or word is None or results_filter == ObjectType.GROUP:
+            return []
+        begun = word[: max(word.rfind(cascades.SEPARATOR), word.rfind(",")) + 1]
+        return [begun + name for name in choices(Path(self.path), cascades.GROUP)] if begun else []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        choice = self._choice(config_path)
+        assert choice is not None, config_path
+        defaults = [f"{name}@{label}" for label, name in cascades.labelled(choice)]
+        return ConfigResult(
+            provider=self.provider,
+            path=self.full_path(),
+            config=OmegaConf.create({"defaults": [*defaults, "_self_"]}),
+            header={"package": None},
+        )
+
+    @staticmethod
+    def _choice(config_path: str) -> str | None:
+        group, _, choice = config_path.removesuffix(".yaml").rpartition("/")
+        return choice if group == cascades.GROUP and cascades.SEPARATOR in choice else None
+
+
+class CascadeSearchPath(SearchPathPlugin):
+    """Adds the source to this project's own application and to no other in the same environment."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        main = next((entry.path for entry in search_path.get_path() if entry.provider == "main"), None)
+        ours = config_dir()
+        if main and Path(main.removeprefix("file://")).resolve() == ours:
+            search_path.append("rcc-cascade", f"{SCHEME}://{ours}")
+
+
+def _word_to_complete() -> str | None:
+    """What the shell asks to complete after `stage=`, or None when it asks for something else or nothing."""
+    word = os.environ.get("COMP_LINE", "").split(" ")[-1]
+    key, equals, value = word.lstrip("+").partition("=")
+    return value if equals and key == cascades.GROUP else None

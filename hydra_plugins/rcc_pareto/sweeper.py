@@ -1,0 +1,27 @@
+"""The Optuna sweeper, made ready to keep its study in the folder of the sweep, and quiet."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from omegaconf import DictConfig
+
+
+class ParetoSweeper(OptunaSweeper):
+    """SQLite creates a file but not its folder, and Hydra creates the folder only with the first job."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        self._speak_only_of_errors()
+
+    @staticmethod
+    def _speak_only_of_errors() -> None:
+        """The command line reports every job and the result; what these two would say repeats it."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)

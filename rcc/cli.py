@@ -1,0 +1,195 @@
+"""`rcc-run`: arguments → a checked config → a job → an exit code.
+
+Imports neither torch nor transformers, and Hydra only once there is something to compose, so that help is
+instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcc.composing.telling import hydra_raises, plain, report, stacks_wanted, tell
+from rcc.errors import RccError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from rcc.composing.outcomes import Outcome
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (the process's own when None); returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    outcomes: list[Outcome] = []
+    try:
+        if {"-h", "--help"} & set(arguments):
+            from rcc.composing.help import help_text
+
+            print(help_text(), flush=True)
+            return 0
+        if "--version" in arguments:
+            from rcc import __version__
+
+            print(f"rcc {__version__}")
+            return 0
+        return _compose_and_run(arguments, outcomes)
+    except BrokenPipeError:  # whoever read our output has gone, as in `rcc-run --help | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except RccError as error:
+        return report(error, stacks_wanted())
+    except KeyboardInterrupt:
+        tell(_interrupted(outcomes))
+        return INTERRUPTED
+
+
+def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
+    from hydra._internal.utils import get_args_parser  # the one place that knows all of Hydra's flags
+
+    flags = get_args_parser().parse_intermixed_args(arguments)
+    if flags.shell_completion or flags.hydra_help or flags.config_path or flags.config_name:
+        _hydra(arguments, outcomes)
+        return 0
+    overrides = _checked(flags)
+    _hydra([*_without(arguments, flags.overrides), *overrides], outcomes)
+    if outcomes and _is_sweep(flags):
+        _summarise(outcomes)
+    return _exit_code(outcomes)
+
+
+def _checked(flags: Namespace) -> list[str]:
+    """The overrides to hand to Hydra: those given, or with `resume=` those recorded and what was added.
+
+    Raises:
+        UserError: with everything that is wrong.
+    """
+    from rcc.composing import checks, resume
+    from rcc.composing.composition import composer, own
+
+    overrides, where = list(flags.overrides), resume.asked(flags.overrides)
+    folder = Path(flags.config_dir) if flags.config_dir else None
+    if where is not None and _is_sweep(flags):
+        raise UserError("resume= continues one run and cannot be combined with -m. Leave -m out.")
+    with composer(folder) as configs:
+        directory = None if where is None else resume.directory(where)
+        if directory is not None:
+            overrides = resume.arguments(directory, overrides)
+        deep = None if flags.cfg or flags.info else _deep_check
+        found = checks.problems(overrides, configs, _is_sweep(flags), resuming=where is not None, deep=deep)
+        if found:
+            raise UserError(*found)
+        if directory is not None:
+            resume.check(directory, own(configs.compose(overrides)))
+    return overrides
+
+
+def _deep_check(cfg: DictConfig) -> list[str]:
+    from rcc.run import problems
+
+    return problems(cfg)
+
+
+def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
+    """Give the arguments to Hydra, which composes them and calls the job, once or for each job of a sweep."""
+    import hydra
+
+    from rcc.composing.composition import CONFIG_NAME
+    from rcc.composing.locations import config_dir
+
+    stacks = stacks_wanted()
+
+    def job(cfg: DictConfig) -> Any:
+        return _job(cfg, outcomes, stacks)
+
+    with hydra_raises(), _argv(arguments):
+        hydra.main(config_path=str(config_dir()), config_name=CONFIG_NAME)(job)()
+
+
+def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool) -> Any:
+    """One job. An error is told and kept, so that a sweep goes on with its other jobs."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from rcc.composing.outcomes import Outcome
+
+    settings = HydraConfig.get()
+    outcome = Outcome(
+        number=len(outcomes),
+        overrides=tuple(settings.overrides.task),
+        directory=Path(os.path.relpath(settings.runtime.output_dir)),
+    )
+    outcomes.append(outcome)
+    if settings.mode == RunMode.MULTIRUN:
+        print(f"\n== job {outcome.number}: {' '.join(outcome.overrides)}", flush=True)
+    try:
+        from rcc.run import run
+
+        outcome.value = run(cfg)
+    except Exception as error:
+        outcome.error = error
+        report(error, stacks)
+    return outcome.value
+
+
+def _summarise(outcomes: Sequence[Outcome]) -> None:
+    from rcc.composing.outcomes import table
+
+    print(f"\n{table(outcomes)}", flush=True)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        tell(f"{len(failed)} of {len(outcomes)} jobs failed.")
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    """0 when every job was done, the code that all failures share, else 1."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    codes = {known.exit_code if (known := plain(error)) else 1 for error in errors}
+    return 0 if not codes else codes.pop() if len(codes) == 1 else 1
+
+
+def _interrupted(outcomes: Sequence[Outcome]) -> str:
+    from rcc.composing.resume import RECORD
+
+    directory = outcomes[-1].directory if outcomes else None
+    if directory is None or not (directory / RECORD).is_file():
+        return "interrupted before anything was saved."
+    return f"interrupted. Continue with: rcc-run resume={directory}"
+
+
+def _is_sweep(flags: Namespace) -> bool:
+    return bool(flags.multirun) or any(text == "hydra.mode=MULTIRUN" for text in flags.overrides)
+
+
+def _without(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The flags among the arguments, with their values."""
+    left = list(overrides)
+    kept = []
+    for argument in reversed(arguments):
+        if argument in left:
+            left.remove(argument)
+        else:
+            kept.append(argument)
+    return kept[::-1]
+
+
+@contextmanager
+def _argv(arguments: Sequence[str]) -> Iterator[None]:
+    """Hydra reads the process's arguments."""
+    before = sys.argv
+    sys.argv = [before[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+if __name__ == "__main__":
+    sys.exit(main())

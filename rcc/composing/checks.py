@@ -1,0 +1,192 @@
+"""All that is wrong with a command line, found before anything runs and told at once.
+
+Unknown groups' choices are taken out first, so that the rest can be composed and checked. Then each
+combination of choices is composed twice: as asked, with unknown options let in, and as shipped, without
+options. What the first has and the second lacks does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice, product
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rcc.composing import cascades, overrides
+from rcc.composing.comparison import compare
+from rcc.composing.composition import Composer, chosen, misplaced, own
+from rcc.composing.overrides import Argument
+from rcc.composing.telling import in_words
+from rcc.errors import unknown
+
+MOST_COMBINATIONS = 64
+PRESETS = ("experiment", "debug")
+"""Groups whose files set other groups' options and bring none of their own."""
+
+DeepCheck = Callable[[DictConfig], list[str]]
+
+
+def problems(
+    texts: Sequence[str],
+    composer: Composer,
+    multirun: bool = False,
+    resuming: bool = False,
+    deep: DeepCheck | None = None,
+) -> list[str]:
+    """Every problem of the arguments `texts`; an empty list when the job can start.
+
+    `deep` is asked about each config that can be composed: what the constructors of the stages refuse.
+    """
+    arguments, found = overrides.read(texts, composer.loader)
+    if not multirun:
+        found += [
+            f"'{argument.text}' holds several values; add -m to run each of them."
+            for argument in arguments
+            if argument.swept
+        ]
+    swept = _searched(arguments, composer)
+    if swept and multirun:
+        given = {argument.key for argument in arguments}
+        more, wrong = overrides.read(swept, composer.loader)
+        arguments = [argument for argument in more if argument.key not in given] + arguments
+        found += wrong
+    elif swept and not resuming:
+        found.append(f"this configuration is a sweep over {', '.join(swept)}; add -m to run it.")
+    found += _Check(arguments, composer, deep).problems()
+    return list(dict.fromkeys(found))
+
+
+def _searched(arguments: Sequence[Argument], composer: Composer) -> list[str]:
+    """The sweeper's own search space under the choices asked for; empty when they cannot be composed."""
+    asked = [argument.text for argument in arguments if not argument.swept and _may_bring_sweep(argument)]
+    if not asked:
+        return []
+    try:
+        cfg = composer.compose(asked)
+    except Exception:
+        return []  # told where everything is composed
+    return overrides.of_sweeper(cfg.hydra.sweeper.get("params"))
+
+
+def _may_bring_sweep(argument: Argument) -> bool:
+    return argument.hydras or argument.key in PRESETS
+
+
+class _Check:
+    """The arguments sorted into choices of groups, options, and Hydra's own."""
+
+    def __init__(self, arguments: Sequence[Argument], composer: Composer, deep: DeepCheck | None) -> None:
+        self.composer, self.deep = composer, deep
+        self.groups = composer.groups()
+        self.hydras = [argument.text for argument in arguments if argument.hydras and not argument.swept]
+        self.asked = {a.key: a for a in arguments if a.key in self.groups and not a.removes}
+        self.options = [a for a in arguments if not a.hydras and a.key not in self.groups]
+        self.removed = [a.text for a in arguments if a.key in self.groups and a.removes]
+        self.found: list[str] = []
+        self.wrong_groups: set[str] = set()
+
+    def problems(self) -> list[str]:
+        valid = {group: self._valid(argument) for group, argument in self.asked.items()}
+        valid = {group: choices for group, choices in valid.items() if choices}
+        first = [
+            argument.setting(argument.values[0]) if argument.values else argument.text for argument in self.options
+        ]
+        combinations = [
+            [f"{group}={choice}" for group, choice in zip(valid, choices, strict=True)]
+            for choices in islice(product(*valid.values()), MOST_COMBINATIONS)
+        ]
+        for choices in combinations:
+            self._check(choices, first)
+        for position, argument in enumerate(self.options):
+            for value in argument.values[1:]:
+                others = [*first[:position], argument.setting(value), *first[position + 1 :]]
+                self._check(combinations[0], others)
+        return self.found
+
+    def _valid(self, argument: Argument) -> list[str]:
+        """The choices of an argument that exist; notes the others."""
+        group, available = argument.key, self.composer.choices(argument.key)
+        if argument.listed:
+            joined = "; join stages with '+'" if group == cascades.GROUP else ""
+            self._wrong(group, f"{argument.text} is a list; {group}= takes one choice{joined}.")
+            return []
+        values = [value.strip("'\"") for value in argument.values if value != "null"]
+        if not values or values == [""]:
+            empty = cascades.empty("") if group == cascades.GROUP else f"{group}= names no choice."
+            self._wrong(group, f"{empty} Available: {', '.join(available)}.")
+            return []
+        valid = []
+        for value in values:
+            if group == cascades.GROUP:
+                wrong = cascades.problems(value, available)
+                value = cascades.SEPARATOR.join(name for name in value.split("+") if name in available)
+            else:
+                wrong = [] if value in available else [unknown(group, value, available)]
+            for problem in wrong:
+                self._wrong(group, problem)
+            if value in available or (group == cascades.GROUP and value):
+                valid.append(value)
+        return valid
+
+    def _wrong(self, group: str, problem: str) -> None:
+        self.wrong_groups.add(group)
+        self.found.append(problem)
+
+    def _check(self, choices: Sequence[str], options: Sequence[str]) -> None:
+        choices = [*choices, *self.removed]
+        asked = self._compose([*choices, *options, *self.hydras], [*choices, *options])
+        if asked is None:
+            return
+        groups = [group for group in self.groups if group not in PRESETS]
+        shipped = self.composer.compose([f"{group}={name}" for group, name in chosen(asked, groups).items()])
+        order = misplaced(shipped)
+        if order:
+            self.found.append(order)
+            return
+        wrong = {
+            path: problem
+            for path, problem in compare(_plain(asked), _plain(shipped), str(asked.hydra.runtime.choices.stage))
+            if not self._expected(path, shipped)
+        }
+        self.found += wrong.values()
+        if self.deep:
+            kept = [text for text in options if not _sets(text, wrong)]
+            clean = asked if not wrong else self._compose([*choices, *kept], [])
+            if clean is not None and not any(compare(_plain(clean), _plain(shipped), "")):
+                self.found += self._deep_problems(self.deep, own(clean))
+
+    @staticmethod
+    def _deep_problems(deep: DeepCheck, cfg: DictConfig) -> list[str]:
+        try:
+            return deep(cfg)
+        except OmegaConfBaseException as error:  # an interpolation that leads nowhere
+            return [in_words(error)]
+
+    def _expected(self, path: str, shipped: DictConfig) -> bool:
+        """Whether a problem at `path` only follows from a choice that was already called wrong."""
+        group, _, rest = path.partition(".")
+        if group not in self.wrong_groups:
+            return False
+        return group != cascades.GROUP or rest.split(".")[0] not in shipped.stage
+
+    def _compose(self, texts: list[str], fallback: list[str]) -> DictConfig | None:
+        try:
+            return self.composer.compose(texts)
+        except Exception as error:
+            self.found.append(in_words(error, self.composer.choices))
+        if fallback and fallback != texts:
+            return self._compose(fallback, [])
+        return None
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(own(cfg), resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _sets(text: str, paths: Mapping[str, str]) -> bool:
+    key = text.lstrip("+~").partition("=")[0]
+    return any(key == path or key.startswith(f"{path}.") or path.startswith(f"{key}.") for path in paths)

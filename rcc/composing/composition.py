@@ -1,0 +1,90 @@
+"""Composing configs without running anything, for the checks and for resume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from omegaconf import DictConfig
+
+from rcc.composing import cascades
+from rcc.composing.locations import HYDRA_GROUP, config_dir
+
+CONFIG_NAME = "config"
+
+
+class Composer:
+    """Composes overrides on the shipped configs, and knows the groups and choices there are.
+
+    `folder` is a folder of further configs, as of Hydra's `--config-dir`.
+    """
+
+    def __init__(self, loader: ConfigLoader, folder: Path | None = None) -> None:
+        self.loader = loader
+        self._always = [] if folder is None else [f"hydra.searchpath=['file://{folder.resolve()}']"]
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._listed: dict[str, list[str]] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of `overrides`, with Hydra's own node; not to be changed. Raises what Hydra raises."""
+        key = tuple(overrides)
+        if key not in self._composed:
+            self._composed[key] = compose(CONFIG_NAME, [*self._always, *overrides], return_hydra_config=True)
+        return self._composed[key]
+
+    def groups(self) -> list[str]:
+        return [group for group in self._names("", ObjectType.GROUP) if group != HYDRA_GROUP]
+
+    def choices(self, group: str) -> list[str]:
+        return self._names(group, ObjectType.CONFIG)
+
+    def _names(self, group: str, kind: ObjectType) -> list[str]:
+        if group not in self._listed:
+            listed = self.loader.get_group_options(group, kind, CONFIG_NAME, self._always)
+            self._listed[group] = sorted(name for name in listed if name.isidentifier())
+        return self._listed[group]
+
+
+@contextmanager
+def composer(folder: Path | None = None) -> Iterator[Composer]:
+    """A `Composer`, in a Hydra of its own; whatever was initialised before is so again afterwards."""
+    state = GlobalHydra.instance()
+    before, state.hydra = state.hydra, None
+    try:
+        with initialize_config_dir(str(config_dir()), job_name="rcc"):
+            yield Composer(GlobalHydra.instance().config_loader(), folder)
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def own(cfg: DictConfig) -> DictConfig:
+    """The config without Hydra's node: what a job receives."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != HYDRA_GROUP])
+
+
+def chosen(cfg: DictConfig, groups: Sequence[str]) -> dict[str, str]:
+    """The choice of each group in a composed config; groups without one are left out."""
+    choices = cfg.hydra.runtime.choices
+    return {group: str(choices[group]) for group in groups if choices.get(group) is not None}
+
+
+def misplaced(cfg: DictConfig) -> str:
+    """Why the stages of a composed config are not those of its choice in its order; empty when they are."""
+    choice = str(cfg.hydra.runtime.choices[cascades.GROUP])
+    wanted, found = cascades.labels(choice), [str(label) for label in cfg.stage]
+    if found == wanted:
+        return ""
+    for label, name in cascades.labelled(choice):
+        if label not in found:
+            return (
+                f"the options of stage '{name}' do not arrive under its name: the first line of its file "
+                f"must be '# @package stage.{name}'."
+            )
+    return f"stage={choice} was composed as {cascades.SEPARATOR.join(found)}: the order of the stages was lost."

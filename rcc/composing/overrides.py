@@ -1,0 +1,90 @@
+"""Reading `key=value` arguments: what each one sets, and every value a sweep would give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, Quote, QuotedString
+from hydra.errors import OverrideParseException
+
+from rcc.composing.locations import HYDRA_GROUP
+
+MOST_VALUES = 256
+"""Values of one sweep that are looked at; a longer one is checked on its first."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument. `values`: those of a sweep (of an interval its two ends), or the one value there is."""
+
+    text: str
+    key: str
+    values: tuple[str, ...]
+    swept: bool
+    removes: bool
+    extends: bool
+    listed: bool
+
+    @property
+    def hydras(self) -> bool:
+        """Whether it sets an option of Hydra's and not of ours."""
+        return self.key.replace("/", ".").split(".")[0] == HYDRA_GROUP
+
+    def setting(self, value: str) -> str:
+        """The argument with one value, written so that an unknown key is added and can be seen."""
+        return self.text if self.removes or self.extends else f"++{self.key}={value}"
+
+
+def read(texts: Iterable[str], loader: ConfigLoader) -> tuple[list[Argument], list[str]]:
+    """The arguments that can be read, and what is wrong with those that cannot."""
+    parser = OverridesParser.create(config_loader=loader)
+    arguments, problems = [], []
+    for text in texts:
+        try:
+            arguments.append(_argument(text, parser.parse_overrides([text])[0]))
+        except (OverrideParseException, ValueError) as error:
+            problems.append(f"cannot read '{text}': {_reason(text, error)}")
+    return arguments, problems
+
+
+def of_sweeper(params: Mapping[str, Any] | None) -> list[str]:
+    """A sweeper's `params` as arguments."""
+    return [f"{key}={value}" for key, value in (params or {}).items()]
+
+
+def without(arguments: Sequence[str], key: str) -> list[str]:
+    """The arguments that do not set `key`."""
+    return [text for text in arguments if text.lstrip("+").partition("=")[0] != key]
+
+
+def quoted(text: str) -> str:
+    """A value in quotes, with which any path is one word of the grammar."""
+    return QuotedString(text, Quote.double).with_quotes()
+
+
+def _argument(text: str, override: Override) -> Argument:
+    swept = override.is_sweep_override()
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        values: tuple[str, ...] = (str(value.start), str(value.end))
+    elif swept:
+        values = tuple(islice(override.sweep_string_iterator(), MOST_VALUES))
+    elif override.is_delete():
+        values = ()
+    else:
+        values = (override.get_value_element_as_str(),)
+    key = override.key_or_group if override.package is None else f"{override.key_or_group}@{override.package}"
+    extends = override.type is OverrideType.EXTEND_LIST
+    return Argument(text, key, values, swept, override.is_delete(), extends, isinstance(value, list))
+
+
+def _reason(text: str, error: Exception) -> str:
+    if "=" not in text:
+        return "an argument is key=value, such as gate.threshold=0.9."
+    lines = [line for line in str(error).splitlines() if not line.startswith(("Error ", "See "))]
+    return f"{lines[0] if lines else error}. Quote a value with spaces or special characters: 'key=\"a b\"'."

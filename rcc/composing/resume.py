@@ -1,0 +1,144 @@
+"""`resume=<directory>`: the overrides a run was started with, and proof that it would be the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rcc.composing import cascades
+from rcc.composing.overrides import quoted, without
+from rcc.errors import UserError, nearest
+
+KEY = "resume"
+LATEST = "latest"
+RECORD = "run.json"
+RUNS = ("outputs/*/*", "multirun/*/*/*")
+FREE = ("resume", "dry_run", "logger", "state")
+"""Options that say nothing about the result, so that a resumed run may be given others."""
+
+
+def asked(arguments: Sequence[str]) -> str | None:
+    """The value of the last `resume=` among the arguments, or None."""
+    values = [text.partition("=")[2] for text in arguments if text.lstrip("+").startswith(f"{KEY}=")]
+    value = values[-1].strip("'\"") if values else ""
+    return None if value.lower() in ("", "null") else value
+
+
+def directory(value: str) -> Path:
+    """The run directory that `resume=<value>` names.
+
+    Raises:
+        UserError: it is missing, is no run's, or `latest` finds none.
+    """
+    if value == LATEST:
+        records = [record for pattern in RUNS for record in Path().glob(f"{pattern}/{RECORD}")]
+        if not records:
+            raise UserError(
+                f"resume=latest: there is no {RECORD} under outputs/ or multirun/ of {Path.cwd()}. "
+                "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
+            )
+        return max(records, key=lambda record: record.stat().st_mtime_ns).parent
+    path = Path(value)
+    if not path.is_dir():
+        siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(
+            f"resume={value}: no such directory.{nearest(value, siblings)} "
+            "`rcc-run resume=latest` continues the newest run."
+        )
+    if not (path / RECORD).is_file():
+        jobs = sorted(str(record.parent) for record in path.glob(f"*/{RECORD}"))
+        hint = f" It holds the runs {', '.join(jobs)}: resume one of them." if jobs else ""
+        raise UserError(
+            f"resume={value}: not a run's directory, it has no {RECORD}.{hint} "
+            "`rcc-run resume=latest` continues the newest run."
+        )
+    return path
+
+
+def arguments(path: Path, given: Sequence[str]) -> list[str]:
+    """What the run in `path` was started with, its directory, and what is `given` beside `resume=` now.
+
+    Raises:
+        UserError: the record of the overrides cannot be read.
+    """
+    recorded = _load(path, "overrides.yaml")
+    if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
+        raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
+    return [
+        *without(recorded, KEY),
+        *without(given, KEY),
+        f"{KEY}={quoted(str(path))}",
+        f"hydra.run.dir={quoted(str(path))}",
+    ]
+
+
+def check(path: Path, cfg: DictConfig) -> None:
+    """Refuse to go on with a config that differs in meaning from the one recorded in `path`.
+
+    Raises:
+        UserError: with every difference, or the record cannot be read.
+    """
+    recorded = _load(path, "config.yaml")
+    if not isinstance(recorded, dict):
+        raise UserError(f"resume={path}: {path / '.hydra/config.yaml'} is not a configuration.")
+    then, now = _resolved(OmegaConf.create(recorded)), _resolved(cfg)
+    lines = [*_another_order(then, now), *_differences(_flat(then), _flat(now))]
+    if lines:
+        raise UserError(
+            f"resume={path}: the configuration differs in meaning from the recorded one:\n    "
+            + "\n    ".join(lines)
+            + f"\n  Continue as recorded with `rcc-run resume={path}`, or start another run without resume=."
+        )
+
+
+def _another_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """The stages run in the order of their mapping, the one place where order means something."""
+    labels = [cascades.SEPARATOR.join(config.get(cascades.GROUP) or ()) for config in (then, now)]
+    if labels[0] != labels[1]:
+        yield f"{cascades.GROUP}: recorded {labels[0]}, asked {labels[1]}"
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys([*then, *now]):
+        if key.split(".")[0] in FREE:
+            continue
+        if key not in then:
+            yield f"{key}: not recorded, asked {now[key]!r}.{nearest(key, then)}"
+        elif key not in now:
+            yield f"{key}: recorded {then[key]!r}, now absent"
+        elif then[key] != now[key]:
+            yield f"{key}: recorded {then[key]!r}, asked {now[key]!r}"
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf under its dotted path. Nested options are never empty, so an empty mapping is a leaf too."""
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {
+        leaf: held
+        for key, item in value.items()
+        for leaf, held in _flat(item, f"{path}.{key}" if path else str(key)).items()
+    }
+
+
+def _resolved(cfg: Any) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def _load(path: Path, name: str) -> Any:
+    file = path / ".hydra" / name
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    except FileNotFoundError:
+        raise UserError(
+            f"resume={path}: {file} is missing, so what the run was started with is not known. "
+            "Start another run without resume=."
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"resume={path}: cannot read {file}: {reason}") from None

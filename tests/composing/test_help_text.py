@@ -1,0 +1,37 @@
+"""Help is read from the config files, so that it cannot promise what they do not hold."""
+
+from __future__ import annotations
+
+from rcc.composing import locations
+from rcc.composing.help import WIDTH, help_text
+
+CONF = locations.config_dir()
+
+
+def test_every_group_with_its_choices_and_default_is_shown() -> None:
+    lines = {line.split()[0]: line for line in help_text().splitlines() if line.strip()}
+    defaults = locations.default_choices(CONF)
+    for group in locations.groups(CONF):
+        for choice in locations.choices(CONF, group):
+            assert choice in lines[group]
+        if defaults[group] is not None:
+            assert f"[{defaults[group]}]" in lines[group]
+
+
+def test_every_option_is_shown_with_its_default_and_an_explanation() -> None:
+    lines = help_text().splitlines()
+    for shown in ("gate.threshold=0.95", "dry_run=false", "resume=null", "export.dtype=float16", "seed=0"):
+        (line,) = [line for line in lines if line.strip().startswith(shown)]
+        assert len(line.split(maxsplit=1)[1]) > 10, line
+    for key in locations.default_options(CONF):
+        assert any(line.strip().startswith((f"{key}=", f"{key}.")) for line in lines), key
+
+
+def test_help_is_grouped_and_fits_a_terminal() -> None:
+    text = help_text()
+    headings = [line.split(" (")[0] for line in text.splitlines() if line and not line.startswith(" ")]
+    wanted = ["Run", "Stages", "Sweep", "Resume", "Evaluate", "Jobs", "Config groups", "Options", "Flags"]
+    assert [heading for heading in headings if heading in wanted] == wanted
+    assert max(map(len, text.splitlines())) <= WIDTH
+    for job in locations.choices(CONF, "job"):
+        assert f"job={job} " in text

@@ -1,0 +1,130 @@
+"""`resume=` becomes the recorded overrides, and a config that means something else is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from rcc.composing import resume
+from rcc.composing.composition import Composer, own
+from rcc.errors import UserError
+
+
+def record(path: Path, configs: Composer, overrides: list[str], age: int = 0) -> Path:
+    """What a run leaves in its directory, as far as resume reads it."""
+    (path / ".hydra").mkdir(parents=True)
+    (path / "run.json").write_text("{}")
+    os.utime(path / "run.json", (1000 - age, 1000 - age))
+    OmegaConf.save(own(configs.compose(overrides)), path / ".hydra/config.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), path / ".hydra/overrides.yaml")
+    return path
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("texts", "value"),
+    [
+        ([], None),
+        (["seed=1"], None),
+        (["resume=null"], None),
+        (["resume="], None),
+        (["resume=a", "resume='b c'"], "b c"),
+        (["seed=1", "resume=latest"], "latest"),
+    ],
+)
+def test_the_last_resume_counts(texts: list[str], value: str | None) -> None:
+    assert resume.asked(texts) == value
+
+
+def test_latest_is_the_newest_run_of_runs_and_sweeps(here: Path, configs: Composer) -> None:
+    record(here / "outputs/2026-11-20/10-00-00", configs, [], age=2)
+    record(here / "multirun/2026-11-19/10-00-00/3", configs, [], age=1)
+    record(here / "outputs/2026-11-21/10-00-00", configs, [], age=3)
+    assert resume.directory("latest") == Path("multirun/2026-11-19/10-00-00/3")
+
+
+def test_latest_without_any_run_is_refused(here: Path) -> None:
+    with pytest.raises(UserError, match=r"no run\.json under outputs/ or multirun/"):
+        resume.directory("latest")
+
+
+def test_a_directory_that_is_no_run_is_refused_with_what_is_near(here: Path, configs: Composer) -> None:
+    record(here / "outputs/2026-11-20/10-00-00", configs, [])
+    with pytest.raises(UserError, match=r"no such directory\. Did you mean 'outputs/2026-11-20/10-00-00'\?"):
+        resume.directory("outputs/2026-11-20/10-00-01")
+    with pytest.raises(UserError, match=r"has no run\.json\. It holds the runs outputs/2026-11-20/10-00-00"):
+        resume.directory("outputs/2026-11-20")
+
+
+def test_recorded_overrides_come_back_with_the_directory(here: Path, configs: Composer) -> None:
+    path = record(Path("outputs/2026-11-20/10-00-00"), configs, ["stage=dare", "seed=3"])
+    texts = resume.arguments(path, ["resume=latest", "logger=wandb"])
+    assert texts == [
+        "stage=dare",
+        "seed=3",
+        "logger=wandb",
+        'resume="outputs/2026-11-20/10-00-00"',
+        'hydra.run.dir="outputs/2026-11-20/10-00-00"',
+    ]
+    cfg = configs.compose(texts)
+    assert cfg.hydra.run.dir == cfg.resume == "outputs/2026-11-20/10-00-00"
+    assert list(cfg.stage) == ["dare"]
+    resume.check(path, own(cfg))
+
+
+@pytest.mark.parametrize("name", ["with space", 'quote"s', "a=b,c", "ünï+cödé", "end\\"])
+def test_any_path_can_be_resumed(here: Path, configs: Composer, name: str) -> None:
+    path = record(here / name, configs, [])
+    cfg = configs.compose(resume.arguments(path, [f"resume={path}"]))
+    assert cfg.resume == cfg.hydra.run.dir == str(path)
+
+
+@pytest.mark.parametrize("extra", ["logger=wandb", "dry_run=true", "state.keep_last=5", "logger.name=local"])
+def test_what_does_not_change_the_result_may_change(here: Path, configs: Composer, extra: str) -> None:
+    path = record(here / "run", configs, ["stage=dare"])
+    resume.check(path, own(configs.compose(resume.arguments(path, [extra]))))
+
+
+def test_every_difference_in_meaning_is_listed(here: Path, configs: Composer) -> None:
+    path = record(here / "run", configs, ["stage=dare+nullu", "stage.dare.target_sparsity=0.7"])
+    texts = resume.arguments(path, ["stage.dare.target_sparsity=0.8", "threads=2", "gate.tries=0"])
+    with pytest.raises(UserError) as caught:
+        resume.check(path, own(configs.compose(texts)))
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[1:4] == [
+        "stage.dare.target_sparsity: recorded 0.7, asked 0.8",
+        "gate.tries: recorded 3, asked 0",
+        "threads: recorded None, asked 2",
+    ]
+    assert len(caught.value.problems) == 1
+    assert "Continue as recorded with" in lines[-1]
+
+
+def test_another_cascade_is_a_difference(here: Path, configs: Composer) -> None:
+    path = record(here / "run", configs, ["stage=dare+nullu"])
+    with pytest.raises(UserError, match=r"stage: recorded dare\+nullu, asked nullu\+dare"):
+        resume.check(path, own(configs.compose(resume.arguments(path, ["stage=nullu+dare"]))))
+
+
+def test_an_unreadable_record_is_refused_by_name(here: Path, configs: Composer) -> None:
+    path = record(here / "run", configs, [])
+    overrides, config = path / ".hydra/overrides.yaml", path / ".hydra/config.yaml"
+    for broken in (b"- [unclosed", b"\xff\xfe\x00", b"just: a mapping"):
+        overrides.write_bytes(broken)
+        with pytest.raises(UserError, match=r"overrides\.yaml"):
+            resume.arguments(path, [])
+    overrides.unlink()
+    with pytest.raises(UserError, match=r"overrides\.yaml is missing"):
+        resume.arguments(path, [])
+    for broken in (b"stage: [", b"- a list"):
+        config.write_bytes(broken)
+        with pytest.raises(UserError, match=r"config\.yaml"):
+            resume.check(path, own(configs.compose([])))
