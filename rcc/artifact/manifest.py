@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rcc.artifact.atomic import reading, write_file
 from rcc.artifact.contents import DTYPES, FORM_PARTS, PLAIN_PARTS
+from rcc.atomic import reading, write_file
 from rcc.errors import Problems, UserError
 from rcc.layers.encoding import ENCODINGS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from rcc.artifact.atomic import disk_errors
 from rcc.artifact.contents import named_tensors
 from rcc.artifact.weights import plan_tensor, write_weights
+from rcc.atomic import disk_errors
 from rcc.errors import UserError, unknown
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.size import Size

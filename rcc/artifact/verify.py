@@ -12,10 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rcc.artifact.atomic import reading
 from rcc.artifact.contents import DTYPES
 from rcc.artifact.manifest import WEIGHTS, Manifest, TensorEntry, read_manifest
 from rcc.artifact.weights import CODES, digest
+from rcc.atomic import reading
 from rcc.errors import Problems, UserError
 from rcc.layers.encoding import Encoded, decode
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from rcc.artifact.atomic import new_directory
 from rcc.artifact.contents import named_tensors, parts_of, refuse_unstorable
 from rcc.artifact.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, UnitEntry
 from rcc.artifact.size import ArtifactSize, directory_bytes, storage_dtype
 from rcc.artifact.weights import plan_tensor, write_weights
+from rcc.atomic import new_directory
 from rcc.models.adapter import Adapter
 
 

@@ -172,7 +172,8 @@ class RCCPipeline:
             self._roll_back(model)
             return self.history.rolled_back(step, attempts)
         assert report is not None
-        assert attempt.size is not None and attempt.measurement is not None
+        assert attempt.size is not None
+        assert attempt.measurement is not None
         assert attempt.retention is not None
         return StepRecord(
             step=step,

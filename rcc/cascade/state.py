@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
-from rcc.artifact.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
+from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.cascade.randomness import random_state, restore_random_state
 from rcc.errors import UserError
 from rcc.layers.form import Form

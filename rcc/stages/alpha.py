@@ -57,7 +57,7 @@ class AlphaEditor(ChannelEdits, Stage):
     def __init__(
         self,
         learning_rate: float = 0.03,
-        num_epochs: int = 5,
+        num_epochs: int = 6,
         importance_metric: str = "magnitude",
         loss: str = "outputs",
         l2: float = 0.001,

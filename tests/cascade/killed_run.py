@@ -17,8 +17,8 @@ import torch
 from known_stages import Erase, Factor, Noise
 from torch import nn
 
-from rcc.artifact.atomic import clean_leftovers
 from rcc.artifact.write import write_artifact
+from rcc.atomic import clean_leftovers
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.schedule import Schedule
 from rcc.measurement import Measurement, Metric

@@ -84,7 +84,7 @@ def test_without_rollback_a_failed_stage_is_kept_at_once(model, validator):
 
 
 def test_a_failed_stage_ends_the_run_when_configured_so(model, validator):
-    with pytest.raises(WorkError, match="gate.on_failure"):
+    with pytest.raises(WorkError, match=r"gate\.on_failure"):
         RCCPipeline([Erase(0.99)], tries=0, on_failure="abort").run(model, validator)
 
 
@@ -185,7 +185,7 @@ def test_state_is_refused_without_resume_and_by_another_plan(model, validator, t
     RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
     with pytest.raises(UserError, match="already holds the state of a run"):
         RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
-    with pytest.raises(UserError, match="another cascade.*erase at 0.1.*erase at 0.2"):
+    with pytest.raises(UserError, match=r"another cascade.*erase at 0\.1.*erase at 0\.2"):
         RCCPipeline([Erase(0.2)], directory=tmp_path).run(model, validator, resume=True)
 
 

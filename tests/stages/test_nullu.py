@@ -70,7 +70,7 @@ def test_a_one_dimensional_convolution_is_flattened_too():
 
 def test_v_has_orthonormal_rows_and_both_factors_are_contiguous_in_the_weights_dtype(model):
     model.module.to(torch.bfloat16)
-    NulluProjector(0.5, None, include=["hidden"], precision="float64").apply(model, StageContext())
+    NulluProjector(0.5, None, factors="orthonormal", include=["hidden"]).apply(model, StageContext())
     form = model.unit("hidden").read()
     assert form.left.dtype == form.right.dtype == torch.bfloat16
     assert form.left.is_contiguous()

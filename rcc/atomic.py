@@ -67,6 +67,11 @@ def write_file(target: Path, content: bytes) -> None:
             raise
 
 
+def write_text(target: Path, text: str) -> None:
+    """Write or replace one UTF-8 text file, as `write_file` does."""
+    write_file(target, text.encode())
+
+
 def remove_directory(target: Path) -> None:
     """Remove a directory; killed half-way, it leaves a leftover and never a `target` with files missing."""
     removed = _leftover(target, REMOVED)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rcc.artifact.atomic import clean_leftovers, disk_errors, new_directory, reading, remove_directory, write_file
+from rcc.atomic import clean_leftovers, disk_errors, new_directory, reading, remove_directory, write_file
 from rcc.errors import UserError, WorkError
 
 

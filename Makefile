@@ -1,0 +1,69 @@
+# Two commands do all the set-up: `make run` and `make test`. `make help` explains every target.
+#
+# Needs Python 3.11 or newer with pip, nothing else. The environment is made in .venv; a stamp in it remembers
+# that everything is installed, so that running a target again costs nothing.
+
+# The first Python that runs, is new enough and has pip; `make run PYTHON=/path/to/python3.12` takes another.
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.11 python3.12 python3.13; do \
+	$$name -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+endif
+VENV   ?= .venv
+# torch is installed first and by itself: on a machine without a GPU this version comes as a small CPU build where
+# pip is set up for it, while a plain `torch` would fetch several GB of CUDA. With a GPU: `make run TORCH=torch`.
+TORCH  ?= torch==2.13.0
+# More arguments for what a target runs: `make run ARGS="stage=nullu+dare"`, `make test ARGS="tests/ops -x"`.
+ARGS   ?=
+
+BIN   := $(VENV)/bin
+PIP   := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format bench train clean
+
+help:  ## Show this list
+	@echo "Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Settings:  PYTHON=$(PYTHON)  VENV=$(VENV)  TORCH=$(TORCH)  ARGS=\"$(ARGS)\""
+	@echo "Example:   make run ARGS=\"stage=nullu+dare stage.dare.target_sparsity=0.7\""
+
+install: $(STAMP)  ## Make the environment in .venv and install everything into it (about two minutes, once)
+
+run: $(STAMP)  ## Compress the built-in CLIP on the built-in data; the result goes to outputs/<date>/<time>
+	$(BIN)/rcc-run $(ARGS)
+
+test: $(STAMP)  ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Put the source into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Compress ViT-B/32 shapes and report the peak memory and the time against a memory copy
+	$(BIN)/python benchmarks/vit_b32_cascade.py $(ARGS)
+
+train: $(STAMP)  ## Train the built-in CLIP again, from scratch
+	$(BIN)/rcc-run job=train $(ARGS)
+
+clean:  ## Remove the environment, builds and caches; outputs/ and multirun/ stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Some systems ship Python without ensurepip; the environment then does without a pip of its own, and the pip
+# outside installs into it.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with pip was found: install one, or give PYTHON=<path>."; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(PIP) install "$(TORCH)"
+	$(PIP) install -e ".[dev]"
+	$(BIN)/python -m compileall -q rcc hydra_plugins
+	@touch $@

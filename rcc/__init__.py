@@ -1,0 +1,64 @@
+"""Recursive Cascade Compression: an ordered, gated, resumable cascade that makes vision–language models small.
+
+>>> from rcc import RCCPipeline, DARECompressor, NulluProjector, AlphaEditor
+>>> model = rcc.load("outputs/<date>/<time>/artifact")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rcc.artifact.load import load as load
+    from rcc.artifact.write import write_artifact as save  # noqa: F401
+    from rcc.cascade.pipeline import RCCPipeline as RCCPipeline
+    from rcc.cascade.schedule import Schedule as Schedule
+    from rcc.data.registry import load_data as load_data
+    from rcc.errors import RccError as RccError
+    from rcc.errors import UserError as UserError
+    from rcc.errors import WorkError as WorkError
+    from rcc.evaluation.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
+    from rcc.measurement import Measurement as Measurement
+    from rcc.measurement import Metric as Metric
+    from rcc.models.clip import CLIPWrapper as CLIPWrapper
+    from rcc.models.module import ModuleAdapter as ModuleAdapter
+    from rcc.models.registry import load_model as load_model
+    from rcc.stages.alpha import AlphaEditor as AlphaEditor
+    from rcc.stages.dare import DARECompressor as DARECompressor
+    from rcc.stages.nullu import NulluProjector as NulluProjector
+
+__version__ = "0.1.0"
+
+# Imported when first asked for: `rcc-run --help` must answer before torch could be loaded.
+_PUBLIC = {
+    "AlphaEditor": "rcc.stages.alpha",
+    "CLIPWrapper": "rcc.models.clip",
+    "DARECompressor": "rcc.stages.dare",
+    "Measurement": "rcc.measurement",
+    "Metric": "rcc.measurement",
+    "ModuleAdapter": "rcc.models.module",
+    "NulluProjector": "rcc.stages.nullu",
+    "RCCPipeline": "rcc.cascade.pipeline",
+    "RccError": "rcc.errors",
+    "Schedule": "rcc.cascade.schedule",
+    "UserError": "rcc.errors",
+    "WorkError": "rcc.errors",
+    "ZeroShotEvaluator": "rcc.evaluation.zero_shot",
+    "load": "rcc.artifact.load",
+    "load_data": "rcc.data.registry",
+    "load_model": "rcc.models.registry",
+    "save": "rcc.artifact.write:write_artifact",
+}
+__all__ = sorted(["__version__", *_PUBLIC])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'rcc' has no attribute '{name}'; it has {', '.join(__all__)}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What a run can do: compress, show the plan of it, evaluate, train. Plain Python in, files out."""

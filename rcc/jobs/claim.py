@@ -1,0 +1,98 @@
+"""A run directory belongs to one live process: claimed by a lock, described by run.json, never used twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rcc.atomic import write_text
+from rcc.cascade.records import Step
+from rcc.errors import UserError, WorkError
+from rcc.jobs.request import Request
+from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_manifest, start_attempt
+
+LOCK = ".lock"
+
+
+@contextmanager
+def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
+    """Hold the run's directory while the block runs, and note in run.json how it ended.
+
+    Raises:
+        UserError: another process holds it, it was used before and this is no resume, or it cannot be written.
+    """
+    directory = request.directory
+    lock = FileLock(directory / LOCK)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"a run is live in {directory}. Wait for it or stop it; afterwards `rcc-run resume={directory}` "
+            "continues it if it did not finish."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"the output folder {directory} cannot be written: {error.strerror or error}. "
+            "Give another with hydra.run.dir=<directory>."
+        ) from error
+    try:
+        _refuse_used(request)
+        recorded = read_manifest(directory)["environment"]["threads"] if request.resumed else None
+        threads = request.set_threads(recorded)
+        number = _attempts(directory) + 1
+        _record_config(request, number)
+        start_attempt(directory, command=command(request), seed=request.seed, plan=plan, threads=threads)
+        try:
+            yield
+        except BaseException:
+            finish_attempt(directory, FAILED)
+            raise
+        finish_attempt(directory, FINISHED)
+    finally:
+        lock.release()
+
+
+def finished(request: Request) -> bool:
+    """Whether the run to resume has already finished."""
+    return request.resumed and read_manifest(request.directory)["status"] == FINISHED
+
+
+def command(request: Request) -> list[str]:
+    """The command line that started this attempt, the program by its name alone."""
+    if request.resumed:
+        return ["rcc-run", f"resume={request.directory}"]
+    return ["rcc-run", *request.overrides]
+
+
+def _refuse_used(request: Request) -> None:
+    if (request.directory / FILE).exists() and not request.resumed:
+        raise UserError(
+            f"{request.directory} already holds a run. Continue it with `rcc-run resume={request.directory}`, or "
+            "give a fresh run another hydra.run.dir (by default every run gets a directory of its own)."
+        )
+
+
+def _attempts(directory: Path) -> int:
+    return len(read_manifest(directory)["attempts"]) if (directory / FILE).exists() else 0
+
+
+def _record_config(request: Request, attempt: int) -> None:
+    """Write what was composed under .hydra/, the first attempt at its top, later ones in folders of their own."""
+    folder = request.directory / ".hydra"
+    if attempt > 1:
+        folder /= f"attempt-{attempt}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkError(f"{folder} could not be made: {error.strerror or error}") from error
+    write_text(folder / "config.yaml", request.config_text)
+    write_text(folder / "overrides.yaml", "".join(f"- {_quoted(line)}\n" for line in request.overrides) or "[]\n")
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar in single quotes."""
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,58 @@
+"""What a run hands over: the artifact, reloaded from its files, beside the dense model on the test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rcc.artifact.load import load
+from rcc.artifact.manifest import record_metrics
+from rcc.artifact.size import dense_bytes, directory_bytes
+from rcc.artifact.write import write_artifact
+from rcc.atomic import clean_leftovers, remove_directory
+from rcc.cascade.gate import retention
+from rcc.cascade.pipeline import RCCPipeline
+from rcc.data.splits import Splits
+from rcc.jobs.request import Request
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.reporting.delivery import Delivery
+
+DENSE_DTYPES = ("float32", "float16")
+
+
+def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Splits) -> Delivery:
+    """Write the artifact, reload it, and measure it and the dense model once on the test split.
+
+    The dense model comes back from the first checkpoint into `model`, so that memory never holds two.
+    """
+    artifact = request.directory / "artifact"
+    clean_leftovers(request.directory)
+    if artifact.exists():  # an attempt that was killed between writing it and saying so
+        remove_directory(artifact)
+    selection = pipeline.get_pipeline_summary()
+    recorded: dict[str, Any] = {
+        "selection": _values(selection.records[-1].measurement),
+        "retention": selection.retention,
+        "data_fingerprint": splits.fingerprint,
+    }
+    write_artifact(model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded)
+    pipeline.rollback_to_dense(model)
+    dense = request.measure(model, splits.test, splits)
+    dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
+    reloaded = load(artifact)
+    reloaded.module.to(model.device)
+    compressed = request.measure(reloaded, splits.test, splits)
+    record_metrics(artifact, {**recorded, "test": _values(compressed), "dense_test": _values(dense)})
+    return Delivery(
+        artifact=str(artifact),
+        dtype=request.dtype,
+        nbytes=directory_bytes(artifact),
+        dense_bytes=dense_sizes,
+        dense=dense,
+        compressed=compressed,
+        retention=retention(dense.main, compressed.main),
+    )
+
+
+def _values(measurement: Measurement) -> dict[str, float]:
+    return {metric.name: metric.value for metric in measurement.metrics}

@@ -1,0 +1,49 @@
+"""dry_run=true: what the cascade would do, from the model's shapes alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+from rich.console import Console as Terminal
+
+from rcc.jobs.request import Request
+from rcc.models.registry import load_skeleton
+from rcc.reporting.drawing import draw, say
+from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
+
+WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not looked at
+
+
+def show_plan(request: Request) -> None:
+    """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
+    options = request.settings["model"]
+    plan = request.pipeline().plan(load_skeleton(options["name"], path=options.get("path")))
+    terminal = Terminal(highlight=False)
+    if not terminal.is_terminal:
+        terminal.width = WIDTH
+    for planned in telling_steps(plan):
+        say(terminal, f"{planned.step.name}: {len(planned.before)} units")
+        draw(terminal, plan_units(planned, plan.itemsize))
+    skips = plan_skips(plan)
+    if skips.rows:
+        say(terminal, "Left alone:")
+        draw(terminal, skips)
+    say(terminal, f"Plan, with values stored as {request.dtype}:")
+    draw(terminal, plan_steps(plan))
+    say(
+        terminal,
+        f"The gate asks for {request.gate.threshold:.1%} of the dense model after every step and allows "
+        f"{request.gate.tries} softer attempts; a step that fails is then handled as '{request.gate.on_failure}'. "
+        "Bytes are of the weights, if every step passes at once. Nothing was written; leave out dry_run=true to run.",
+    )
+    _remove_if_made_here(request.directory)
+
+
+def _remove_if_made_here(directory: Path) -> None:
+    """Hydra makes the run's directory before it asks what to do: take it away again if it is new and empty."""
+    for made in (directory, directory.parent, directory.parent.parent):
+        with suppress(OSError):  # not empty, not ours, or never made
+            if made.stat().st_ctime >= psutil.Process().create_time():
+                made.rmdir()

@@ -1,0 +1,99 @@
+"""What a job is asked to do: the objects the config described, and the settings they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rcc.cascade.gate import Gate
+from rcc.cascade.pipeline import RCCPipeline
+from rcc.cascade.records import Observer
+from rcc.cascade.schedule import Schedule
+from rcc.data.registry import load_data
+from rcc.data.splits import Split, Splits
+from rcc.evaluation.registry import Evaluator
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.models.registry import load_model
+from rcc.stages.base import Batch, Stage
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job's inputs. `settings` is the whole config as plain data, `config_text` the same as YAML."""
+
+    settings: dict[str, Any]
+    directory: Path
+    overrides: Sequence[str]
+    stages: list[Stage]
+    schedule: Schedule
+    gate: Gate
+    evaluator: Evaluator | None
+    config_text: str
+
+    @property
+    def resumed(self) -> bool:
+        return self.settings["resume"] is not None
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+    @property
+    def dtype(self) -> str:
+        """Of the values the artifact stores."""
+        return str(self.settings["export"]["dtype"])
+
+    def model(self) -> Adapter:
+        """The dense model, loaded to the device that was asked for."""
+        options = {**self.settings["model"], "device": self.settings["device"]}
+        return load_model(options.pop("name"), **{key: value for key, value in options.items() if value is not None})
+
+    def data(self) -> Splits:
+        options = dict(self.settings["data"])
+        return load_data(options.pop("name"), **options)
+
+    def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        """Evaluate on one split."""
+        assert self.evaluator is not None
+        return self.evaluator.evaluate(adapter, split, splits)
+
+    def pipeline(self, observer: Observer | None = None) -> RCCPipeline:
+        """The cascade, with its state under the run's directory."""
+        return RCCPipeline(
+            self.stages,
+            performance_threshold=self.gate.threshold,
+            rollback_enabled=self.gate.rollback,
+            tries=self.gate.tries,
+            on_failure=self.gate.on_failure,
+            on_error=self.gate.on_error,
+            schedule=self.schedule,
+            directory=self.directory / "state",
+            keep_last=self.settings["state"]["keep_last"],
+            seed=self.seed,
+            storage_dtype=self.dtype,
+            observer=observer,
+        )
+
+    def calibration(self, adapter: Adapter, split: Split) -> list[Batch] | None:
+        """The calibration split as batches, prepared once; None when no stage would look at them."""
+        if not any(stage.needs_calibration or stage.needs_targets for stage in self.stages):
+            return None
+        size = self.settings["calibration"]["batch_size"]
+        batches = []
+        for start in range(0, len(split), size):
+            batch = adapter.prepare(list(split.images[start : start + size]), split.captions[start : start + size])
+            batch["labels"] = torch.from_numpy(split.labels[start : start + size]).to(adapter.device)
+            batches.append(batch)
+        return batches
+
+    def set_threads(self, recorded: int | None = None) -> int:
+        """Use the threads asked for, else those of the run's first attempt, since their number moves last bits."""
+        wanted = self.settings["threads"] or recorded
+        if wanted:
+            torch.set_num_threads(wanted)
+        return torch.get_num_threads()

@@ -1,0 +1,82 @@
+"""How numbers are written for people: sizes, counts, shares, times and metrics, each with its unit."""
+
+from __future__ import annotations
+
+import math
+
+from rcc.measurement import Metric
+
+MISSING = "-"
+
+
+def bytes_text(nbytes: int) -> str:
+    """Bytes in decimal units with three significant digits: '512 B', '12.3 kB', '2.51 MB'."""
+    return _scaled(nbytes, ("B", "kB", "MB", "GB", "TB"))
+
+
+def count_text(count: int) -> str:
+    """A count with three significant digits: '784', '12.3 k', '1.21 M'."""
+    return _scaled(count, ("", "k", "M", "G", "T")).rstrip()
+
+
+def share_text(share: float | None, decimals: int = 2) -> str:
+    """A fraction as a percentage, '98.33%'; '-' when there is none."""
+    if share is None:
+        return MISSING
+    return f"{100 * share:.{decimals}f}%" if math.isfinite(share) else "not a number"
+
+
+def strength_text(strength: float | None) -> str:
+    """A stage's strength with at most three decimals, '0.9'; '-' for a stage without one."""
+    return MISSING if strength is None else f"{strength:.3f}".rstrip("0").rstrip(".")
+
+
+def at_strength(strength: float | None) -> str:
+    """' at strength 0.9', to go on with after a stage's name; nothing for a stage without one."""
+    return "" if strength is None else f" at strength {strength_text(strength)}"
+
+
+def ratio_text(dense: int, compressed: int) -> str:
+    """How many times smaller, '4.12×'; '-' when the compressed size is unknown."""
+    return f"{dense / compressed:.2f}×" if compressed else MISSING
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration: '0.42 s', '12.3 s', '3m 05s', '1h 02m'."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def clock_text(seconds: float | None) -> str:
+    """A running clock: '0:42', '1:02:05'; '-:--' when unknown."""
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def metric_text(metric: Metric, error: bool = False) -> str:
+    """A metric with its unit, a fraction as a percentage; with `error`, '± standard error' where known."""
+    fraction = metric.unit == "fraction"
+    value = share_text(metric.value) if fraction else f"{metric.value:.4g} {metric.unit}".rstrip()
+    if not error or metric.standard_error is None:
+        return value
+    spread = 100 * metric.standard_error if fraction else metric.standard_error
+    return f"{value} ± {spread:.2f}" if fraction else f"{value} ± {spread:.2g}"
+
+
+def _scaled(number: int, units: tuple[str, ...]) -> str:
+    if abs(number) < 1000:
+        return f"{number} {units[0]}"
+    value, unit = float(number), 0
+    while abs(value) >= 999.5 and unit < len(units) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f} {units[unit]}"

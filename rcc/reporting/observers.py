@@ -1,0 +1,122 @@
+"""Telling several observers what happens, so that one that fails is dropped and the run goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from rcc.cascade.records import Attempt, Baseline, Observer, Step, StepRecord, Summary
+from rcc.reporting.delivery import Delivery
+
+log = logging.getLogger(__name__)
+
+
+class RunObserver(Observer):
+    """An observer of a whole run, which also sees what is handed over and the end.
+
+    Does nothing by itself: a subclass takes up the events it cares about, which `Observer` describes.
+    """
+
+    def run_started(self, steps: Sequence[Step], finished: int) -> None:
+        return None
+
+    def baseline_measured(self, baseline: Baseline) -> None:
+        return None
+
+    def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
+        return None
+
+    def progressed(self, done: int, total: int, what: str) -> None:
+        return None
+
+    def attempt_finished(self, step: Step, attempt: Attempt) -> None:
+        return None
+
+    def step_finished(self, record: StepRecord) -> None:
+        return None
+
+    def run_finished(self, summary: Summary) -> None:
+        return None
+
+    def delivered(self, delivery: Delivery) -> None:
+        """The artifact is written, reloaded and measured on the test split."""
+
+    def close(self, failed: bool = False) -> None:
+        """The run is over, well or not; open files, displays and connections are let go."""
+
+
+class Observers(RunObserver):
+    """Passes every event on to each observer, in order.
+
+    An observer that raises is named in one warning and told nothing more. KeyboardInterrupt passes.
+    As a context manager it closes them all, also when the run fails.
+
+    >>> with Observers([Console(), MetricsLog(directory)]) as observers:
+    ...     RCCPipeline(..., observer=observers).run(...)
+    """
+
+    def __init__(self, observers: Iterable[RunObserver]) -> None:
+        self.observers = list(observers)
+
+    def run_started(self, steps: Sequence[Step], finished: int) -> None:
+        self._tell("run_started", steps, finished)
+
+    def baseline_measured(self, baseline: Baseline) -> None:
+        self._tell("baseline_measured", baseline)
+
+    def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
+        self._tell("step_started", step, attempt, strength)
+
+    def progressed(self, done: int, total: int, what: str) -> None:
+        self._tell("progressed", done, total, what)
+
+    def attempt_finished(self, step: Step, attempt: Attempt) -> None:
+        self._tell("attempt_finished", step, attempt)
+
+    def step_finished(self, record: StepRecord) -> None:
+        self._tell("step_finished", record)
+
+    def run_finished(self, summary: Summary) -> None:
+        self._tell("run_finished", summary)
+
+    def delivered(self, delivery: Delivery) -> None:
+        self._tell("delivered", delivery)
+
+    def close(self, failed: bool = False) -> None:
+        self._tell("close", failed)
+        self.observers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def _tell(self, event: str, *details: object) -> None:
+        for observer in list(self.observers):
+            try:
+                getattr(observer, event)(*details)
+            except Exception as error:
+                self.observers.remove(observer)
+                self._warn(observer, event, error)
+                if event != "close":
+                    self._close_quietly(observer)
+
+    @staticmethod
+    def _warn(observer: RunObserver, event: str, error: Exception) -> None:
+        log.warning(
+            "%s failed (%s: %s: %s) and is told nothing more; the run goes on.",
+            type(observer).__name__,
+            event,
+            type(error).__name__,
+            error,
+        )
+
+    @staticmethod
+    def _close_quietly(observer: RunObserver) -> None:
+        """Let a failed observer give back the terminal and its files; it has already been warned about."""
+        try:
+            observer.close(failed=True)
+        except Exception as error:
+            log.debug("%s could not be closed either: %s", type(observer).__name__, error)

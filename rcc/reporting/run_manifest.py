@@ -1,0 +1,167 @@
+"""run.json: what a run is made of (code, versions, machine, seed, plan) and the attempts it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rcc.atomic import write_text
+from rcc.cascade.records import Step
+from rcc.errors import Problems, UserError
+
+FILE = "run.json"
+FORMAT = 1
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+PACKAGES = (
+    *("rcc", "torch", "transformers", "safetensors", "hydra-core", "omegaconf", "hydra-optuna-sweeper"),
+    *("optuna", "numpy", "scipy", "scikit-learn", "pillow", "wandb"),
+)
+
+
+def start_attempt(
+    directory: Path | str,
+    *,
+    command: Sequence[str],
+    seed: int,
+    plan: Sequence[Step] = (),
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Note in `directory`/run.json that an attempt starts; returns the manifest as written.
+
+    The first attempt describes the run. A later one is appended, an earlier one that never said how it ended
+    becomes 'interrupted', and the environment is noted again if it is no longer the same.
+
+    Args:
+        command: the program's arguments as typed.
+        plan: the steps of the run; a later attempt may leave it out.
+        threads: that compute uses; by default the processors this process may run on.
+
+    Raises:
+        UserError: run.json is there and cannot be read.
+        WorkError: it cannot be written.
+    """
+    path = Path(directory) / FILE
+    here = environment(threads)
+    manifest: dict[str, Any] = {"format": FORMAT, "status": RUNNING, "seed": seed, "attempts": []}
+    manifest |= {"environment": here, "plan": []}
+    if path.exists():
+        manifest = read_manifest(directory)
+    for attempt in manifest["attempts"]:
+        if attempt["status"] == RUNNING:
+            attempt["status"] = INTERRUPTED
+    attempt = {"started": _now(), "finished": None, "status": RUNNING, "command": list(command)}
+    if here != manifest["environment"]:
+        attempt["environment"] = here
+    manifest["attempts"].append(attempt)
+    manifest["status"] = RUNNING
+    if plan:
+        manifest["plan"] = [asdict(step) for step in plan]
+    _write(path, manifest)
+    return manifest
+
+
+def finish_attempt(directory: Path | str, status: str) -> dict[str, Any]:
+    """Note that the latest attempt, and with it the run, is 'finished' or 'failed'; returns the manifest."""
+    problems = Problems(FILE)
+    problems.choice("status", status, (FINISHED, FAILED))
+    problems.done()
+    manifest = read_manifest(directory)
+    manifest["attempts"][-1] |= {"finished": _now(), "status": status}
+    manifest["status"] = status
+    _write(Path(directory) / FILE, manifest)
+    return manifest
+
+
+def read_manifest(directory: Path | str) -> dict[str, Any]:
+    """The content of `directory`/run.json.
+
+    Raises:
+        UserError: there is none, or it is not one that this version wrote.
+    """
+    path = Path(directory) / FILE
+    advice = "Give the directory of a run, such as outputs/<date>/<time>."
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{directory} holds no {FILE}: it is not the directory of a run. {advice}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). {advice}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise UserError(f"{path} has format {found}; this version reads format {FORMAT}. {advice}")
+    return manifest
+
+
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """Code, versions and machine, without the names of users, hosts or directories."""
+    return {
+        "git": git_state(Path(__file__).parent),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "threads": threads or _available_processors(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """The commit `directory` was checked out from and whether tracked files differ from it.
+
+    None without git, and where the files are not under version control themselves: an environment inside
+    somebody's repository is not that repository's code.
+    """
+    if _git(directory, "ls-files", "--error-unmatch", ".") is None:
+        return None
+    commit = _git(directory, "rev-parse", "HEAD")
+    changed = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    return None if commit is None else {"commit": commit, "changed": bool(changed)}
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    """What git prints, None if it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _available_processors() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(path: Path, manifest: dict[str, Any]) -> None:
+    write_text(path, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,128 @@
+"""The tables that console and report share, as rows of strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rcc.cascade.records import Baseline, Size, Step, StepRecord
+from rcc.measurement import Measurement, Metric
+from rcc.reporting.delivery import Delivery
+from rcc.reporting.formats import (
+    MISSING,
+    bytes_text,
+    count_text,
+    metric_text,
+    ratio_text,
+    seconds_text,
+    share_text,
+    strength_text,
+)
+
+SOFT_HYPHEN = "\u00ad"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A head and rows as long as it. The first `left` columns start at the left, numbers end at the right.
+
+    A name in the head may be broken at a soft hyphen."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+
+def step_table(baseline: Baseline, records: Sequence[StepRecord]) -> Table:
+    """One row for the dense model and one for each finished step, with the numbers of the model after it."""
+    before = baseline.size
+    rows = [
+        (
+            *("dense", MISSING, MISSING, share_text(1.0)),
+            *_numbers(baseline.measurement, before, before),
+            seconds_text(baseline.seconds),
+            MISSING,
+        )
+    ]
+    for record in records:
+        tried = record.attempts[-1].strength if record.attempts else record.step.strength
+        rows.append(
+            (
+                short_name(record.step),
+                record.outcome,
+                strength_text(tried),
+                share_text(record.retention),
+                *_numbers(record.measurement, record.size, before),
+                seconds_text(record.seconds),
+                bytes_text(record.peak_bytes),
+            )
+        )
+    head = (
+        *("step", "outcome", "strength", f"reten{SOFT_HYPHEN}tion", baseline.measurement.primary),
+        *("size", "times smaller", "non-zeros", "time", "peak memory"),
+    )
+    return Table(head, tuple(rows), left=2)
+
+
+def short_name(step: Step) -> str:
+    """'dare', or 'dare 2/3' in the second of three rounds."""
+    return step.label if step.rounds == 1 else f"{step.label} {step.round}/{step.rounds}"
+
+
+def quality_table(delivery: Delivery) -> Table:
+    """The dense model beside the reloaded artifact on the test split, every metric and its error."""
+    rows = []
+    for before in delivery.dense.metrics:
+        after = _named(delivery.compressed, before.name)
+        rows.append(
+            (
+                before.name + (" (primary)" if before.name == delivery.dense.primary else ""),
+                metric_text(before, error=True),
+                MISSING if after is None else metric_text(after, error=True),
+                MISSING if after is None else _difference(before, after),
+                "higher" if before.higher_is_better else "lower",
+            )
+        )
+    return Table(("metric", "dense", "compressed", "change", "better when"), tuple(rows))
+
+
+def size_table(delivery: Delivery) -> Table:
+    """The artifact's directory on disk against dense loadable directories of each dtype."""
+    rows = [(f"artifact ({delivery.dtype})", f"{delivery.nbytes:,}", bytes_text(delivery.nbytes), MISSING)]
+    for dtype, nbytes in delivery.dense_bytes.items():
+        rows.append((f"dense ({dtype})", f"{nbytes:,}", bytes_text(nbytes), ratio_text(nbytes, delivery.nbytes)))
+    return Table(("directory", "bytes", "size", "times artifact"), tuple(rows))
+
+
+def overlap_table(records: Sequence[StepRecord]) -> Table:
+    """One row for each step that found and left low-rank parts: how far the row spaces it left are those it found."""
+    rows = []
+    for record in records:
+        found = record.overlap
+        if found.get("mean_overlap") is None:
+            continue
+        means = (f"{found[key]:.3f}" for key in ("mean_overlap", "mean_baseline", "max_overlap", "mean_distance"))
+        defined = [layer for layer in found["layers"].values() if layer["overlap"] is not None]
+        rows.append((short_name(record.step), *means, str(len(defined)), str(len(found["critical"]))))
+    head = ("step", "mean overlap", "of random spaces", "largest", "mean distance", "layers", "critical")
+    return Table(head, tuple(rows))
+
+
+def _numbers(measurement: Measurement, size: Size, dense: Size) -> tuple[str, ...]:
+    return (
+        metric_text(measurement.main),
+        bytes_text(size.nbytes),
+        ratio_text(dense.nbytes, size.nbytes),
+        count_text(size.nonzeros),
+    )
+
+
+def _named(measurement: Measurement, name: str) -> Metric | None:
+    return next((metric for metric in measurement.metrics if metric.name == name), None)
+
+
+def _difference(before: Metric, after: Metric) -> str:
+    change = after.value - before.value
+    if before.unit == "fraction":
+        return f"{100 * change:+.2f} points"
+    return f"{change:+.4g} {before.unit}".rstrip()

@@ -1,0 +1,130 @@
+"""The story of a run: the composed config becomes objects, and the objects do the job that was asked for.
+
+This is the one place where Hydra instantiates; the jobs take plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from rcc.cascade.gate import Gate
+from rcc.cascade.schedule import Schedule
+from rcc.errors import Problems, UserError, unknown
+from rcc.evaluation.registry import load_evaluator
+from rcc.jobs.compress import compress
+from rcc.jobs.evaluate import evaluate
+from rcc.jobs.plan import show_plan
+from rcc.jobs.request import Request
+from rcc.jobs.train import train
+from rcc.layers.encoding import STORED_DTYPES
+from rcc.stages.base import Stage
+
+JOBS: dict[str, Callable[[Request], tuple[float, float] | None]] = {
+    "compress": compress,
+    "train": train,
+    "evaluate": evaluate,
+}
+ALLOWED = "rcc.stages.*"
+"""What a config may instantiate: a config is data, also when somebody hands it to us to resume."""
+T = TypeVar("T")
+
+
+def run(cfg: DictConfig) -> tuple[float, float] | None:
+    """Do the job that `cfg` describes, in the directory that Hydra chose.
+
+    Returns:
+        For job=compress (retention on the selection split, bytes of the artifact's directory), the two
+        objectives of a sweep; otherwise None.
+
+    Raises:
+        UserError: every problem of the config at once, or an input that turns out wrong.
+        WorkError: the work failed.
+    """
+    runtime = HydraConfig.get()
+    request = read(cfg, _as_typed(runtime.runtime.output_dir), list(runtime.overrides.task))
+    if cfg.dry_run:
+        show_plan(request)
+        return None
+    return JOBS[cfg.job.name](request)
+
+
+def problems(cfg: DictConfig) -> list[str]:
+    """Everything that is wrong with a composed config, without doing anything; empty when nothing is."""
+    try:
+        read(cfg, Path("."), [])
+    except UserError as error:
+        return list(error.problems)
+    return []
+
+
+def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
+    """Build every object the config describes, collecting what each refuses.
+
+    Raises:
+        UserError: all the problems found.
+    """
+    found = Problems()
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    found.choice("job", settings["job"]["name"], JOBS)
+    found.choice("export.dtype", settings["export"]["dtype"], STORED_DTYPES)
+    for name, least in (("seed", 0), ("threads", 1)):
+        value = settings[name]
+        given = value is not None or name == "seed"
+        found.check(
+            not given or (type(value) is int and value >= least),
+            f"{name} is {value}; it must be a whole number ≥ {least}.",
+        )
+    keep_last, batch_size = settings["state"]["keep_last"], settings["calibration"]["batch_size"]
+    found.check(type(keep_last) is int and keep_last >= 1, f"state.keep_last is {keep_last}; it must be 1 or more.")
+    found.check(
+        type(batch_size) is int and batch_size >= 1, f"calibration.batch_size is {batch_size}; it must be 1 or more."
+    )
+    stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
+    request = Request(
+        settings=settings,
+        directory=directory,
+        overrides=overrides,
+        stages=[stage for stage in stages if stage is not None],
+        schedule=_collect(found, Schedule, **settings["schedule"]) or Schedule(),
+        gate=_collect(found, Gate, **settings["gate"]) or Gate(),
+        evaluator=_collect(found, load_evaluator, **settings["eval"]),
+        config_text=OmegaConf.to_yaml(cfg, resolve=True),
+    )
+    found.done()
+    return request
+
+
+def _as_typed(directory: str) -> Path:
+    """A directory below the current one relative to it, as the user would type it; any other as it is."""
+    path = Path(directory)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _stage(label: str, node: DictConfig) -> Stage:
+    if "_target_" not in node:
+        raise UserError(unknown("stage", label, ["dare", "nullu", "alpha"]))
+    try:
+        stage: Stage = instantiate(node, _convert_="all", _execution_whitelist_=ALLOWED)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise UserError(*error.__cause__.problems) from error
+        raise UserError(f"stage.{label}: {error.__cause__ or error}") from error
+    return stage.labelled(str(label))
+
+
+def _collect(found: Problems, build: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+    """The object, or None after its problems were noted."""
+    try:
+        return build(*arguments, **options)
+    except UserError as error:
+        found.found.extend(error.problems)
+    except TypeError as error:
+        found.found.append(str(error))
+    return None

@@ -1,0 +1,104 @@
+"""Every config that ships is run, and every command of the README."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from rcc.composing.locations import choices, config_dir
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("debug=quick", "threads=1")
+CONF = config_dir()
+
+
+@pytest.mark.parametrize("schedule", choices(CONF, "schedule"))
+def test_every_schedule_runs(rcc_run, schedule):
+    code, _, err = rcc_run(*QUICK, "stage=dare", f"schedule={schedule}", "hydra.run.dir=run", "schedule.rounds=1")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("stage", choices(CONF, "stage"))
+def test_every_stage_runs_alone(rcc_run, stage):
+    code, _, err = rcc_run(*QUICK, f"stage={stage}", "hydra.run.dir=run")
+    assert code == 0, err
+
+
+def test_the_specifications_recipe_runs_as_it_is_written(rcc_run, tmp_path):
+    code, _, err = rcc_run(
+        "experiment=specification", "threads=1", "stage.alpha.num_epochs=1", "hydra.run.dir=run",
+        "data.selection=40", "data.test=40", "data.calibration=20",
+    )  # fmt: skip
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
+    assert [(step["label"], step["rounds"]) for step in plan] == [("dare", 1), ("nullu", 1), ("alpha", 1)]
+
+
+def test_the_order_experiment_runs_both_orders(rcc_run, tmp_path):
+    code, out, err = rcc_run("-m", "experiment=order", "debug=quick", "threads=1", "hydra.sweep.dir=sweep")
+    assert code == 0, err
+    assert "stage=dare+nullu" in out
+    assert (tmp_path / "sweep/1/artifact/manifest.json").is_file()
+
+
+def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_path):
+    import optuna
+
+    code, out, err = rcc_run(
+        "-m", "experiment=sweep", "debug=quick", "threads=1", "stage.alpha.num_epochs=1",
+        "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "on the Pareto front" in out
+    study = optuna.load_study(study_name="rcc", storage=f"sqlite:///{tmp_path}/sweep/study.db")
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    trials = study.get_trials()
+    assert len(trials) == 2
+    for number, trial in enumerate(trials):
+        files = (tmp_path / f"sweep/{number}/artifact").iterdir()
+        assert trial.values[1] == sum(path.stat().st_size for path in files)
+
+
+def test_training_leaves_a_checkpoint_that_compresses(rcc_run, tmp_path):
+    code, out, err = rcc_run("job=train", "trainer.epochs=1", "threads=1", "hydra.run.dir=trained")
+    assert code == 0, err
+    assert "rcc-run model=clip model.path=trained/checkpoint" in out
+    record = json.loads((tmp_path / "trained/checkpoint/TRAINING.json").read_text())
+    assert record["command"] == "rcc-run job=train trainer.epochs=1 threads=1"
+    code, _, err = rcc_run(
+        *QUICK, "stage=dare", "model=clip", "model.path=trained/checkpoint", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert code == 0, err
+
+
+def test_a_wandb_run_is_logged_offline_and_finished(rcc_run, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    import wandb
+
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    code, _, err = rcc_run(*QUICK, "stage=dare", "logger=wandb", "logger.mode=offline", "hydra.run.dir=run")
+    assert code == 0, err
+    assert wandb.run is None
+    assert list((tmp_path / "run").rglob("*.wandb"))
+
+
+def test_evaluating_without_an_artifact_measures_the_dense_model(rcc_run, tmp_path):
+    code, out, err = rcc_run("job=evaluate", "threads=1", "hydra.run.dir=run")
+    assert code == 0, err
+    metrics = json.loads((tmp_path / "run/evaluation.json").read_text())["measurement"]["metrics"]
+    assert metrics[0]["name"] == "accuracy"
+    assert metrics[0]["value"] >= 0.98
+    assert "clip_tiny on the test split of digits (360 samples)" in out
+
+
+def test_the_readme_shows_commands_that_compose(rcc_run):
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^rcc-run (.*?)(?: +#.*)?$", text, re.MULTILINE)
+    assert len(commands) >= 5
+    for command in commands:
+        arguments = command.split()
+        if "<" in command or "resume=" in command or "--" in command or "-m" in arguments or "model=clip" in arguments:
+            continue
+        code, _, err = rcc_run(*arguments, "dry_run=true")
+        assert code == 0, f"{command}: {err}"
