@@ -6,6 +6,7 @@ This is the one place where Hydra instantiates; the jobs take plain Python.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule
-from rcc.errors import Problems, UserError, unknown
+from rcc.errors import Problems, UserError
 from rcc.evaluation.registry import load_evaluator
 from rcc.jobs.compress import compress
 from rcc.jobs.evaluate import evaluate
@@ -31,8 +32,6 @@ JOBS: dict[str, Callable[[Request], tuple[float, float] | None]] = {
     "train": train,
     "evaluate": evaluate,
 }
-ALLOWED = "rcc.stages.*"
-"""What a config may instantiate: a config is data, also when somebody hands it to us to resume."""
 T = TypeVar("T")
 
 
@@ -108,14 +107,22 @@ def _as_typed(directory: str) -> Path:
 
 
 def _stage(label: str, node: DictConfig) -> Stage:
-    if "_target_" not in node:
-        raise UserError(unknown("stage", label, ["dare", "nullu", "alpha"]))
+    """The stage a node describes. Only a class of stages is ever called, whatever the config names."""
+    where = f"stage.{label}"
+    target = str(node.get("_target_", ""))
+    module, _, name = target.rpartition(".")
     try:
-        stage: Stage = instantiate(node, _convert_="all", _execution_whitelist_=ALLOWED)
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{where}: its _target_ '{target}' cannot be imported ({error}).") from error
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise UserError(f"{where}: its _target_ '{target}' is not a subclass of rcc.stages.base.Stage.")
+    try:
+        stage: Stage = instantiate(node, _convert_="all", _execution_whitelist_=target)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise UserError(*error.__cause__.problems) from error
-        raise UserError(f"stage.{label}: {error.__cause__ or error}") from error
+        raise UserError(f"{where}: {error.__cause__ or error}") from error
     return stage.labelled(str(label))
 
 

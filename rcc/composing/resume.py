@@ -69,6 +69,12 @@ def arguments(path: Path, given: Sequence[str]) -> list[str]:
     recorded = _load(path, "overrides.yaml")
     if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
         raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
+    foreign = [text for text in recorded if "_target_" in text or text.lstrip("+~").startswith("hydra")]
+    if foreign:  # a run never records these; whoever handed the directory over wrote them
+        raise UserError(
+            f"resume={path}: {path / '.hydra/overrides.yaml'} sets {', '.join(foreign)}, which would choose the code "
+            "to run. Remove it if you trust it, and give it on the command line."
+        )
     return [
         *without(recorded, KEY),
         *without(given, KEY),

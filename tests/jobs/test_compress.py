@@ -212,3 +212,17 @@ def test_a_sweep_runs_every_order_and_ends_with_a_table(rcc_run, tmp_path):
     assert "on the Pareto front" in out
     assert (tmp_path / "sweep/0/report.md").is_file()
     assert (tmp_path / "sweep/1/report.md").is_file()
+
+
+def test_a_config_may_name_stages_and_nothing_else(rcc_run):
+    code, _, err = rcc_run("stage=dare", "stage.dare._target_=os.system")
+    assert (code, "is not a subclass of rcc.stages.base.Stage" in err) == (2, True), err
+    code, _, err = rcc_run("stage=dare", "stage.dare._target_=nowhere.Stage")
+    assert (code, "cannot be imported" in err) == (2, True), err
+
+
+def test_a_run_directory_that_would_choose_code_is_not_resumed(rcc_run, tmp_path):
+    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=run")[0] == 0
+    (tmp_path / "run/.hydra/overrides.yaml").write_text("- stage.dare._target_=os.system\n")
+    code, _, err = rcc_run("resume=run")
+    assert (code, "would choose the code" in err) == (2, True), err
