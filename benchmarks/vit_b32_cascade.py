@@ -28,8 +28,8 @@ MODEL = ROOT / "build" / "vit_b32"
 RESULTS = ROOT / "build" / "benchmarks"
 MEMORY_LIMIT = 4_000_000_000
 LIGHT = (
-    *("schedule=one_shot", "data.train=1", "data.calibration=16", "data.selection=16", "data.test=16"),
-    *("calibration.batch_size=8", "eval.batch_size=16", "stage.alpha.num_epochs=1"),
+    *("schedule=one_shot", "data.train=1", "data.calibration=32", "data.selection=16", "data.test=16"),
+    *("eval.batch_size=16", "stage.alpha.num_epochs=1"),
     # Random weights know no digits: every step is kept whatever it does to the accuracy.
     *("gate.threshold=0.01", "gate.tries=0", "gate.on_failure=continue"),
 )

@@ -102,3 +102,15 @@ def test_the_readme_shows_commands_that_compose(rcc_run):
             continue
         code, _, err = rcc_run(*arguments, "dry_run=true")
         assert code == 0, f"{command}: {err}"
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["pipeline"].get_pipeline_summary().retention >= 0.95
+    assert (tmp_path / "small/manifest.json").is_file()
+    again, model = names["again"], names["model"]
+    difference = (again.encode_text("a handwritten seven") - model.encode_text("a handwritten seven")).abs().max()
+    assert difference < 1e-2
