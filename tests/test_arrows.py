@@ -15,11 +15,12 @@ PROGRAMS = {
     f"{folder}.{path.stem}": path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).glob("*.py")
 }
 
-EVERYWHERE = ("errors", "measurement", "atomic")
+EVERYWHERE = ("errors", "measurement", "atomic", "by_name")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "measurement": (),
     "atomic": (),
+    "by_name": (),
     "ops": (),
     "layers": ("ops",),
     "calibration": ("layers", "ops"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from inspect import signature
 from typing import Any
 
+from rcc.by_name import call, find
 from rcc.data.splits import Splits
-from rcc.errors import Problems, UserError, unknown
 
 LOADERS = {"digits": "rcc.data.digits:load_digits"}
 
@@ -18,13 +16,5 @@ def load_data(name: str, **options: Any) -> Splits:
     Raises:
         UserError: an unknown name or option, or an option the loader refuses.
     """
-    if name not in LOADERS:
-        raise UserError(unknown("data", name, LOADERS))
-    module, _, function = LOADERS[name].partition(":")
-    loader = getattr(import_module(module), function)
-    problems = Problems(f"data '{name}'")
-    for option in options:
-        problems.choice("option", option, signature(loader).parameters)
-    problems.done()
-    splits: Splits = loader(**options)
+    splits: Splits = call("data", name, find("data", name, LOADERS), options)
     return splits

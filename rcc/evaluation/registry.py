@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from inspect import signature
 from typing import Any, Protocol
 
+from rcc.by_name import call, find
 from rcc.data.splits import Split, Splits
-from rcc.errors import Problems, UserError, unknown
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
@@ -26,13 +24,5 @@ def load_evaluator(name: str, **options: Any) -> Evaluator:
     Raises:
         UserError: an unknown name or option, or an option it refuses.
     """
-    if name not in EVALUATORS:
-        raise UserError(unknown("eval", name, EVALUATORS))
-    module, _, attribute = EVALUATORS[name].partition(":")
-    evaluator = getattr(import_module(module), attribute)
-    problems = Problems(f"eval '{name}'")
-    for option in options:
-        problems.choice("option", option, signature(evaluator).parameters)
-    problems.done()
-    built: Evaluator = evaluator(**options)
+    built: Evaluator = call("eval", name, find("eval", name, EVALUATORS), options)
     return built

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module, resources
-from inspect import signature
+from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rcc.errors import Problems, UserError, unknown
+from rcc.by_name import call, find
+from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
 
 ADAPTERS = {"clip": "rcc.models.clip:CLIPWrapper", "module": "rcc.models.module:ModuleAdapter"}
@@ -22,10 +23,7 @@ def adapter_class(name: str) -> type[Adapter]:
     Raises:
         UserError: no adapter of that name.
     """
-    if name not in ADAPTERS:
-        raise UserError(unknown("adapter", name, ADAPTERS))
-    module, _, attribute = ADAPTERS[name].partition(":")
-    found: type[Adapter] = getattr(import_module(module), attribute)
+    found: type[Adapter] = find("adapter", name, ADAPTERS)
     return found
 
 
@@ -39,14 +37,10 @@ def load_model(name: str, **options: Any) -> Adapter:
     if name not in LOADABLE:
         raise UserError(unknown("model", name, LOADABLE))
     load: Callable[..., Adapter] = getattr(adapter_class(EMBEDDED.get(name, name)), "load")  # noqa: B009
-    allowed = set(signature(load).parameters) - ({"path"} if name in EMBEDDED else set())
-    problems = Problems(f"model '{name}'")
-    for option in options:
-        problems.choice("option", option, allowed)
-    problems.done()
     if name in EMBEDDED:
-        options["path"] = embedded(name)
-    return load(**options)
+        load = partial(load, embedded(name))
+    model: Adapter = call("model", name, load, options)
+    return model
 
 
 def load_skeleton(name: str, path: str | Path | None = None) -> Adapter:
