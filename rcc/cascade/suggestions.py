@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rcc.cascade.gate import Gate
 from rcc.cascade.records import StepRecord
+from rcc.stages.base import DID_NOT_PAY
 
 SPARE = 0.03
 
@@ -45,12 +46,12 @@ def _softened(records: Sequence[StepRecord]) -> list[str]:
 def _did_not_pay(records: Sequence[StepRecord]) -> list[str]:
     lines = []
     for record in records:
-        unpaid = [name for name, reason in record.skipped if "smaller" in reason]
+        unpaid = record.facts.get(DID_NOT_PAY, 0)
         if unpaid and record.step.round == record.step.rounds:
-            total = len(unpaid) + len(record.touched)
             lines.append(
-                f"{record.step.name} left {len(unpaid)} of {total} layers as they were, because its factors would "
-                f"not have been smaller: raise `{record.step.option}`, or let it run before the pruning."
+                f"{record.step.name} left {unpaid} of {unpaid + len(record.touched)} layers as they were, because what "
+                f"it would have made of them takes no fewer bytes: raise `{record.step.option}`, or move the stage "
+                "forward in `stage=`."
             )
     return lines
 
@@ -59,11 +60,12 @@ def _spare(records: Sequence[StepRecord], gate: Gate) -> list[str]:
     if not records or any(record.outcome != "kept" or len(record.attempts) > 1 for record in records):
         return []
     spare = records[-1].retention - gate.threshold
-    if spare <= SPARE:
+    options = dict.fromkeys(f"`{record.step.option}`" for record in records if record.step.option)
+    if spare <= SPARE or not options:
         return []
     return [
-        f"Every step passed at once, with {100 * spare:.1f} points above the threshold at the end: there is room "
-        "for a higher `target_sparsity` or `rank_reduction_ratio`, or sweep them (`rcc-run -m experiment=sweep`)."
+        f"Every step passed at once, with {100 * spare:.1f} points above the threshold at the end: there is room for a "
+        f"higher {' or '.join(options)}, or sweep them (`rcc-run -m experiment=sweep`)."
     ]
 
 

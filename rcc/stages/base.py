@@ -21,6 +21,8 @@ from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 
 Batch = dict[str, Tensor]
+DID_NOT_PAY = "did_not_pay"
+"""The fact of a report under which a stage counts the units it left alone because they would not get smaller."""
 
 
 class Compressible(Protocol):
@@ -97,6 +99,7 @@ class StageReport:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def skip(self, unit: Unit, reason: str) -> None:
+        """Note that `unit` was left as it is."""
         self.skipped.append(Skipped(unit.name, reason))
 
 

@@ -19,6 +19,7 @@ from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.factorise import FACTORS, PRECISIONS, factor_pair, rank_by_share
 from rcc.stages.base import (
+    DID_NOT_PAY,
     Compressible,
     Stage,
     StageContext,
@@ -151,7 +152,7 @@ class NulluProjector(LayerDecompositions, Stage):
             if facts:
                 report.touched[unit.name] = facts
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
-        report.facts = self._facts(report, bytes_before, bytes_after)
+        report.facts |= self._facts(report, bytes_before, bytes_after)
         if paired is not None:
             report.facts["paired_features_not_chosen"] = sorted(paired.names - {unit.name for unit in chosen})
         context.progress(len(chosen), len(chosen), "layers")
@@ -176,6 +177,7 @@ class NulluProjector(LayerDecompositions, Stage):
         now, would = matrix_bytes(form, itemsize), matrix_bytes(low_rank, itemsize)
         if would >= now:
             report.skip(unit, f"rank {facts['rank']} (bound by {facts['bound']}): {_no_gain(would, now)}")
+            report.facts[DID_NOT_PAY] = report.facts.get(DID_NOT_PAY, 0) + 1
             del self.selected_ranks[unit.name]
             return {}
         unit.write(low_rank)

@@ -11,6 +11,7 @@ from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError, WorkError
 from rcc.layers.modules import FormLinear
 from rcc.measurement import Measurement, Metric
+from rcc.stages.nullu import NulluProjector
 
 
 def weights(model):
@@ -207,3 +208,11 @@ def test_suggestions_follow_from_the_numbers(model, validator):
     easy = RCCPipeline([Erase(0.01)])
     easy.run(model, validator)
     assert "5.0 points above the threshold" in easy.get_pipeline_summary().suggestions[0]
+    assert "`stage.erase.share`" in easy.get_pipeline_summary().suggestions[0]
+
+
+def test_layers_that_did_not_pay_are_counted_and_the_option_named(model, validator):
+    pipeline = RCCPipeline([NulluProjector(None, energy_threshold=1.0)])
+    pipeline.run(model, validator)
+    assert "left 3 of 3 layers as they were" in pipeline.get_pipeline_summary().suggestions[0]
+    assert "`stage.nullu.rank_reduction_ratio`" in pipeline.get_pipeline_summary().suggestions[0]
