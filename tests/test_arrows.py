@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("models", "data"),
     "training": ("models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "models"),
-    "cascade": ("stages.base", "calibration", "layers", "ops", "artifact", "analysis", "models.adapter"),
+    "cascade": ("stages.base", "calibration", "layers", "ops", "artifact", "analysis", "models"),
     "reporting": ("cascade.records", "cascade.plan"),
     "composing": (),
     "assets": (),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rcc.layers.units import Unit
@@ -33,7 +34,7 @@ def row_spaces(units: Sequence[Unit]) -> dict[str, Tensor]:
 
 
 def overlap(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Compare the row spaces of the same layers before and after a stage, as plain data.
+    """Compare the row spaces that a stage changed, layer by layer before and after it, as plain data.
 
     Returns:
         'layers': by name 'overlap' (mean cos² of the principal angles), 'baseline' (its expectation for
@@ -42,7 +43,7 @@ def overlap(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[s
         'mean_overlap', 'mean_baseline', 'mean_distance', 'max_overlap': over the layers where they are defined.
         'critical': names of the layers whose excess is above 0.7, highest first.
     """
-    names = sorted(before.keys() | after.keys())
+    names = [name for name in sorted(before.keys() | after.keys()) if not _untouched(before.get(name), after.get(name))]
     layers = {name: _layer(before.get(name), after.get(name)) for name in names}
     critical = [name for name in names if (layers[name]["excess"] or 0.0) > CRITICAL]
     critical.sort(key=lambda name: -layers[name]["excess"])
@@ -66,6 +67,11 @@ def _aggregate(layers: Collection[Mapping[str, Any]]) -> dict[str, float | None]
     }
     means = {f"mean_{key}": math.fsum(found) / len(found) if found else None for key, found in defined.items()}
     return {**means, "max_overlap": max(defined["overlap"], default=None)}
+
+
+def _untouched(before: Tensor | None, after: Tensor | None) -> bool:
+    """Whether a stage left V as it was; there is nothing to learn from comparing it with itself."""
+    return before is not None and after is not None and torch.equal(before, after)
 
 
 def _layer(before: Tensor | None, after: Tensor | None) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from rcc.cascade.records import Attempt, Baseline
 from rcc.cascade.resources import Meter
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.units import non_finite
-from rcc.measurement import Measurement
+from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage, StageContext, StageReport
 
-Validator = Callable[[Adapter], Measurement]
+Validator = Callable[[Adapter], Measurement | float]
 
 
 def attempt_step(
@@ -72,13 +72,35 @@ def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> B
 
 
 def measure(model: Adapter, validator: Validator) -> Measurement:
-    """Validate in evaluation mode and without gradients; details of single items are not kept."""
+    """Validate in evaluation mode and without gradients; details of single items are not kept.
+
+    Raises:
+        UserError: the validator returned neither a `Measurement` nor a number.
+    """
     model.eval()
     with torch.inference_mode():
-        return replace(validator(model), details={})
+        found = validator(model)
+    if isinstance(found, int | float):
+        return Measurement((Metric("score", float(found)),), "score")
+    if not isinstance(found, Measurement):
+        raise UserError(
+            f"the validator returned {type(found).__name__}; it must return a rcc.Measurement, or a number that is "
+            "better when higher."
+        )
+    return replace(found, details={})
 
 
 def refuse_non_finite(model: Adapter, who: str) -> None:
-    """Raise a `WorkError` that starts with `who` and names the layer and shape, if any weight is not finite."""
+    """Refuse a model with a NaN or an infinity in a parameter, or a NaN in a buffer (masks hold infinities).
+
+    Raises:
+        WorkError: starts with `who` and names the layer, or the tensor, and its shape.
+    """
     for unit, part in non_finite(model.units()):
         raise WorkError(f"{who} a NaN or an infinity in layer {unit.name} {unit.shape} ({part})")
+    for name, parameter in model.module.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            raise WorkError(f"{who} a NaN or an infinity in {name} {tuple(parameter.shape)}")
+    for name, buffer in model.module.named_buffers():
+        if buffer.is_floating_point() and bool(torch.isnan(buffer).any()):
+            raise WorkError(f"{who} a NaN in {name} {tuple(buffer.shape)}")

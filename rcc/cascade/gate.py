@@ -34,7 +34,8 @@ class Gate:
 
     def __post_init__(self) -> None:
         problems = Problems("gate")
-        problems.check(0 < self.threshold <= 1, f"threshold is {self.threshold}; it must lie in (0, 1].")
+        number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
+        problems.check(number and 0 < self.threshold <= 1, f"threshold is {self.threshold}; it must lie in (0, 1].")
         problems.check(isinstance(self.tries, int) and self.tries >= 0, f"tries is {self.tries}; it must be 0 or more.")
         problems.choice("on_failure", self.on_failure, FAILURES)
         problems.choice("on_error", self.on_error, ERRORS)
@@ -67,9 +68,9 @@ def retention(dense: Metric, now: Metric) -> float:
     """Share of the dense model's metric that is left: now / dense, or dense / now where lower is better.
 
     Raises:
-        WorkError: the dense value is zero or not finite, so that nothing can be measured against it.
+        WorkError: the dense value is not finite or not above zero, so that nothing can be measured against it.
     """
-    if not math.isfinite(dense.value) or dense.value == 0:
+    if not math.isfinite(dense.value) or dense.value <= 0:
         raise WorkError(
             f"the dense model's {dense.name} is {dense.value}; retention against it is undefined. "
             "Check that the model and the data belong together (`rcc-run job=evaluate`)."

@@ -9,25 +9,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
-from rcc.cascade.attempt import Validator, attempt_step, measure, measure_dense
-from rcc.cascade.gate import Gate, retention
+from rcc.cascade.attempt import Validator, attempt_step, measure_dense
+from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.plan import Plan, plan_run
-from rcc.cascade.records import Attempt, Observer, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
+from rcc.cascade.specification import PipelineViews
 from rcc.cascade.state import StateStore
-from rcc.errors import UserError, WorkError
+from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
-from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
+from rcc.models.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
 
 
-class RCCPipeline:
+class RCCPipeline(PipelineViews):
     """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
 
     >>> pipeline = RCCPipeline(performance_threshold=0.95)
@@ -66,6 +67,9 @@ class RCCPipeline:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
         self.schedule = schedule or Schedule()
         self.seed = seed
+        problems = Problems("pipeline")
+        problems.choice("storage_dtype", storage_dtype, STORED_DTYPES)
+        problems.done()
         self.dtype = STORED_DTYPES[storage_dtype]
         self.observer = observer
         self.stages: list[Stage] = []
@@ -94,7 +98,7 @@ class RCCPipeline:
 
     def run(
         self,
-        model: Adapter,
+        model: Adapter | nn.Module,
         validator: Validator,
         calibration: Sequence[Batch] | None = None,
         *,
@@ -103,8 +107,9 @@ class RCCPipeline:
         """Run every step that is not done yet and return the compressed model, changed in place.
 
         Args:
-            model: the dense model.
-            validator: measures the model on the selection split.
+            model: the dense model; a bare module is given a `ModuleAdapter`, which is what the validator gets.
+            validator: measures the model on the selection split: a `Measurement`, or a number that is better
+                when higher.
             calibration: batches the stages may learn from; never those the validator uses.
             resume: go on from the state in `directory` instead of refusing it.
 
@@ -113,6 +118,7 @@ class RCCPipeline:
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
         """
         started = time.perf_counter()
+        model = self.model = model if isinstance(model, Adapter) else ModuleAdapter(model)
         self._require_stages()
         self._require_calibration(calibration)
         for stage in self.stages:
@@ -125,7 +131,12 @@ class RCCPipeline:
         if finished is None:
             self.history.baseline = measure_dense(model, validator, self.dtype)
             self.save_checkpoint("initial", model)
+            # A resumed run computes with weights read from a checkpoint, so this one does too: mapped from a foreign
+            # file they can lie unaligned in memory, and then sums come out in another order.
+            self.rollback_to_dense(model)
         else:
+            if 0 not in self._store.indices():
+                raise UserError(f"{self._directory} has lost its first step, the dense model: start a fresh run.")
             self.history.recall(self._store.load(finished, model.eval()))
         self._tell("baseline_measured", self.history.dense)
         self._targets = self._dense_targets(model)
@@ -149,7 +160,7 @@ class RCCPipeline:
             self._tell("step_started", step, len(attempts) + 1, strength)
             attempt, report = attempt_step(
                 len(attempts) + 1,
-                stage if strength is None else stage.at(strength),
+                stage if strength in (None, stage.strength) else stage.at(strength),
                 self._context(step, len(attempts) + 1),
                 model,
                 validator,
@@ -212,12 +223,6 @@ class RCCPipeline:
             progress=lambda done, total, what: self._tell("progressed", done, total, what),
         )
 
-    def validate_stage(self, model: Adapter, validator: Validator) -> tuple[Measurement, bool]:
-        """Measure the model and say whether it would pass the gate against the dense baseline."""
-        measurement = measure(model, validator)
-        kept = retention(self.history.dense.measurement.main, measurement.main)
-        return measurement, not self.gate.problem(kept)
-
     def save_checkpoint(self, stage_name: str, model: Adapter) -> Path:
         """Write model, history and random states as one atomic checkpoint; returns its path.
 
@@ -247,14 +252,6 @@ class RCCPipeline:
 
     def _roll_back(self, model: Adapter) -> None:
         self._store.load(len(self.history.records), model)
-
-    def analyze_null_space_overlap(self) -> dict[str, Any]:
-        """Overlap of each layer's row space before and after every step that found and left low-rank parts."""
-        return self.history.overlap()
-
-    def get_pipeline_summary(self, seconds: float = 0.0) -> Summary:
-        """Everything measured so far, with suggestions that follow from it."""
-        return self.history.summary(self.gate, seconds)
 
     def _dense_targets(self, model: Adapter) -> Sequence[Mapping[str, Tensor]] | None:
         """The dense model's outputs on the calibration batches: computed once, read back on resume."""

@@ -91,6 +91,8 @@ def hydra_raises() -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(in_words(error)) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise _unwritable(error) from error
     finally:

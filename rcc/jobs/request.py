@@ -37,7 +37,7 @@ class Request:
 
     @property
     def resumed(self) -> bool:
-        return self.settings["resume"] is not None
+        return bool(self.settings["resume"])
 
     @property
     def seed(self) -> int:

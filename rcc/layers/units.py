@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear, FormModule, _parameter
 
+_KNOWN_FORWARDS = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Embedding.forward)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -194,6 +195,8 @@ def _shape(module: nn.Module, kind: str) -> tuple[int, int]:
 def _obstacle(module: nn.Module, kind: str) -> str:
     if not isinstance(module, FormModule) and not isinstance(module.weight, nn.Parameter):
         return "its weight is computed by a parametrisation"
+    if not isinstance(module, FormModule) and kind != "norm" and type(module).forward not in _KNOWN_FORWARDS:
+        return f"{type(module).__name__} computes in a way of its own, which the form would replace"
     if kind == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode '{module.padding_mode}' cannot be held in the form"
     if kind == "embedding" and getattr(module, "max_norm", None) is not None:

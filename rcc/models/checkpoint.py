@@ -101,7 +101,19 @@ def load_weights(name: str, model_class: type[Model], dtype: torch.dtype, local:
     model: Model = loaded[0]
     _check_complete(name, loaded[1])
     check_finite(name, model)
+    _own_memory(model)
     return model.eval()
+
+
+def _own_memory(module: nn.Module) -> None:
+    """Copy each tensor out of the mapped file, one at a time.
+
+    In the file it can lie at any address; a product of unaligned memory may sum in another order and differ in
+    the last bit from that of the same weights read back from an artifact.
+    """
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.clone()
 
 
 def check_finite(name: str, module: nn.Module) -> None:

@@ -21,7 +21,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     problems = Problems("device")
     kind = str(device).partition(":")[0]
     existing = [kind for kind, there in available.items() if there]
-    if problems.check(kind in existing, unknown("device", str(device), ["auto", *existing])) and kind == "cuda":
+    if kind in available and kind not in existing:
+        has = ", ".join(existing)
+        problems.check(False, f"'{device}' was asked for and this machine has only {has}; device=auto takes the best.")
+    elif problems.check(kind in existing, unknown("device", str(device), ["auto", *existing])) and kind == "cuda":
         index, count = torch.device(device).index or 0, torch.cuda.device_count()
         problems.check(index < count, f"'{device}' was asked for and there are {count} CUDA devices.")
     problems.done()

@@ -101,11 +101,16 @@ def overlap_table(records: Sequence[StepRecord]) -> Table:
         found = record.overlap
         if found.get("mean_overlap") is None:
             continue
-        means = (f"{found[key]:.3f}" for key in ("mean_overlap", "mean_baseline", "max_overlap", "mean_distance"))
+        means = (_three(found[key]) for key in ("mean_overlap", "mean_baseline", "max_overlap", "mean_distance"))
         defined = [layer for layer in found["layers"].values() if layer["overlap"] is not None]
         rows.append((short_name(record.step), *means, str(len(defined)), str(len(found["critical"]))))
     head = ("step", "mean overlap", "of random spaces", "largest", "mean distance", "layers", "critical")
     return Table(head, tuple(rows))
+
+
+def _three(value: float | None) -> str:
+    """Three decimals; '-' where undefined, as the distance of spaces of different widths is."""
+    return MISSING if value is None else f"{value:.3f}"
 
 
 def _numbers(measurement: Measurement, size: Size, dense: Size) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ def test_only_units_with_a_low_rank_part_have_a_row_space():
 
 def test_known_spaces_give_known_numbers():
     before = {"same": EYE[:2], "half": EYE[:2], "none": EYE[:2]}
-    after = {"same": EYE[:2], "half": EYE[1:3], "none": EYE[2:4]}
+    after = {"same": EYE[:2].flip(0), "half": EYE[1:3], "none": EYE[2:4]}
     found = overlap(before, after)
     assert [found["layers"][name]["overlap"] for name in ("same", "half", "none")] == [1.0, 0.5, 0.0]
     assert {layer["baseline"] for layer in found["layers"].values()} == {0.25}
@@ -60,6 +60,11 @@ def test_what_is_undefined_is_none_with_its_reason():
     assert found["mean_overlap"] == 1.0
 
 
+def test_a_layer_that_was_left_as_it_was_is_not_compared_with_itself():
+    found = overlap({"left": EYE[:2], "cut": EYE[:3]}, {"left": EYE[:2].clone(), "cut": EYE[:2]})
+    assert list(found["layers"]) == ["cut"]
+
+
 def test_nothing_to_compare_is_no_error():
     found = overlap({}, {})
     assert found["layers"] == {}
@@ -72,7 +77,7 @@ def test_the_result_is_json_without_nan():
 
 
 def test_the_summary_takes_the_means_over_all_layers_of_all_steps():
-    first = overlap({"a": EYE[:2], "b": EYE[:2]}, {"a": EYE[:2], "b": EYE[1:3]})
+    first = overlap({"a": EYE[:2], "b": EYE[:2]}, {"a": EYE[:2].flip(0), "b": EYE[1:3]})
     second = overlap({"a": EYE[:2]}, {"a": EYE[2:4]})
     found = summarise({"nullu": first, "dare": {}, "nullu_2": second})
     assert (found["mean_overlap"], found["max_overlap"]) == (0.5, 1.0)

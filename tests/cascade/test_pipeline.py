@@ -11,6 +11,7 @@ from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError, WorkError
 from rcc.layers.modules import FormLinear
 from rcc.measurement import Measurement, Metric
+from rcc.stages.dare import DARECompressor
 from rcc.stages.nullu import NulluProjector
 
 
@@ -209,6 +210,44 @@ def test_suggestions_follow_from_the_numbers(model, validator):
     easy.run(model, validator)
     assert "5.0 points above the threshold" in easy.get_pipeline_summary().suggestions[0]
     assert "`stage.erase.share`" in easy.get_pipeline_summary().suggestions[0]
+
+
+def test_a_bare_module_and_a_number_are_enough(model, points):
+    def accuracy(adapter):
+        return adapter.module(points[0]).argmax(1).eq(points[1]).float().mean().item()
+
+    pipeline = RCCPipeline([Erase(0.1)])
+    assert pipeline.run(model.module, accuracy).module is model.module
+    assert pipeline.history.dense.measurement.main.name == "score"
+    with pytest.raises(UserError, match=r"validator returned str; it must return a rcc\.Measurement"):
+        RCCPipeline([Erase(0.1)]).run(model.module, lambda adapter: "good")
+
+
+def test_the_stage_the_user_gave_knows_what_it_did(model, validator):
+    stage = DARECompressor(0.5)
+    RCCPipeline([stage], performance_threshold=0.5).run(model, validator)
+    assert stage.get_compression_stats()["sparsity"] == pytest.approx(0.5)
+
+
+def test_the_specifications_names_show_what_the_pipeline_knows(model, validator, tmp_path):
+    pipeline = RCCPipeline([Erase(0.1), Factor()], performance_threshold=0.9, directory=tmp_path)
+    assert (pipeline.current_stage, pipeline.validation_metrics, pipeline.checkpoints) == (-1, {}, {})
+    pipeline.run(model, validator)
+    assert (pipeline.performance_threshold, pipeline.rollback_enabled, pipeline.current_stage) == (0.9, True, 1)
+    assert list(pipeline.validation_metrics) == ["initial", "erase", "factor"]
+    assert list(pipeline.checkpoints) == ["step-000-initial", "step-001-erase", "step-002-factor"]
+    assert pipeline.stage_configs["erase"] == {"method": "erase", "strength": 0.1}
+    assert pipeline.model is model
+
+
+def test_a_nan_in_a_buffer_is_caught_too(model, validator):
+    class Spoil(Erase):
+        def apply(self, model, context):
+            model.module.register_buffer("running_mean", torch.tensor([1.0, math.nan]))
+            return super().apply(model, context)
+
+    with pytest.raises(WorkError, match=r"a NaN in running_mean \(2,\)"):
+        RCCPipeline([Spoil(0.1)]).run(model, validator)
 
 
 def test_layers_that_did_not_pay_are_counted_and_the_option_named(model, validator):

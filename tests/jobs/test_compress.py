@@ -82,6 +82,24 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(rcc_run, fresh_rcc
     assert (tmp_path / "killed/.hydra/attempt-2/config.yaml").is_file()
 
 
+def test_a_run_killed_before_its_first_step_resumes_to_the_same_bytes_with_a_batch_of_one(
+    rcc_run, fresh_rcc_run, tmp_path
+):
+    """A product with a single row sums in an order that depends on where the weights lie in memory."""
+    odd = (*QUICK, "stage=dare+alpha", "data.calibration=33", "stage.alpha.num_epochs=2")
+    killed = fresh_rcc_run(*odd, "hydra.run.dir=killed")
+    while not list((tmp_path / "killed").glob("state/step-000-*")):
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    resumed = fresh_rcc_run("resume=killed")
+    assert resumed.wait(timeout=120) == 0
+    assert rcc_run(*odd, "hydra.run.dir=whole")[0] == 0
+    whole, again = (tmp_path / name / "artifact/weights.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == again.read_bytes()
+
+
 def test_a_finished_run_says_so_and_a_changed_config_is_refused(rcc_run, tmp_path):
     assert rcc_run(*QUICK, "hydra.run.dir=outputs/a/b")[0] == 0
     before = (tmp_path / "outputs/a/b/artifact/weights.safetensors").stat().st_mtime_ns

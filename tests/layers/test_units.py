@@ -249,3 +249,13 @@ def test_non_finite_names_the_unit_and_the_part() -> None:
         ("image", "sparse"),
         ("linear", "scale"),
     ]
+
+
+def test_a_layer_that_computes_in_its_own_way_is_left_alone_with_the_reason() -> None:
+    class Doubled(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input)
+
+    units = {unit.name: unit for unit in find_units(nn.Sequential(Doubled(3, 2), nn.Linear(2, 2)))}
+    assert "Doubled computes in a way of its own" in units["0"].obstacle
+    assert units["1"].obstacle == ""
