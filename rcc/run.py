@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from rcc.artifact.manifest import read_manifest
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule
 from rcc.errors import Problems, UserError
@@ -23,8 +24,9 @@ from rcc.jobs.compress import compress
 from rcc.jobs.evaluate import evaluate
 from rcc.jobs.plan import show_plan
 from rcc.jobs.request import Request
-from rcc.jobs.train import train
+from rcc.jobs.train import TRAINERS, train
 from rcc.layers.encoding import STORED_DTYPES
+from rcc.models.device import pick_device
 from rcc.stages.base import Stage
 
 JOBS: dict[str, Callable[[Request], tuple[float, float] | None]] = {
@@ -48,6 +50,11 @@ def run(cfg: DictConfig) -> tuple[float, float] | None:
     """
     runtime = HydraConfig.get()
     request = read(cfg, _as_typed(runtime.runtime.output_dir), list(runtime.overrides.task))
+    if request.resumed and cfg.job.name != "compress":
+        raise UserError(
+            f"resume={request.settings['resume']}: job={cfg.job.name} has no steps to continue from; only job=compress "
+            "resumes. Start it afresh, without resume=."
+        )
     if cfg.dry_run:
         show_plan(request)
         return None
@@ -85,6 +92,16 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     found.check(
         type(batch_size) is int and batch_size >= 1, f"calibration.batch_size is {batch_size}; it must be 1 or more."
     )
+    for option, value in (("model.path", settings["model"].get("path")), ("artifact", settings["artifact"])):
+        found.check(
+            value is None or isinstance(value, str),
+            f"{option} is {value}, which YAML reads as a {type(value).__name__}; write {option}=./{value}.",
+        )
+    if settings["job"]["name"] == "evaluate" and isinstance(settings["artifact"], str):
+        _collect(found, read_manifest, Path(settings["artifact"]))
+    if settings["job"]["name"] == "train":
+        found.choice("trainer for job=train", settings["trainer"]["name"], TRAINERS)
+    _collect(found, pick_device, str(settings["device"]))
     stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
     request = Request(
         settings=settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,11 @@ def directory(value: str) -> Path:
         UserError: it is missing, is no run's, or `latest` finds none.
     """
     if value == LATEST:
-        records = [record for pattern in RUNS for record in Path().glob(f"{pattern}/{RECORD}")]
+        found = [record for pattern in RUNS for record in Path().glob(f"{pattern}/{RECORD}")]
+        records = [record for record in found if _has_steps(record)]
         if not records:
             raise UserError(
-                f"resume=latest: there is no {RECORD} under outputs/ or multirun/ of {Path.cwd()}. "
+                f"resume=latest: there is no {RECORD} of a compression under outputs/ or multirun/ of {Path.cwd()}. "
                 "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
             )
         return max(records, key=lambda record: record.stat().st_mtime_ns).parent
@@ -58,6 +60,15 @@ def directory(value: str) -> Path:
             "`rcc-run resume=latest` continues the newest run."
         )
     return path
+
+
+def _has_steps(record: Path) -> bool:
+    """Whether a run.json plans steps; one that cannot be read may, and is refused by name later."""
+    try:
+        plan = json.loads(record.read_text(encoding="utf-8")).get("plan", True)
+    except (OSError, ValueError, AttributeError):
+        return True
+    return bool(plan)
 
 
 def arguments(path: Path, given: Sequence[str]) -> list[str]:

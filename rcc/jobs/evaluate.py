@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.console import Console as Terminal
 
@@ -10,6 +11,7 @@ from rcc.artifact.load import load
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.size import directory_bytes
 from rcc.atomic import write_text
+from rcc.data.splits import Splits
 from rcc.jobs.claim import claimed
 from rcc.jobs.request import Request
 from rcc.measurement import Measurement
@@ -34,7 +36,7 @@ def evaluate(request: Request) -> None:
         if artifact is None:
             model, what = request.model(), request.settings["model"]["name"]
         else:
-            recorded = read_manifest(artifact).metrics.get("test")
+            recorded = _recorded(read_manifest(artifact).metrics, splits, terminal)
             model, what = load(artifact), str(artifact)
             model.module.to(pick_device(request.settings["device"]))
         measured = request.measure(model, splits.test, splits)
@@ -45,6 +47,15 @@ def evaluate(request: Request) -> None:
         content = {"evaluated": what, "data": request.settings["data"], "measurement": measured.to_json()}
         write_text(request.directory / FILE, json.dumps(content, indent=2) + "\n")
         say(terminal, f"Written: {request.directory / FILE}")
+
+
+def _recorded(metrics: dict[str, Any], splits: Splits, terminal: Terminal) -> dict[str, float] | None:
+    """What the run that wrote the artifact measured on this very test split; None, said why, if on another."""
+    if metrics.get("data_fingerprint") != splits.fingerprint:
+        say(terminal, "The artifact's own numbers were measured on other data or other splits, and are not compared.")
+        return None
+    recorded = metrics.get("test")
+    return recorded if isinstance(recorded, dict) else None
 
 
 def _table(measured: Measurement, recorded: dict[str, float] | None) -> Table:

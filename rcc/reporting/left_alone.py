@@ -1,4 +1,4 @@
-"""The units that steps left as they were, grouped by reason, their layer numbers folded into one name."""
+"""The units that steps left as they were, grouped by reason; layer numbers and numbers in reasons are folded."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from rcc.cascade.records import Step, StepRecord
 from rcc.reporting.tables import Table, short_name
 
+_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.])")
 _LAYER_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -45,5 +46,5 @@ def folded(names: Iterable[str]) -> str:
 def _by_reason(skipped: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     reasons: dict[str, list[str]] = {}
     for name, reason in skipped:
-        reasons.setdefault(reason, []).append(name)
+        reasons.setdefault(_NUMBER.sub("…", reason), []).append(name)
     return reasons

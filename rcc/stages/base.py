@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from rcc.errors import RccError, WorkError
+from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
@@ -142,7 +142,10 @@ class Stage(ABC):
 
     def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and those it leaves out with the reason."""
-        return self.selection.split(model.units(), model.default_roles)
+        try:
+            return self.selection.split(model.units(), model.default_roles)
+        except UserError as error:
+            raise UserError(*(f"stage '{self.label or self.method}': {text}" for text in error.problems)) from None
 
     def labelled(self, label: str) -> Self:
         """Set the label under which reports name this stage; returns the stage itself."""

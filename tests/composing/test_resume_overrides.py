@@ -52,7 +52,7 @@ def test_latest_is_the_newest_run_of_runs_and_sweeps(here: Path, configs: Compos
 
 
 def test_latest_without_any_run_is_refused(here: Path) -> None:
-    with pytest.raises(UserError, match=r"no run\.json under outputs/ or multirun/"):
+    with pytest.raises(UserError, match=r"no run\.json of a compression under outputs/ or multirun/"):
         resume.directory("latest")
 
 

@@ -244,3 +244,29 @@ def test_a_run_directory_that_would_choose_code_is_not_resumed(rcc_run, tmp_path
     (tmp_path / "run/.hydra/overrides.yaml").write_text("- stage.dare._target_=os.system\n")
     code, _, err = rcc_run("resume=run")
     assert (code, "would choose the code" in err) == (2, True), err
+
+
+def test_only_a_compression_resumes_and_latest_passes_over_the_rest(rcc_run, tmp_path):
+    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=outputs/a/1")[0] == 0
+    assert rcc_run("debug=quick", "job=evaluate", "artifact=outputs/a/1/artifact", "hydra.run.dir=outputs/a/2")[0] == 0
+    code, out, _ = rcc_run("resume=latest")
+    assert (code, "outputs/a/1 has already finished" in out) == (0, True)
+    code, _, err = rcc_run("resume=outputs/a/2")
+    assert (code, "only job=compress resumes" in err) == (2, True), err
+
+
+def test_an_artifact_is_compared_with_its_own_numbers_on_its_own_data_only(rcc_run, tmp_path):
+    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=run")[0] == 0
+    code, out, err = rcc_run("job=evaluate", "artifact=run/artifact", "hydra.run.dir=again")
+    assert code == 0, err
+    assert "measured on other data or other splits" in out
+    assert accuracy_lines(out)[0].rstrip().endswith("-")
+
+
+def test_problems_outside_the_stages_are_reported_with_them(rcc_run, tmp_path):
+    code, _, err = rcc_run("device=cuda:99", "gate.threshold=2", "job=evaluate", "artifact=nowhere")
+    assert code == 2
+    assert "threshold is 2" in err
+    assert "nowhere is not an artifact" in err
+    assert "cuda:99" in err
+    assert not (tmp_path / "outputs").exists()
