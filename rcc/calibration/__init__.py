@@ -1,1 +1,1 @@
-"""What stages learn from calibration data: gradients and the dense model's outputs."""
+"""What stages learn from calibration data: gradients, moments of inputs and the dense model's outputs."""

@@ -66,7 +66,7 @@ def thin_svd(matrix: Tensor, precision: str = "auto") -> Svd:
         svd = _from_gram(work)
     if svd is None:
         svd = Svd(*torch.linalg.svd(work, full_matrices=False))
-    return _settled(svd, (work != 0).any(1), (work != 0).any(0))
+    return settled(svd, (work != 0).any(1), (work != 0).any(0))
 
 
 def svd_of_product(left: Tensor, right: Tensor, precision: str = "auto") -> Svd:
@@ -87,7 +87,7 @@ def svd_of_product(left: Tensor, right: Tensor, precision: str = "auto") -> Svd:
     q_right, r_right = torch.linalg.qr(last.T)
     core = Svd(*torch.linalg.svd(r_left @ r_right.T, full_matrices=False))
     svd = Svd(q_left @ core.left, core.values, core.right @ q_right.T)
-    return _settled(svd, (first != 0).any(1), (last != 0).any(0))
+    return settled(svd, (first != 0).any(1), (last != 0).any(0))
 
 
 def rank_by_energy(values: Tensor, threshold: float) -> int:
@@ -171,7 +171,7 @@ def _from_gram(matrix: Tensor) -> Svd | None:
     return Svd((matrix @ vectors) / values, values, vectors.T)
 
 
-def _settled(svd: Svd, live_rows: Tensor, live_columns: Tensor) -> Svd:
+def settled(svd: Svd, live_rows: Tensor, live_columns: Tensor) -> Svd:
     """Fix the signs, and take rounding noise out of the rows and columns that were exactly zero."""
     peak = svd.right.abs().argmax(1, keepdim=True)
     sign = torch.where(svd.right.gather(1, peak) < 0, -1.0, 1.0).to(svd.right.dtype)

@@ -18,10 +18,9 @@ from rcc.errors import Problems, UserError
 from rcc.layers.selection import Selection, Skipped
 from rcc.ops.allocate import energy_lost
 from rcc.ops.curves import share
-from rcc.ops.select import select_smallest
 from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.pruned_values import Deltas, StoredValues, Values
-from rcc.stages.pruning_options import check_options, is_number
+from rcc.stages.pruning_options import check_options, is_number, scope_for
 from rcc.stages.pruning_plan import plan_pruning, pools_by_scope
 from rcc.stages.pruning_rescale import by_least_squares, by_number, by_share_kept
 from rcc.stages.pruning_state import PruningState
@@ -37,8 +36,10 @@ class DARECompressor(Stage):
             in [0, 0.99]. Values that are zero already count, and are the first to be taken.
         num_iterations: pruning steps towards the target; the last one reaches it exactly.
         schedule: how much of the target each step asks for, a name of `rcc.ops.curves.CURVES`.
-        scope: what shares one budget: every 'layer' by itself, a 'tower', or the whole model ('global').
-        score: 'magnitude' removes the smallest, 'random' any.
+        scope: what shares one budget: every 'layer' by itself, a 'tower', or the whole model ('global'). 'row' is
+            a layer whose rows all give up the same share. None: 'row' for score='wanda', else 'layer'.
+        score: 'magnitude' removes the smallest, 'random' any, 'wanda' those of least magnitude × norm of the
+            input on the calibration data.
         allocation: 'uniform' gives each pool the same share; 'importance' gives each what makes the sum of
             the pools' relative output errors least, with the same total.
         rescale: what is done to the survivors. 'none'; 'least_squares' fits one factor per output channel to
@@ -65,7 +66,7 @@ class DARECompressor(Stage):
         target_sparsity: float = 0.7,
         num_iterations: int = 1,
         schedule: str = "polynomial",
-        scope: str = "layer",
+        scope: str | None = None,
         score: str = "magnitude",
         allocation: str = "uniform",
         rescale: str = "none",
@@ -80,9 +81,10 @@ class DARECompressor(Stage):
         self.target_sparsity = float(target_sparsity)
         self.num_iterations = num_iterations
         self.pruning_schedule = schedule
-        self.scope, self.score, self.allocation, self.rescale = scope, score, allocation, rescale
+        self.scope = scope_for(score, scope)
+        self.score, self.allocation, self.rescale = score, allocation, rescale
         self.base = base
-        self.needs_calibration = rescale == "least_squares"
+        self.needs_calibration = rescale == "least_squares" or score == "wanda"
         self.selection = Selection(include, exclude, roles, towers)
 
         self.model: Compressible | None = None
@@ -117,7 +119,7 @@ class DARECompressor(Stage):
 
         Raises:
             UserError: weights that are not finite, tensors missing from `base`, or no calibration data for
-                rescale=least_squares. No weight has been touched then.
+                rescale=least_squares or score=wanda. No weight has been touched then.
         """
         context = context or StageContext()
         units, skipped = self.choose(model)
@@ -126,6 +128,12 @@ class DARECompressor(Stage):
                 f"{self._who}: rescale=least_squares fits the survivors to the original outputs on"
                 " calibration data, and there is none. Choose data with a calibration split, or rescale=none:"
                 " without inputs the least-squares factor of a masked weight is exactly 1."
+            )
+        if self.score == "wanda" and not context.calibration:
+            raise UserError(
+                f"{self._who}: score=wanda weighs each value by its input on calibration data, and there is none."
+                " Choose data with a calibration split (from Python: StageContext(calibration=batches)), or"
+                " score=magnitude."
             )
         values: Values = StoredValues()
         if self.base is not None:
@@ -170,11 +178,14 @@ class DARECompressor(Stage):
                 " anew, or give num_iterations the number of steps there are to be."
             )
         target = self.calculate_sparsity_schedule(self.current_iteration)
+        if self.score == "wanda":
+            assert self.model is not None
+            state.calibrate(self.model)
         pools = pools_by_scope(state.units, self.scope)
         budgets = state.budgets(pools, target, self.allocation)
         done = self.current_iteration * len(state.units)
         for pool, count in zip(pools, budgets, strict=True):
-            masks = select_smallest(state.scores(pool, self.score), count)
+            masks = state.masks(pool, self.score, self.scope, count)
             for unit in pool:
                 with naming(self, unit):
                     state.prune(unit, masks)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from rcc.calibration.moments import BUDGET, InputMoments, Moments
 from rcc.calibration.paired import PairedFeatures
 from rcc.errors import Problems, UserError
 from rcc.layers.form import Form
@@ -33,6 +34,8 @@ from rcc.stages.decomposition import LayerDecompositions
 from rcc.stages.projection import matrix_bytes, projected
 from rcc.stages.pruning_options import is_number
 
+METRICS = ("plain", "calibration")
+
 
 class NulluProjector(LayerDecompositions, Stage):
     """Replaces each weight by the low-rank pair U V that is nearest to it, where that takes fewer bytes.
@@ -48,6 +51,8 @@ class NulluProjector(LayerDecompositions, Stage):
         precision: 'auto', 'float64' or 'float32': how the SVD is computed, see `ops.factorise.thin_svd`.
         factors: 'orthonormal' (singular values in U, rows of V orthonormal) or 'balanced' (half of them in
             each).
+        metric: what 'nearest' means. 'plain': the weights, ‖W − U V‖. 'calibration': the outputs on the
+            calibration data, ‖(W − U V) H^½‖; energy and orthonormal are then of that metric too.
         include, exclude, roles, towers: which units, see `Selection`.
 
     Raises:
@@ -65,6 +70,7 @@ class NulluProjector(LayerDecompositions, Stage):
         paired_rank: int = 1,
         precision: str = "auto",
         factors: str = "balanced",
+        metric: str = "plain",
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
@@ -90,11 +96,14 @@ class NulluProjector(LayerDecompositions, Stage):
         )
         problems.choice("precision", precision, PRECISIONS)
         problems.choice("factors", factors, FACTORS)
+        problems.choice("metric", metric, METRICS)
         problems.done()
         super().__init__(ratio, energy, precision)
         self.paired_features = paired_features
         self.paired_rank = paired_rank
         self.factors = factors
+        self.metric = metric
+        self.needs_calibration = metric == "calibration"
         self.selection = Selection(include, exclude, roles, towers)
 
     @property
@@ -140,7 +149,7 @@ class NulluProjector(LayerDecompositions, Stage):
         if self.paired_features is not None:
             paired = PairedFeatures(self.paired_features, model.units(), self.paired_rank)
         bytes_before = sum(bytes_of(unit, context.itemsize) for unit in chosen)
-        for done, unit in enumerate(chosen):
+        for done, (unit, moments) in enumerate(self._with_moments(chosen, model, context)):
             context.progress(done, len(chosen), f"layers ({unit.name})")
             with naming(self, unit):
                 facts: dict[str, Any] = {}
@@ -148,7 +157,7 @@ class NulluProjector(LayerDecompositions, Stage):
                     directions = paired.directions(unit)
                     unit.write(projected(unit.read(), directions, unit.factorable, context.itemsize))
                     facts["projected_out"] = self.paired_rank
-                facts |= self._truncate(unit, context.itemsize, report)
+                facts |= self._truncate(unit, moments, context.itemsize, report)
             if facts:
                 report.touched[unit.name] = facts
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
@@ -158,7 +167,33 @@ class NulluProjector(LayerDecompositions, Stage):
         context.progress(len(chosen), len(chosen), "layers")
         return report
 
-    def _truncate(self, unit: Unit, itemsize: int, report: StageReport) -> dict[str, Any]:
+    def _with_moments(
+        self, chosen: Sequence[Unit], model: Compressible, context: StageContext
+    ) -> Iterator[tuple[Unit, Moments | None]]:
+        """Each unit with the moments of its inputs, where the metric asks for them and its kind has any.
+
+        They are taken for as many units at a time as `BUDGET` allows; those that come later see the inputs
+        that the units before them, factorised by then, really give.
+        """
+        if self.metric == "plain":
+            yield from ((unit, None) for unit in chosen)
+            return
+        if not context.calibration:
+            raise UserError(
+                f"stage '{self.label or self.method}': metric=calibration compares outputs on calibration data, and"
+                " there is none. Choose data with a calibration split (from Python:"
+                " StageContext(calibration=batches)), or metric=plain."
+            )
+        factorable = [unit for unit in chosen if unit.factorable]
+        fitted = InputMoments(model, factorable, context.calibration, full=True, budget=BUDGET)
+        yield from ((unit, None) for unit in chosen if unit.name not in {one.name for one in fitted.units})
+        for part in fitted.passes():
+            moments = fitted.gather(part)
+            while part:
+                unit = part.pop(0)
+                yield unit, moments.pop(unit.name)
+
+    def _truncate(self, unit: Unit, moments: Moments | None, itemsize: int, report: StageReport) -> dict[str, Any]:
         """Write the pair of the chosen rank, or leave the unit and note why; returns the facts."""
         if not unit.factorable:
             reason = "a norm" if unit.kind == "norm" else "a grouped convolution"
@@ -169,7 +204,8 @@ class NulluProjector(LayerDecompositions, Stage):
             report.skip(unit, "every value is zero: there is nothing to factorise")
             return {}
         stored = next(matrix for _, matrix in form.matrices())
-        facts = self.decompose_layer(unit.name, form)
+        moment = moments.damped() if moments is not None and moments.fired else None
+        facts = self.decompose_layer(unit.name, form, moment)
         svd = self.decomposed_layers.pop(unit.name)
         pair = factor_pair(svd, facts["rank"], self.factors)
         left, right = (factor.to(stored.device, stored.dtype) for factor in pair)
@@ -182,7 +218,18 @@ class NulluProjector(LayerDecompositions, Stage):
             return {}
         unit.write(low_rank)
         self.applied[unit.name] = unit
+        facts |= self._calibrated(moments)
         return {**facts, "full_rank": min(unit.shape), "bytes_before": now, "bytes_after": would}
+
+    def _calibrated(self, moments: Moments | None) -> dict[str, Any]:
+        """What the pair was fitted to, where the metric is that of calibration data."""
+        if self.metric == "plain":
+            return {}
+        if moments is None or not moments.fired:
+            why = "its kind has no moments" if moments is None else moments.note
+            return {"metric": "plain", "note": f"truncated in the plain metric: {why}"}
+        note = {"note": moments.note} if moments.note else {}
+        return {"metric": "calibration", "samples": moments.samples, **note}
 
     def _facts(self, report: StageReport, before: int, after: int) -> dict[str, Any]:
         made = [facts for facts in report.touched.values() if "rank" in facts]

@@ -9,8 +9,8 @@ from rcc.errors import Problems
 from rcc.ops.curves import CURVES
 from rcc.stages.pruning_plan import MOST
 
-SCOPES = ("layer", "tower", "global")
-SCORES = ("magnitude", "random")
+SCOPES = ("row", "layer", "tower", "global")
+SCORES = ("magnitude", "random", "wanda")
 ALLOCATIONS = ("uniform", "importance")
 RESCALES = ("none", "least_squares", "dare")
 
@@ -19,7 +19,7 @@ def check_options(
     target_sparsity: float,
     num_iterations: int,
     schedule: str,
-    scope: str,
+    scope: str | None,
     score: str,
     allocation: str,
     rescale: str,
@@ -41,7 +41,8 @@ def check_options(
         f"num_iterations is {num_iterations}; it must be a whole number from 1 up.",
     )
     problems.choice("schedule", schedule, CURVES)
-    problems.choice("scope", scope, SCOPES)
+    if scope is not None:
+        problems.choice("scope", scope, SCOPES)
     problems.choice("score", score, SCORES)
     problems.choice("allocation", allocation, ALLOCATIONS)
     problems.choice("rescale", rescale, RESCALES)
@@ -51,7 +52,7 @@ def check_options(
             "allocation=importance shares a budget among layers or towers, and scope=global has but one:"
             " take scope=layer, or allocation=uniform.",
         )
-        problems.check(score != "random", "allocation=importance ranks magnitudes: take score=magnitude.")
+        problems.check(score == "magnitude", "allocation=importance ranks magnitudes: take score=magnitude.")
     if base is not None:
         problems.check(
             (score, rescale) == ("random", "dare"),
@@ -59,6 +60,11 @@ def check_options(
             f" score=random and rescale=dare (found score={score}, rescale={rescale}), or leave base out.",
         )
     problems.done()
+
+
+def scope_for(score: str, scope: str | None) -> str:
+    """The scope asked for, or else that of the score: a row for 'wanda', as published, a layer for the others."""
+    return scope or ("row" if score == "wanda" else "layer")
 
 
 def is_number(value: object) -> bool:

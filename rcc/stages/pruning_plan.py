@@ -21,8 +21,8 @@ class InTower(Protocol):
 
 
 def pools_by_scope(units: Sequence[Item], scope: str) -> list[list[Item]]:
-    """`units` divided into those that share one budget: each alone, those of a tower, or all."""
-    if scope == "layer":
+    """`units` divided into those that share one budget: each alone (and evenly, in 'row'), those of a tower, or all."""
+    if scope in ("row", "layer"):
         return [[unit] for unit in units]
     if scope == "global":
         return [list(units)]
@@ -44,7 +44,7 @@ def plan_pruning(
         matrices = [counts for unit in pool for counts in unit.matrices.values()]
         stored, nonzeros = (sum(counts) for counts in zip(*matrices, strict=True))
         left = min(nonzeros, stored - round(target * stored))
-        expected = scope != "layer" or allocation != "uniform"
+        expected = scope not in ("row", "layer") or allocation != "uniform"
         taken = 0
         for unit in pool:
             counts = {}
@@ -70,7 +70,8 @@ def note_on_bytes(itemsize: int) -> str:
 def _note(counts: Mapping[str, tuple[int, int]], itemsize: int, scope: str, expected: bool) -> str:
     notes = []
     if expected:
-        notes.append(f"expected share of the {scope}'s budget" if scope != "layer" else "expected share of all layers")
+        alone = scope in ("row", "layer")
+        notes.append("expected share of all layers" if alone else f"expected share of the {scope}'s budget")
     elif len(counts) > 1:
         notes.append("exact over the layer, expected for each matrix")
     if saves_nothing(counts, itemsize):

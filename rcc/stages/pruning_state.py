@@ -9,15 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rcc.calibration.moments import InputMoments, Moments
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.allocate import allocate
 from rcc.ops.prune import prune, relative_error, rescale, squared_norm, survival_factor
-from rcc.ops.select import Scores, random_scores
-from rcc.stages.base import StageContext, bytes_of
+from rcc.ops.row_select import select_by_row
+from rcc.ops.select import Scores, select_smallest
+from rcc.stages.base import Compressible, StageContext, bytes_of
 from rcc.stages.pruned_values import Values
 from rcc.stages.pruning_plan import MOST, note_on_bytes, saves_nothing
+from rcc.stages.pruning_scores import note_on_moments, scored
 
 Counts = dict[str, tuple[int, int]]
 """Matrix name -> (values, non-zeros among them)."""
@@ -43,6 +46,7 @@ class PruningState:
         places = [(unit.name, name) for unit in units for name in matrix_names(unit)]
         seeds = torch.randint(2**62, (len(places),), generator=context.generator())
         self._seeds = dict(zip(places, seeds.tolist(), strict=True))
+        self._moments: dict[str, Moments] | None = None
         self.note_counts()
         self._at_start = self._noted
 
@@ -66,6 +70,15 @@ class PruningState:
         stored, nonzeros = (sum(column) for column in zip(*totals.values(), strict=True))
         return 1 - nonzeros / stored, {name: 1 - kept / numel for name, (numel, kept) in totals.items()}
 
+    def calibrate(self, model: Compressible) -> None:
+        """Take the moments of the units' inputs in the model as it is now, for the score 'wanda'."""
+        self._moments = InputMoments(model, self.units, self.context.calibration or ()).gather()
+
+    def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor]:
+        """True where a value of `pool` is to go, for matrix after matrix; lazily, `count` in all."""
+        select = select_by_row if scope == "row" else select_smallest
+        return select(self.scores(pool, score), count)
+
     def scores(self, pool: Sequence[Unit], score: str) -> Scores:
         """The scores of all values of `pool`, matrix after matrix, read when they are asked for."""
         places = [(unit, name, matrix) for unit in pool for name, matrix in unit.read().matrices()]
@@ -77,7 +90,8 @@ class PruningState:
         def make(index: int) -> Tensor:
             unit, name = named[index]
             values = self.values.read(unit, name)
-            return values if score == "magnitude" else random_scores(values, self._seeds[unit.name, name])
+            moments = self._moments.get(unit.name) if self._moments else None
+            return scored(score, values, unit, name, self._seeds[unit.name, name], moments)
 
         return Scores(sizes, make, torch.float64 if wide else torch.float32)
 
@@ -144,13 +158,16 @@ class PruningState:
 
     def facts(self, unit: Unit) -> dict[str, Any]:
         """`stats`, with the non-zeros there were at the start, ‖W − W_original‖ / ‖W_original‖, and a note
-        where the zeros do not pay."""
+        where the zeros do not pay or the inputs are not known."""
         facts = self.stats(unit) | {
             "nonzeros_before": sum(kept for _, kept in self._at_start[unit.name].values()),
             "relative_error": relative_error(self.original(unit).dense(), unit.read().dense()),
         }
+        notes = [note_on_moments(unit, self._moments.get(unit.name))] if self._moments is not None else []
         if facts["pruned"] and saves_nothing(self.counts(unit), self.context.itemsize):
-            facts["note"] = note_on_bytes(self.context.itemsize)
+            notes.append(note_on_bytes(self.context.itemsize))
+        if any(notes):
+            facts["note"] = "; ".join(filter(None, notes))
         return facts
 
     def restore(self, unit: Unit) -> None:

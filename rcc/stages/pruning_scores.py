@@ -1,0 +1,38 @@
+"""The scores by which a pruning stage ranks the values of a unit, matrix by matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rcc.calibration.moments import Moments
+from rcc.layers.units import Unit
+from rcc.ops.activation import activation_score
+from rcc.ops.select import random_scores
+
+
+def scored(score: str, values: Tensor, unit: Unit, name: str, seed: int, moments: Moments | None) -> Tensor:
+    """What the values of the matrix `name` of `unit` are ranked by; zero exactly where they are.
+
+    'wanda' is the root mean square by which the unit's output changes when one value goes, whichever of S, U
+    and V it is in: |Sᵢⱼ| √E[xⱼ²], |Uᵢₖ| √E[(V x)ₖ²] and ‖U₋ₖ‖ |Vₖⱼ| √E[xⱼ²]. Without moments, as for embeddings
+    and norms, the inputs are taken to be of size one.
+    """
+    if score == "magnitude":
+        return values
+    if score == "random":
+        return random_scores(values, seed)
+    inputs = None if moments is None else moments.inner if name == "left" else moments.diagonal
+    inputs = torch.ones(values.shape[1]) if inputs is None else inputs
+    if inputs.dim() == 2:  # a grouped convolution: the rows of W come group by group
+        inputs = inputs.repeat_interleave(len(values) // len(inputs), 0)
+    left = unit.read().left if name == "right" else None
+    behind = None if left is None else torch.linalg.vector_norm(left.detach(), dim=0, dtype=torch.float32)
+    return activation_score(values, inputs, behind)
+
+
+def note_on_moments(unit: Unit, moments: Moments | None) -> str:
+    """What to say of a unit that was ranked without what its inputs are like; empty where nothing."""
+    if moments is None:
+        return f"ranked by magnitude: the inputs of this {unit.kind} have no moments"
+    return "" if moments.fired else f"ranked by magnitude: {moments.note}"
