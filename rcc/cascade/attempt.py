@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from rcc.artifact.contents import parts_of
 from rcc.artifact.size import model_size
 from rcc.cascade.gate import Gate, retention
 from rcc.cascade.records import Attempt, Baseline
@@ -96,10 +97,13 @@ def refuse_non_finite(model: Adapter, who: str) -> None:
     Raises:
         WorkError: starts with `who` and names the layer, or the tensor, and its shape.
     """
-    for unit, part in non_finite(model.units()):
+    units = model.units()
+    for unit, part in non_finite(units):
         raise WorkError(f"{who} a NaN or an infinity in layer {unit.name} {unit.shape} ({part})")
+    # What a unit's form holds was just read. A norm's bias, or a parameter of a layer's own, is in no form.
+    seen = {id(getattr(unit.module, part)) for unit in units if unit.kind != "norm" for part in parts_of(unit)}
     for name, parameter in model.module.named_parameters():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+        if id(parameter) not in seen and parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise WorkError(f"{who} a NaN or an infinity in {name} {tuple(parameter.shape)}")
     for name, buffer in model.module.named_buffers():
         if buffer.is_floating_point() and bool(torch.isnan(buffer).any()):

@@ -260,7 +260,7 @@ class RCCPipeline(PipelineViews):
         path = self._store.directory / "targets.safetensors"
         if not path.exists():
             if self.history.records:
-                self._store.load(0, model)
+                self.rollback_to_dense(model)
             write_targets(path, dense_outputs(model, self._calibration))
             if self.history.records:
                 self._roll_back(model)

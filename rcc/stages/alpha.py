@@ -148,7 +148,7 @@ class AlphaEditor(ChannelEdits, Stage):
             self._fold(units, report)
 
     def _require(self, context: StageContext) -> None:
-        problems = Problems(f"stage '{self.label or self.method}'")
+        problems = Problems(self.who)
         if self.needs_calibration:
             problems.check(
                 bool(context.calibration),
@@ -194,8 +194,7 @@ class AlphaEditor(ChannelEdits, Stage):
         assert context.reference is not None
         having = [unit for unit in units if unit.read().sparse is not None]
         checkpoints = {
-            task: Checkpoint(path, f"stage '{self.label or self.method}', task '{task}'")
-            for task, path in self.task_checkpoints.items()
+            task: Checkpoint(path, f"{self.who}, task '{task}'") for task, path in self.task_checkpoints.items()
         }
         for checkpoint in checkpoints.values():
             checkpoint.require(having)

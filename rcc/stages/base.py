@@ -145,7 +145,12 @@ class Stage(ABC):
         try:
             return self.selection.split(model.units(), model.default_roles)
         except UserError as error:
-            raise UserError(*(f"stage '{self.label or self.method}': {text}" for text in error.problems)) from None
+            raise UserError(*(f"{self.who}: {text}" for text in error.problems)) from None
+
+    @property
+    def who(self) -> str:
+        """How messages call this stage: "stage 'dare_2'"."""
+        return f"stage '{self.label or self.method}'"
 
     def labelled(self, label: str) -> Self:
         """Set the label under which reports name this stage; returns the stage itself."""
@@ -161,7 +166,7 @@ def naming(stage: Stage, unit: Unit) -> Iterator[None]:
     except RccError:
         raise
     except Exception as error:
-        where = f"stage '{stage.label or stage.method}' at layer {unit.name} {unit.shape}"
+        where = f"{stage.who} at layer {unit.name} {unit.shape}"
         raise WorkError(f"{where}: {type(error).__name__}: {error}") from error
 
 

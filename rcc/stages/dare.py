@@ -125,19 +125,19 @@ class DARECompressor(Stage):
         units, skipped = self.choose(model)
         if self.rescale == "least_squares" and context.calibration is None:
             raise UserError(
-                f"{self._who}: rescale=least_squares fits the survivors to the original outputs on"
+                f"{self.who}: rescale=least_squares fits the survivors to the original outputs on"
                 " calibration data, and there is none. Choose data with a calibration split, or rescale=none:"
                 " without inputs the least-squares factor of a masked weight is exactly 1."
             )
         if self.score == "wanda" and not context.calibration:
             raise UserError(
-                f"{self._who}: score=wanda weighs each value by its input on calibration data, and there is none."
+                f"{self.who}: score=wanda weighs each value by its input on calibration data, and there is none."
                 " Choose data with a calibration split (from Python: StageContext(calibration=batches)), or"
                 " score=magnitude."
             )
         values: Values = StoredValues()
         if self.base is not None:
-            values = Deltas(Checkpoint(self.base, f"{self._who}: base"), units)
+            values = Deltas(Checkpoint(self.base, f"{self.who}: base"), units)
         self._prepared = PruningState(units, values, context)
         self.model = model
         self.current_iteration = 0
@@ -174,7 +174,7 @@ class DARECompressor(Stage):
         state = self._state
         if self.current_iteration >= self.num_iterations:
             raise UserError(
-                f"{self._who}: all {self.num_iterations} pruning steps are done. Call prepare(model) to start"
+                f"{self.who}: all {self.num_iterations} pruning steps are done. Call prepare(model) to start"
                 " anew, or give num_iterations the number of steps there are to be."
             )
         target = self.calculate_sparsity_schedule(self.current_iteration)
@@ -205,7 +205,7 @@ class DARECompressor(Stage):
         state = self._state
         if scale_factor is not None:
             if not (is_number(scale_factor) and 0 < scale_factor < math.inf):
-                raise UserError(f"{self._who}: scale_factor is {scale_factor}; it must be a positive number.")
+                raise UserError(f"{self.who}: scale_factor is {scale_factor}; it must be a positive number.")
             self.scale_factors = by_number(state, scale_factor)
         elif self.rescale == "least_squares":
             assert self.model is not None
@@ -230,7 +230,7 @@ class DARECompressor(Stage):
         """
         state = self._state
         by_name = {unit.name: unit for unit in state.units}
-        problems = Problems(self._who)
+        problems = Problems(self.who)
         for name in layer_names or ():
             problems.choice("layer", name, by_name)
         problems.done()
@@ -258,13 +258,9 @@ class DARECompressor(Stage):
         return None if self.model is None else next(self.model.module.parameters()).device
 
     @property
-    def _who(self) -> str:
-        return f"stage '{self.label or self.method}'"
-
-    @property
     def _state(self) -> PruningState:
         if self._prepared is None:
-            raise UserError(f"{self._who}: no model yet. Call apply(model, context) or prepare(model) first.")
+            raise UserError(f"{self.who}: no model yet. Call apply(model, context) or prepare(model) first.")
         return self._prepared
 
     @torch.no_grad()

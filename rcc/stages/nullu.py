@@ -180,7 +180,7 @@ class NulluProjector(LayerDecompositions, Stage):
             return
         if not context.calibration:
             raise UserError(
-                f"stage '{self.label or self.method}': metric=calibration compares outputs on calibration data, and"
+                f"{self.who}: metric=calibration compares outputs on calibration data, and"
                 " there is none. Choose data with a calibration split (from Python:"
                 " StageContext(calibration=batches)), or metric=plain."
             )

@@ -255,3 +255,18 @@ def test_layers_that_did_not_pay_are_counted_and_the_option_named(model, validat
     pipeline.run(model, validator)
     assert "left 3 of 3 layers as they were" in pipeline.get_pipeline_summary().suggestions[0]
     assert "`stage.nullu.rank_reduction_ratio`" in pipeline.get_pipeline_summary().suggestions[0]
+
+
+@pytest.mark.parametrize("where", ["norm's bias", "parameter of a layer's own"])
+def test_a_nan_outside_the_forms_is_caught_too(model, validator, where):
+    class Spoil(Erase):
+        def apply(self, model, context):
+            if where == "norm's bias":
+                model.module.append(torch.nn.LayerNorm(3))
+                model.module[-1].bias.data[0] = math.nan
+            else:
+                model.module[0].register_parameter("gain", torch.nn.Parameter(torch.tensor([math.nan])))
+            return super().apply(model, context)
+
+    with pytest.raises(WorkError, match=r"a NaN or an infinity in (5\.bias|0\.gain)"):
+        RCCPipeline([Spoil(0.1)]).run(model, validator)
