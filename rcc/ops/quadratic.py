@@ -1,0 +1,79 @@
+"""What a layer must reproduce, as a quadratic in its weight: E‖y − V x‖² over calibration inputs x and targets y.
+
+    E‖y − V x‖² = tr(V H Vᵀ) − 2 tr(V Gᵀ) + energy,   H = E[x xᵀ],   G = E[y xᵀ],   energy = E‖y‖²
+
+x are the inputs the layer really sees, y the outputs it should give (the dense model's, as a rule). Every
+calibrated method of the project minimises this one objective, over sparse, low-rank or quantised V.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+DAMPING = 0.01
+"""What is added to the diagonal of H, as a share of its mean, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """tr(V H Vᵀ) − 2 tr(V Gᵀ) + energy, for V (out, in).
+
+    moment: H (in, in), symmetric and positive definite (see `damped`).
+    cross: G (out, in).
+    energy: E[yᵢ²] of each output, (out,), float64.
+    """
+
+    moment: Tensor
+    cross: Tensor
+    energy: Tensor
+
+    @classmethod
+    def around(cls, weight: Tensor, moment: Tensor) -> Quadratic:
+        """The objective of staying near `weight` (out, in) on inputs of second moment `moment`: G = W H."""
+        weight = weight.to(moment.dtype)
+        cross = weight @ moment
+        return cls(moment, cross, (cross * weight).sum(1, dtype=torch.float64))
+
+    def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
+        """The same with λ‖V − near‖² added, λ = share · mean(diag H): what inputs do not tell, `near` decides.
+
+        H + λI is positive definite wherever any input was ever other than zero.
+        """
+        weight = share * float(self.moment.diagonal().mean())
+        moment = self.moment.clone()
+        moment.diagonal().add_(weight)
+        near = near.to(self.cross.dtype)
+        return Quadratic(
+            moment,
+            self.cross + weight * near,
+            self.energy + weight * near.square().sum(1, dtype=torch.float64),
+        )
+
+    def error(self, weight: Tensor) -> Tensor:
+        """E[(yᵢ − vᵢ x)²] of each output, (out,), float64; rounding below zero is cut off."""
+        weight = weight.to(self.moment.dtype)
+        change = (weight @ self.moment - 2 * self.cross) * weight
+        return (change.sum(1, dtype=torch.float64) + self.energy).clamp_min(0)
+
+    def relative_error(self, weight: Tensor) -> float:
+        """E‖y − V x‖² / E‖y‖²; 0 where there is nothing to reproduce."""
+        total = float(self.energy.sum())
+        return float(self.error(weight).sum()) / total if total > 0 else 0.0
+
+    @cached_property
+    def cholesky(self) -> Tensor:
+        """L (in, in) lower with L Lᵀ = H, computed once.
+
+        Raises:
+            torch.linalg.LinAlgError: H is not positive definite; damp it.
+        """
+        return torch.linalg.cholesky(self.moment)
+
+    @cached_property
+    def solution(self) -> Tensor:
+        """The dense minimum G H⁻¹ (out, in), by the Cholesky factor; computed once."""
+        return torch.cholesky_solve(self.cross.T, self.cholesky).T
