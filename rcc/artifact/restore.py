@@ -42,12 +42,33 @@ def restore(adapter: Adapter, directory: Path | str, dtype: torch.dtype | None =
             f"'{adapter.name}': load it with rcc.load, or give a directory of this model."
         )
     with stored_weights(directory, manifest) as weights:
-        changes = _changes(adapter, manifest, directory)
-        _check_names(adapter, manifest, changes, directory)
+        changes = _checked(adapter, manifest, directory)
         if verify:
             check_files(directory, manifest)
             weights.verify()
-        _fill(adapter, weights, changes, dtype)
+        device = adapter.device
+        _reshape(changes)
+        _fill(adapter, weights, device if device.type != "meta" else torch.device("cpu"), dtype)
+
+
+def rebuild(adapter: Adapter, manifest: Manifest, directory: Path) -> None:
+    """Give the model's units the forms of the artifact, with nothing in them: parameters on the meta device.
+
+    Raises:
+        UserError: the artifact is not of this model; nothing was changed.
+    """
+    _reshape(_checked(adapter, manifest, directory))
+
+
+def _checked(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, UnitEntry]]:
+    changes = _changes(adapter, manifest, directory)
+    _check_names(adapter, manifest, changes, directory)
+    return changes
+
+
+def _reshape(changes: list[tuple[Unit, UnitEntry]]) -> None:
+    for unit, entry in changes:
+        unit.write(_empty_form(unit, entry.parts))
 
 
 def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, UnitEntry]]:
@@ -128,12 +149,7 @@ def _check_names(adapter: Adapter, manifest: Manifest, changes: list[tuple[Unit,
     problems.done()
 
 
-def _fill(
-    adapter: Adapter, weights: StoredWeights, changes: list[tuple[Unit, UnitEntry]], dtype: torch.dtype | None
-) -> None:
-    device = adapter.device if adapter.device.type != "meta" else torch.device("cpu")
-    for unit, entry in changes:
-        unit.write(_empty_form(unit, entry.parts))
+def _fill(adapter: Adapter, weights: StoredWeights, device: torch.device, dtype: torch.dtype | None) -> None:
     for name in weights.manifest.tensors:
         tensor = weights.read(name)
         if dtype is not None and torch.is_floating_point(tensor):

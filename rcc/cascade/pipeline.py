@@ -161,7 +161,7 @@ class RCCPipeline(PipelineViews):
             attempt, report = attempt_step(
                 len(attempts) + 1,
                 stage if strength in (None, stage.strength) else stage.at(strength),
-                self._context(step, len(attempts) + 1),
+                self._context(step, len(attempts) + 1, model),
                 model,
                 validator,
                 self.history.dense,
@@ -212,13 +212,14 @@ class RCCPipeline(PipelineViews):
             return "skipped"
         return "continued" if self.gate.on_failure == "continue" or not self.gate.rollback else "skipped"
 
-    def _context(self, step: Step, attempt: int) -> StageContext:
+    def _context(self, step: Step, attempt: int, model: Adapter) -> StageContext:
         digest = hashlib.sha256(f"{self.seed}/{step.index}/{attempt}".encode()).digest()
         return StageContext(
             seed=int.from_bytes(digest[:6], "big"),
             calibration=self._calibration,
             targets=self._targets,
             reference=self._store.reference,
+            dense=lambda: self._store.dense(model),
             itemsize=self.dtype.itemsize,
             progress=lambda done, total, what: self._tell("progressed", done, total, what),
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from rcc.artifact.manifest import Manifest, read_manifest
+from rcc.artifact.on_demand import on_demand
 from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
@@ -42,6 +44,7 @@ class StateStore:
         self.directory = Path(directory)
         self.keep_last = keep_last
         self._initial: Manifest | None = None
+        self._verified = False
 
     def clean(self) -> None:
         """Remove what a kill left behind. Only the process that writes the run may call it."""
@@ -118,6 +121,14 @@ class StateStore:
             weight = tensors["weight"]
             return weight.flatten(1) if name in manifest.structure else weight.reshape(1, -1)
         return Form(**tensors).dense()
+
+    def dense(self, like: Adapter) -> AbstractContextManager[Adapter]:
+        """The model of step 0, of the architecture of `like`, whose weights are read while it runs.
+
+        Its bytes are compared with their SHA-256 the first time.
+        """
+        verify, self._verified = not self._verified, True
+        return on_demand(like, self._path(0), verify)
 
     def discard_after(self, index: int) -> None:
         """Remove the steps after `index`, newest first: they belong to a future that was rolled back."""

@@ -6,9 +6,10 @@ out in the `StageReport`.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -53,10 +54,20 @@ class StageContext:
     calibration: Sequence[Batch] | None = None
     targets: Sequence[Mapping[str, Tensor]] | None = None
     reference: Callable[[str], Tensor] | None = None
+    dense: Callable[[], AbstractContextManager[Compressible]] | None = None
     itemsize: int = 4
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
-    dense weight W0 (out, in); `itemsize`: bytes a value takes in the artifact; `progress(done, total, what)`."""
+    dense weight W0 (out, in); `dense()`: the dense model, to be run beside the compressed one; `itemsize`: bytes a
+    value takes in the artifact; `progress(done, total, what)`."""
+
+    def dense_beside(self, model: Compressible) -> AbstractContextManager[Compressible]:
+        """The dense model while the context lasts; where none is known, a copy of `model` as it is now."""
+        if self.dense is not None:
+            return self.dense()
+        twin = copy.copy(model)
+        twin.module = copy.deepcopy(model.module)  # type: ignore[misc]
+        return nullcontext(twin)
 
     def generator(self) -> torch.Generator:
         """A generator seeded for this step alone, so that a resumed step draws the same numbers."""

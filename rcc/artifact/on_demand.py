@@ -1,0 +1,90 @@
+"""A model that reads its weights from an artifact layer by layer, while it runs, and keeps none of them.
+
+The dense model beside the compressed one costs no second copy in memory this way: a layer's tensors are read
+from the file when its forward begins and let go when it ends.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rcc.artifact.contents import named_tensors
+from rcc.artifact.manifest import read_manifest
+from rcc.artifact.restore import rebuild
+from rcc.artifact.verify import StoredWeights, stored_weights
+from rcc.models.adapter import Adapter
+
+
+@contextmanager
+def on_demand(like: Adapter, directory: Path | str, verify: bool = True) -> Iterator[Adapter]:
+    """The model of the artifact in `directory`, of the same architecture as `like`, in evaluation mode.
+
+    It may be run inside the context and nothing else: its layers' parameters are on the meta device between
+    calls. `like` stays as it is. Modules that hold parameters beside submodules keep theirs, which are few.
+
+    Raises:
+        UserError: the directory is no artifact of this architecture, or it is damaged.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    twin = copy.copy(like)
+    twin.module = without_weights(like.module)
+    with stored_weights(directory, manifest) as weights:
+        if verify:
+            weights.verify()
+        rebuild(twin, manifest, directory)
+        _Reader(twin.module, weights, like.device).attach()
+        yield twin.eval()
+
+
+def without_weights(module: nn.Module) -> nn.Module:
+    """A copy of `module` whose parameters are on the meta device; buffers are copied."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.to("meta"), requires_grad=False) for parameter in module.parameters()
+    }
+    return copy.deepcopy(module, memo)
+
+
+class _Reader:
+    """Fills the modules of one model from one file: leaves while they run, the others once."""
+
+    def __init__(self, root: nn.Module, weights: StoredWeights, device: torch.device) -> None:
+        self.root, self.weights, self.device = root, weights, device
+        _, self.tied = named_tensors(root)
+
+    def attach(self) -> None:
+        for prefix, module in self.root.named_modules():
+            names = {key: f"{prefix}.{key}" if prefix else key for key, value in _own(module)}
+            if not names:
+                continue
+            if next(module.children(), None) is None:
+                module.register_forward_pre_hook(lambda module, _, names=names: self._fill(module, names))
+                module.register_forward_hook(lambda module, _, __: _empty(module), always_call=True)
+            else:
+                self._fill(module, names)
+
+    def _fill(self, module: nn.Module, names: dict[str, str]) -> None:
+        for key, name in names.items():
+            tensor = self.weights.read(self.tied.get(name, name)).to(self.device)
+            if key in module._parameters:
+                tensor = nn.Parameter(tensor, requires_grad=False)
+            setattr(module, key, tensor)
+
+
+def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and persistent buffers that are the module's own, by name."""
+    buffers = ((key, value) for key, value in module._buffers.items() if key not in module._non_persistent_buffers_set)
+    return [(key, value) for key, value in (*module._parameters.items(), *buffers) if value is not None]
+
+
+def _empty(module: nn.Module) -> None:
+    for key, parameter in module._parameters.items():
+        if parameter is not None:
+            setattr(module, key, nn.Parameter(parameter.to("meta"), requires_grad=False))

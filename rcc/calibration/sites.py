@@ -1,0 +1,156 @@
+"""Where a layer is fitted: the second moments of its inputs and of its inputs with the outputs it should give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rcc.calibration.input_rows import input_rows
+from rcc.calibration.lockstep import Passage, meetings
+from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.errors import WorkError
+from rcc.layers.form import Form
+from rcc.layers.units import Unit
+from rcc.ops.quadratic import DAMPING, Quadratic
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Moments of what a layer is given, over `samples` rows: E[x xᵀ] (in, in) and E[x] (in,)."""
+
+    samples: int
+    moment: Tensor
+    mean: Tensor
+
+
+@dataclass(frozen=True)
+class Site:
+    """A unit, the inputs it sees in the compressed model, and what it should make of them.
+
+    cross: E[y xᵀ] (out, in), mean: E[y] (out,), energy: E[y²] (out,), with y the dense model's output.
+    """
+
+    unit: Unit
+    inputs: Inputs
+    cross: Tensor
+    mean: Tensor
+    energy: Tensor
+
+    @property
+    def has_bias(self) -> bool:
+        return self.unit.read().bias is not None
+
+    @property
+    def fired(self) -> bool:
+        """Whether any input was ever other than zero."""
+        return bool(self.inputs.moment.diagonal().any())
+
+    @property
+    def note(self) -> str:
+        """What a user should know before relying on the fit; empty where all is well."""
+        if not self.fired:
+            return "no calibration batch reached it with an input other than zero"
+        if self.inputs.samples < len(self.inputs.moment):
+            return (
+                f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.moment)} dimensions:"
+                " damping decides the rest"
+            )
+        return ""
+
+    def objective(self) -> Quadratic:
+        """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖²."""
+        if not self.has_bias:
+            return Quadratic(self.inputs.moment, self.cross, self.energy)
+        mean, wanted = self.inputs.mean, self.mean
+        return Quadratic(
+            self.inputs.moment - torch.outer(mean, mean),
+            self.cross - torch.outer(wanted, mean),
+            self.energy - wanted.double().square(),
+        )
+
+    def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
+        """`objective`, with what the inputs do not tell decided by `near` (out, in)."""
+        return self.objective().damped(near, share)
+
+    def settled(self, form: Form) -> Form:
+        """`form` with the bias that is best on average, where the unit has one."""
+        if not self.has_bias or form.bias is None:
+            return form
+        weight = form.dense().to(self.mean.dtype)
+        return replace(form, bias=(self.mean - weight @ self.inputs.mean).to(form.bias))
+
+
+def sites(
+    model: Answering,
+    dense: Answering,
+    units: Sequence[Unit],
+    batches: Sequence[Batch],
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Site]:
+    """The sites of the linear and convolutional `units` (of one group), in the order in which the model calls them.
+
+    A unit may be written while the iterator waits; later sites then see its new outputs. Inputs that several
+    units share (q, k and v of an attention) are summed once. Tokens that a batch's attention mask marks as
+    padding do not count.
+
+    Raises:
+        WorkError: a unit's inputs or outputs hold a NaN or an infinity.
+    """
+    fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
+    last: tuple[list[Tensor], Inputs] | None = None
+    for unit, passages in meetings(model, dense, fitted, batches):
+        given = [passage.given for passage in passages]
+        known = None
+        if last is not None and all(one is other for one, other in zip(given, last[0], strict=True)):
+            known = last[1]
+        site = _site(unit, passages, known, dtype)
+        last = (given, site.inputs)
+        del given, passages
+        yield site
+
+
+def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: torch.dtype) -> Site:
+    rows_out, columns = unit.shape
+    device = passages[0].given.device
+    moment = torch.zeros(columns, columns, dtype=dtype, device=device)
+    mean = torch.zeros(columns, dtype=torch.float64, device=device)
+    cross = torch.zeros(rows_out, columns, dtype=dtype, device=device)
+    wanted_mean = torch.zeros(rows_out, dtype=torch.float64, device=device)
+    energy = torch.zeros(rows_out, dtype=torch.float64, device=device)
+    samples = 0
+    for passage in passages:
+        start = 0
+        wanted = _output_rows(unit, passage)
+        for part in input_rows(unit.module, passage.given, passage.mask):
+            rows = part[0].to(dtype)
+            outputs = wanted[start : start + len(rows)].to(dtype)
+            start += len(rows)
+            cross.addmm_(outputs.T, rows)
+            wanted_mean += outputs.sum(0, dtype=torch.float64)
+            energy += outputs.double().square().sum(0)
+            if known is None:
+                moment.addmm_(rows.T, rows)
+                mean += rows.sum(0, dtype=torch.float64)
+        samples += start
+    if not bool(torch.isfinite(energy).all() and torch.isfinite(mean).all()):
+        raise WorkError(
+            f"on the calibration batches the inputs or the wanted outputs of {unit.name} hold a NaN or an infinity:"
+            " look at the model and at these batches."
+        )
+    count = max(1, samples)
+    inputs = known or Inputs(samples, moment / count, (mean / count).to(dtype))
+    return Site(unit, inputs, cross / count, (wanted_mean / count).to(dtype), energy / count)
+
+
+def _output_rows(unit: Unit, passage: Passage) -> Tensor:
+    """The wanted outputs (n, out), in the order of `input_rows`."""
+    wanted, mask = passage.wanted, passage.mask
+    kernel = getattr(unit.module, "kernel_size", None)
+    if kernel is not None:
+        return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
+    if mask is not None and wanted.dim() > 2 and wanted.shape[:2] == mask.shape:
+        wanted = wanted[mask.to(wanted.device) != 0]
+    return wanted.flatten(0, -2)

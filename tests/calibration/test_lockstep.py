@@ -1,0 +1,122 @@
+"""Two models side by side: the order, what is seen after a layer was changed, and that nothing stays behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from two_models import Model, batches
+
+from rcc.calibration.lockstep import meetings
+from rcc.errors import WorkError
+from rcc.layers.form import Form
+from rcc.layers.units import find_units
+
+
+def test_units_come_in_the_order_of_their_first_call_with_all_batches_at_once() -> None:
+    model = Model()
+    found = [
+        (unit.name, len(passages))
+        for unit, passages in meetings(model, model.double(), find_units(model.module), batches(3))
+    ]
+    assert found == [("q", 3), ("k", 3), ("out", 3), ("conv", 3)]
+
+
+def test_two_forwards_a_batch_are_all_that_it_takes() -> None:
+    model = Model()
+    dense = model.double()
+    list(meetings(model, dense, find_units(model.module), batches(3)))
+    assert (model.calls, dense.calls) == (3, 3)
+
+
+def test_a_layer_changed_on_the_spot_is_what_the_waiting_forward_goes_on_through() -> None:
+    model = Model()
+    dense = model.double()
+    seen = {}
+    for unit, passages in meetings(model, dense, find_units(model.module), batches(2)):
+        seen[unit.name] = passages
+        if unit.name == "k":  # becomes another module: the pair of a low rank
+            unit.write(Form(left=torch.zeros(4, 1), right=torch.zeros(1, 6)))
+        if unit.name == "q":  # stays the same module
+            unit.write(replace(unit.read(), sparse=torch.ones(4, 6)))
+    assert all(not passage.given.any() for passage in seen["out"])
+    tokens = batches(2)[0]["tokens"]
+    torch.testing.assert_close(seen["out"][0].wanted, dense.outputs(batches(2)[0])["text"])
+    assert seen["q"][0].given is not tokens
+    torch.testing.assert_close(seen["q"][0].given, tokens)
+
+
+def test_shared_inputs_are_the_very_same_tensor() -> None:
+    model = Model()
+    given = {unit.name: p[0].given for unit, p in meetings(model, model.double(), find_units(model.module), batches(1))}
+    assert given["q"] is given["k"]
+
+
+def test_a_unit_that_is_called_again_is_met_once() -> None:
+    class Twice(Model):
+        def outputs(self, batch):  # type: ignore[no-untyped-def]
+            return {"out": self.module["q"](batch["tokens"]) + self.module["q"](batch["tokens"] * 2)}
+
+    model = Twice()
+    met = [unit.name for unit, _ in meetings(model, model.double(), find_units(model.module), batches(2))]
+    assert met == ["q"]
+
+
+@pytest.mark.parametrize("stop_at", [None, "q", "out"])
+def test_nothing_is_left_behind_when_the_iterator_ends_or_is_left(stop_at: str | None) -> None:
+    model = Model()
+    model.module.train()
+    dense = model.double()
+    for unit, _ in (iterator := meetings(model, dense, find_units(model.module), batches(2))):
+        if unit.name == stop_at:
+            break
+    iterator.close()
+    assert model.module.training
+    for one in (model, dense):
+        assert not any("forward" in module.__dict__ for module in one.module.modules())
+    model.outputs(batches(1)[0])["text"].sum().backward()
+    assert model.module["out"].weight.grad is not None
+
+
+def test_gradients_are_off_inside_the_models_and_untouched_outside() -> None:
+    model = Model()
+    for _, passages in meetings(model, model.double(), find_units(model.module), batches(1)):
+        assert torch.is_grad_enabled()
+        assert not passages[0].wanted.requires_grad
+
+
+def test_an_error_in_a_forward_comes_through() -> None:
+    model = Model()
+    broken = batches(1)
+    del broken[0]["images"]
+    with pytest.raises(KeyError):
+        list(meetings(model, model.double(), find_units(model.module), broken))
+    assert not any("forward" in module.__dict__ for module in model.module.modules())
+
+
+def test_models_that_run_different_layers_are_refused() -> None:
+    model = Model()
+
+    class Other(Model):
+        def outputs(self, batch):  # type: ignore[no-untyped-def]
+            return {"text": self.module["out"](self.module["k"](batch["tokens"]))}
+
+    with pytest.raises(WorkError, match=r"k and q came at once|same layers in the same order"):
+        list(meetings(model, Other(), find_units(model.module), batches(1)))
+
+
+def test_tied_layers_are_met_once_under_the_first_name() -> None:
+    class Tied(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.ModuleDict({"a": nn.Linear(6, 6, bias=False), "b": nn.Linear(6, 6, bias=False)})
+            self.module["b"].weight = self.module["a"].weight
+
+        def outputs(self, batch):  # type: ignore[no-untyped-def]
+            return {"out": self.module["b"](self.module["a"](batch["tokens"]))}
+
+    model = Tied()
+    met = [unit.name for unit, _ in meetings(model, model.double(), find_units(model.module), batches(1))]
+    assert met == ["a"]
