@@ -58,7 +58,9 @@ def meetings(
         stack.enter_context(_stopping(model.module, units, before=True))
         stack.enter_context(_stopping(dense.module, units, before=False))
         forwards = [(_Forward(model, batch), _Forward(dense, batch)) for batch in batches]
-        stack.callback(lambda: [forward.end() for pair in forwards for forward in pair])
+        for pair in forwards:
+            for forward in pair:
+                stack.callback(forward.end)
         while True:
             stops = [(ours.go_on(), theirs.go_on()) for ours, theirs in forwards]
             at = {stop and stop.name for pair in stops for stop in pair}
