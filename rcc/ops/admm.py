@@ -20,8 +20,8 @@ from rcc.ops.quadratic import Quadratic
 from rcc.ops.row_select import select_by_row
 from rcc.ops.select import select_smallest
 
-PENALTY = 1.0
-"""ρ, the weight of the agreement between the two parts, for H scaled to a diagonal of ones (the paper's)."""
+RIDGE = 1e-3
+"""The share of the identity in the correlations of H and A whose inverses are asked for sizes."""
 SCOPES = ("layer", "row")
 
 
@@ -51,7 +51,10 @@ def admm_prune(
         within: bool (out, in), true where a value may be other than zero; None is everywhere.
         pattern: (n, m) keeps n of every m consecutive columns; `keep` must be what that leaves.
 
-    Values are compared by |v| √A_ii √H_jj, the root mean square of what each contributes to the layer's output.
+    Values are compared, and their penalty is measured, in the geometric mean of two sizes: √H_jj, the root mean
+    square of the input, and 1/√[H⁻¹]_jj, of what no other input tells about it; and so for A in rows. The paper
+    takes √H_jj alone, which counts what other inputs could make up for and errs more (docs/method/solvers.md).
+
     Returned in the dtype of the computation, with +0.0 where a value is gone. Exactly `keep` are left unless the
     solution itself has fewer values other than zero, as where a row of G is zero.
 
@@ -66,17 +69,19 @@ def admm_prune(
     shape, total = problem.cross.shape, problem.cross.numel()
     _check(shape, keep, start, coupling, iterations, growing, scope, within, pattern)
 
-    columns = _root(problem.moment.diagonal().to(dtype))
+    moment = problem.moment.to(dtype)
+    columns = _sizes(moment)
     norms = columns.expand(shape)
-    moment = problem.moment.to(dtype) / columns[:, None] / columns
+    moment = moment / columns[:, None] / columns
     if coupling is not None:
-        rows = _root(coupling.diagonal().to(dtype))
+        coupling = coupling.to(dtype)
+        rows = _sizes(coupling)
         norms = rows[:, None] * columns
-        coupling = coupling.to(dtype) / rows[:, None] / rows
+        coupling = coupling / rows[:, None] / rows
     solve = _solver(moment, coupling)
     solved = solve(problem.cross.to(dtype) / norms)
 
-    # One matrix is all the state: the solution plus the running sum of differences.
+    # One matrix is all the state: the solution plus the running sum of its differences from what was kept.
     state = start.to(dtype) * norms
     gone = torch.zeros(shape, dtype=torch.bool, device=state.device)
     for iteration in range(iterations):
@@ -84,26 +89,30 @@ def admm_prune(
             count = round(share("polynomial", iteration, growing) * (total - keep))
             gone = _smallest(state, count, scope, scale, within, pattern)
         kept = state.masked_fill(gone, 0.0)
-        pull = solve(kept.mul(2).sub_(state))
-        state.sub_(kept).add_(solved).add_(pull, alpha=PENALTY)
+        state -= kept
+        state += solved + solve(kept.sub_(state))
     return state.div_(norms).masked_fill_(gone, 0.0)
 
 
-def _root(diagonal: Tensor) -> Tensor:
-    """√diagonal, and 1 where it is zero."""
-    return torch.where(diagonal > 0, diagonal.clamp_min(0).sqrt(), torch.ones_like(diagonal))
+def _sizes(matrix: Tensor) -> Tensor:
+    """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; 1 where M_jj is 0."""
+    root = torch.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0).sqrt()
+    correlation = matrix / ((1 + RIDGE) * root[:, None] * root)
+    correlation.diagonal().add_(RIDGE / (1 + RIDGE))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(correlation))
+    return root * inverse.diagonal() ** -0.25
 
 
 def _solver(moment: Tensor, coupling: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """The map from R to the V with A V H + ρ V = R."""
+    """The map from R to the V with A V H + V = R."""
     if coupling is None:
         moment = moment.clone()
-        moment.diagonal().add_(PENALTY)
+        moment.diagonal().add_(1)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
         return lambda right: right @ inverse
     across, left = torch.linalg.eigh(coupling)
     along, right_vectors = torch.linalg.eigh(moment)
-    divisor = across.clamp_min(0)[:, None] * along.clamp_min(0) + PENALTY
+    divisor = across.clamp_min(0)[:, None] * along.clamp_min(0) + 1
     return lambda right: left @ ((left.T @ right @ right_vectors) / divisor) @ right_vectors.T
 
 
