@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rcc.ops.symmetric import descending_eigh, lower_triangle
+
 PRECISIONS = ("auto", "float64", "float32")
 FACTORS = ("orthonormal", "balanced")
 SMALL = 256
@@ -160,9 +162,8 @@ def _check(matrix: Tensor, precision: str) -> None:
 def _from_gram(matrix: Tensor) -> Svd | None:
     """The SVD from the eigenvectors of the smaller Gram matrix; None where that is too ill-conditioned."""
     wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    squares, vectors = torch.linalg.eigh(gram)
-    squares, vectors = squares.flip(0), vectors.flip(1)
+    gram = lower_triangle(matrix, matrix.T) if wide else lower_triangle(matrix.T, matrix)
+    squares, vectors = descending_eigh(gram)
     if not float(squares[-1]) > WELL_CONDITIONED**2 * float(squares[0]):
         return None
     values = squares.sqrt()

@@ -1,0 +1,172 @@
+"""Pruning to an exact count by ADMM with a mask that shrinks step by step: matrix products, no loop over rows.
+
+Boža 2024, "Fast and Effective Weight Update for Pruned Large Language Models". The constraint "at most `keep`
+values" is split from the quadratic: a linear solve with one factor for all rows and steps alternates with keeping
+the largest values, and a running sum of their differences makes the two agree.
+
+Shapes: weights V (out, in); H (in, in); a coupling A of rows (out, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rcc.ops.curves import share
+from rcc.ops.patterns import pattern_mask
+from rcc.ops.quadratic import Quadratic
+from rcc.ops.row_select import select_by_row
+from rcc.ops.select import select_smallest
+
+RIDGE = 1e-3
+"""The share of the identity in the correlations of H and A whose inverses are asked for sizes."""
+SCOPES = ("layer", "row")
+
+
+def admm_prune(
+    problem: Quadratic,
+    keep: int,
+    start: Tensor,
+    coupling: Tensor | None = None,
+    iterations: int = 20,
+    growing: int = 15,
+    scope: str = "layer",
+    scale: Tensor | None = None,
+    within: Tensor | None = None,
+    pattern: tuple[int, int] | None = None,
+) -> Tensor:
+    """V (out, in) with `keep` values other than zero that nearly minimises tr(A V H Vᵀ) − 2 tr(V Gᵀ).
+
+    Args:
+        problem: H positive definite, and G; float64 is computed in float64, all else in float32.
+        keep: how many values stay. Values that are zero in `start` may be among them.
+        start: V to start from (out, in).
+        coupling: A (out, out), symmetric, positive semidefinite: UᵀU where V is the right factor of U V and
+            G = Uᵀ E[y xᵀ]. None is the identity.
+        iterations: linear solves in all; the mask is final after the first `growing` of them.
+        scope: 'layer' compares all values with one another; 'row' keeps the same number in each row, to within one.
+        scale: positive factors that broadcast to (out, in), by which scores are multiplied.
+        within: bool (out, in), true where a value may be other than zero; None is everywhere.
+        pattern: (n, m) keeps n of every m consecutive columns; `keep` must be what that leaves.
+
+    Values are compared, and their penalty is measured, in the geometric mean of two sizes: √H_jj, the root mean
+    square of the input, and 1/√[H⁻¹]_jj, of what no other input tells about it; and so for A in rows. The paper
+    takes √H_jj alone, which counts what other inputs could make up for and errs more (docs/method/solvers.md).
+
+    Returned in the dtype of the computation, with +0.0 where a value is gone. Exactly `keep` are left unless the
+    solution itself has fewer values other than zero, as where a row of G is zero.
+
+    Cost: without coupling a Cholesky inverse of (in, in) and one product with it for each iteration; with one, the
+    eigendecompositions of A and H, and two products with the vectors of each for each iteration.
+
+    Raises:
+        ValueError: shapes that do not fit, a `keep` out of range or against the pattern, 1 ≤ growing ≤ iterations
+            not met, an unknown scope.
+    """
+    dtype = torch.promote_types(problem.moment.dtype, torch.float32)
+    shape, total = problem.cross.shape, problem.cross.numel()
+    _check(shape, keep, start, coupling, iterations, growing, scope, within, pattern)
+
+    moment = problem.moment.to(dtype)
+    columns = _sizes(moment)
+    norms = columns.expand(shape)
+    moment = moment / columns[:, None] / columns
+    if coupling is not None:
+        coupling = coupling.to(dtype)
+        rows = _sizes(coupling)
+        norms = rows[:, None] * columns
+        coupling = coupling / rows[:, None] / rows
+    solve = _solver(moment, coupling)
+    solved = solve(problem.cross.to(dtype) / norms)
+
+    # One matrix is all the state: the solution plus the running sum of its differences from what was kept.
+    state = start.to(dtype) * norms
+    gone = torch.zeros(shape, dtype=torch.bool, device=state.device)
+    for iteration in range(iterations):
+        if iteration < growing:
+            count = round(share("polynomial", iteration, growing) * (total - keep))
+            gone = _smallest(state, count, scope, scale, within, pattern)
+        kept = state.masked_fill(gone, 0.0)
+        state -= kept
+        state += solved + solve(kept.sub_(state))
+    return state.div_(norms).masked_fill_(gone, 0.0)
+
+
+def _sizes(matrix: Tensor) -> Tensor:
+    """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; 1 where M_jj is 0."""
+    root = torch.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0).sqrt()
+    correlation = matrix / ((1 + RIDGE) * root[:, None] * root)
+    correlation.diagonal().add_(RIDGE / (1 + RIDGE))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(correlation))
+    return root * inverse.diagonal() ** -0.25
+
+
+def _solver(moment: Tensor, coupling: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """The map from R to the V with A V H + V = R."""
+    if coupling is None:
+        moment = moment.clone()
+        moment.diagonal().add_(1)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
+        return lambda right: right @ inverse
+    across, left = torch.linalg.eigh(coupling)
+    along, right_vectors = torch.linalg.eigh(moment)
+    divisor = across.clamp_min(0)[:, None] * along.clamp_min(0) + 1
+    return lambda right: left @ ((left.T @ right @ right_vectors) / divisor) @ right_vectors.T
+
+
+def _smallest(
+    state: Tensor,
+    count: int,
+    scope: str,
+    scale: Tensor | None,
+    within: Tensor | None,
+    pattern: tuple[int, int] | None,
+) -> Tensor:
+    """True on the `count` values that go: forbidden ones first, and none of those that a pattern would keep."""
+    score = state.abs()
+    if scale is not None:
+        score *= scale.to(score)
+    # Zero means forbidden to what follows, and must mean nothing else.
+    score.clamp_min_(torch.finfo(score.dtype).tiny)
+    if within is not None:
+        score.masked_fill_(~within, 0.0)
+        count = max(count, int(torch.count_nonzero(~within)))
+    if pattern is not None:
+        score.masked_fill_(pattern_mask(score, *pattern), torch.inf)
+    select = select_by_row if scope == "row" else select_smallest
+    return next(iter(select([score], count)))
+
+
+def _check(
+    shape: torch.Size,
+    keep: int,
+    start: Tensor,
+    coupling: Tensor | None,
+    iterations: int,
+    growing: int,
+    scope: str,
+    within: Tensor | None,
+    pattern: tuple[int, int] | None,
+) -> None:
+    out, width = shape
+    if start.shape != shape or (within is not None and within.shape != shape):
+        raise ValueError(f"the start and the places allowed must be {tuple(shape)} as the objective is")
+    if coupling is not None and coupling.shape != (out, out):
+        raise ValueError(f"a coupling {tuple(coupling.shape)} does not fit {out} rows")
+    if scope not in SCOPES:
+        raise ValueError(f"unknown scope '{scope}'; available: {', '.join(SCOPES)}")
+    if not 1 <= growing <= iterations:
+        raise ValueError(f"growing over {growing} of {iterations} iterations; it takes 1 to all of them")
+    allowed = torch.ones(1, 1).expand(shape) if within is None else within.to(torch.float32)
+    most = int(allowed.sum())
+    if pattern is not None:
+        n, m = pattern
+        if width % m:
+            raise ValueError(f"{n}:{m} needs a width divisible by {m}, not {width}")
+        most = int(allowed.reshape(out, -1, m).sum(2).clamp_max(n).sum())
+        if keep != most:
+            raise ValueError(f"{n}:{m} keeps {most} of these {out * width} values, not {keep}")
+    if not 0 <= keep <= most:
+        raise ValueError(f"cannot keep {keep} of {most} values")

@@ -1,0 +1,29 @@
+"""Eigenvectors of a symmetric matrix that is a product, from its lower triangle alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCKS = 6
+"""Row blocks of a triangle: b blocks take (b + 1) / 2b of the multiplications of the whole product."""
+
+
+def lower_triangle(left: Tensor, right: Tensor) -> Tensor:
+    """The lower triangle of left @ right, (n, k) and (k, n), where that product is known to be symmetric.
+
+    Above the diagonal blocks it is zero, below and in them it is the product: what `eigh` and `cholesky` read.
+    """
+    size = left.shape[0]
+    product = left.new_zeros(size, size)
+    step = -(-size // BLOCKS)
+    for start in range(0, size, step):
+        end = start + step
+        torch.mm(left[start:end], right[:, :end], out=product[start:end, :end])
+    return product
+
+
+def descending_eigh(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (n,), largest first, and eigenvectors (n, n) as columns, of a matrix given by its lower triangle."""
+    values, vectors = torch.linalg.eigh(lower, UPLO="L")
+    return values.flip(0), vectors.flip(1)
