@@ -26,6 +26,7 @@ from rcc.jobs.plan import show_plan
 from rcc.jobs.request import Request
 from rcc.jobs.train import TRAINERS, train
 from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.entropy import ENTROPIES
 from rcc.models.device import pick_device
 from rcc.stages.base import Stage
 
@@ -80,6 +81,7 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     found.choice("job", settings["job"]["name"], JOBS)
     found.choice("export.dtype", settings["export"]["dtype"], STORED_DTYPES)
+    found.choice("export.entropy", settings["export"]["entropy"], ENTROPIES)
     for name, least in (("seed", 0), ("threads", 1)):
         value = settings[name]
         given = value is not None or name == "seed"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import WorkError
-from rcc.layers.form import MATRICES
+from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit
 
@@ -20,7 +20,7 @@ DTYPES = {
     )
 }  # fmt: skip
 PLAIN_PARTS = ("weight", "bias")
-FORM_PARTS = (*MATRICES, "scale", "bias")
+FORM_PARTS = (*MATRICES, "scale", "bias", *STEPS)
 
 
 def named_tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -50,8 +50,19 @@ def _all_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}.{key}" if prefix else key, tensor
 
 
+def steps_of(module: nn.Module) -> dict[str, str]:
+    """For each quantised matrix of `module`, by the name of its tensor, the name of its steps."""
+    return {
+        f"{prefix}.{name}" if prefix else name: f"{prefix}.{name}_step" if prefix else f"{name}_step"
+        for prefix, held in module.named_modules()
+        if isinstance(held, FormModule)
+        for name in MATRICES
+        if getattr(held, f"{name}_step") is not None
+    }
+
+
 def parts_of(unit: Unit) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters a unit's module holds: `weight` and `bias`, or the parts of its form."""
+    """Shapes of the tensors a unit's module holds: `weight` and `bias`, or the parts of its form."""
     module = unit.module
     names = FORM_PARTS if isinstance(module, FormModule) else PLAIN_PARTS
     parts = {name: getattr(module, name, None) for name in names}

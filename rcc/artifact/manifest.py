@@ -4,82 +4,87 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rcc.artifact.contents import DTYPES, FORM_PARTS, PLAIN_PARTS
+from rcc.artifact.contents import DTYPES
+from rcc.artifact.entries import (
+    Entry,
+    FileEntry,
+    Matrix,
+    Stream,
+    Vector,
+    entry_text,
+    parse_entry,
+    parse_file,
+    parse_stream,
+    stream_text,
+    vector_order,
+)
 from rcc.atomic import reading, write_file
 from rcc.errors import Problems, UserError
-from rcc.layers.encoding import ENCODINGS
 
-FORMAT, VERSION = "rcc-artifact", 1
+FORMAT, VERSION = "rcc-artifact", 2
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
-_KINDS = ("linear", "conv", "embedding")
 _KEYS = {
-    "format": str, "version": int, "adapter": str, "rcc_version": str, "structure": dict,
-    "tensors": dict, "tied": dict, "files": dict, "config": dict, "metrics": dict,
+    "format": str, "version": int, "adapter": str, "rcc_version": str, "dtype": str, "modules": dict,
+    "vectors": dict, "tied": dict, "files": dict, "config": dict, "metrics": dict,
 }  # fmt: skip
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One tensor: its encoding, its dtype as stored, its shape, and the SHA-256 of its parts' bytes in order.
-
-    `nonzeros` counts the values with any bit set, so a negative zero counts.
-    """
-
-    encoding: str
-    dtype: str
-    shape: tuple[int, ...]
-    nonzeros: int
-    sha256: str
-
-    def parts(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Dtype and shape of what `weights.safetensors` holds for it, by the suffix of the key."""
-        if self.encoding == "dense":
-            return {"": (self.dtype, self.shape)}
-        return {
-            ".mask": ("uint8", (-(-math.prod(self.shape) // 8),)),
-            ".values": (self.dtype, (self.nonzeros,)),
-        }
-
-
-@dataclass(frozen=True)
-class UnitEntry:
-    """How a unit is held: its kind, and the shapes of its parameters (`weight`, or the parts of the form)."""
-
-    kind: str
-    parts: dict[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """One of the adapter's files: its length in bytes and its SHA-256."""
-
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that `manifest.json` says; `docs/artifact-format.md` is its reference."""
+    """All that `manifest.json` says; `docs/artifact-format.md` is its reference.
+
+    `tensors` are all that are stored, by name; `streams` hold the values of those that are vectors, by dtype; `tied`
+    are further names of stored tensors.
+    """
 
     adapter: str
     rcc_version: str
-    structure: dict[str, UnitEntry]
-    tensors: dict[str, TensorEntry]
+    tensors: dict[str, Entry]
+    streams: dict[str, Stream]
     tied: dict[str, str]
     files: dict[str, FileEntry]
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
+    def modules(self) -> dict[str, dict[str, str]]:
+        """For each module the names of its tensors, by attribute; a tied one is named as it is stored."""
+        modules: dict[str, dict[str, str]] = {}
+        for name, stored in (*((name, name) for name in self.tensors), *self.tied.items()):
+            module, _, attribute = name.rpartition(".")
+            modules.setdefault(module, {})[attribute] = stored
+        return modules
+
+    def vectors(self, dtype: str) -> dict[str, Vector]:
+        """The vectors of a dtype, in the order in which their values lie."""
+        found = {name: entry for name, entry in self.tensors.items() if isinstance(entry, Vector)}
+        return {name: found[name] for name in vector_order(found) if found[name].dtype == dtype}
+
     def to_bytes(self) -> bytes:
-        """The file's content in UTF-8: sorted keys, a line a tensor, non-finite numbers as null."""
-        data = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        """The file's content in UTF-8: sorted keys, a line a module, non-finite numbers as null."""
+        dtypes = [entry.dtype for entry in self.tensors.values() if not (isinstance(entry, Matrix) and entry.stepped)]
+        default = max(sorted(set(dtypes)), key=dtypes.count, default="float32")
+        modules: dict[str, dict[str, str]] = {}
+        for name, entry in self.tensors.items():
+            module, _, attribute = name.rpartition(".")
+            modules.setdefault(module, {})[attribute] = entry_text(entry, default)
+        data = {
+            "format": FORMAT,
+            "version": VERSION,
+            "adapter": self.adapter,
+            "rcc_version": self.rcc_version,
+            "dtype": default,
+            "modules": modules,
+            "vectors": {dtype: stream_text(stream) for dtype, stream in self.streams.items()},
+            "tied": self.tied,
+            "files": {name: str(entry) for name, entry in self.files.items()},
+            "config": self.config,
+            "metrics": self.metrics,
+        }
         return (_json(_plain(data), levels=2) + "\n").encode()
 
 
@@ -98,7 +103,7 @@ def read_manifest(directory: Path | str) -> Manifest:
     """The manifest of an artifact.
 
     Raises:
-        UserError: no manifest, one of another format or a newer version, or one with errors, all named.
+        UserError: no manifest, one of another format or version, or one with errors, all named.
     """
     directory = Path(directory)
     path = directory / MANIFEST
@@ -115,10 +120,12 @@ def read_manifest(directory: Path | str) -> Manifest:
         raise UserError(f"{path} is damaged: it is not JSON ({error}). Copy the artifact again.") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{path} is not the manifest of an artifact: its format is not '{FORMAT}'.")
-    if str(data.get("version")) != str(VERSION):
+    version = data.get("version")
+    if type(version) is not int or version != VERSION:
+        older = type(version) is int and version < VERSION
         raise UserError(
-            f"{path} has version {data.get('version')!r} of the format and this rcc reads version {VERSION}. "
-            f"rcc {data.get('rcc_version')} wrote it: update rcc."
+            f"{path} has version {version!r} of the format and this rcc reads version {VERSION}. "
+            f"rcc {data.get('rcc_version')} wrote it: {'compress the model again' if older else 'update rcc'}."
         )
     return _parse(data, Problems(str(path)))
 
@@ -132,94 +139,59 @@ def _found(directory: Path) -> str:
 def _parse(data: dict[str, Any], problems: Problems) -> Manifest:
     for key, kind in _KEYS.items():
         problems.check(isinstance(data.get(key), kind), f"'{key}' is missing or not a {kind.__name__}.")
+    problems.check(data.keys() <= _KEYS.keys(), f"keys that are not known: {', '.join(data.keys() - _KEYS.keys())}.")
     problems.done()
-    for key in ("tensors", "structure", "files"):
-        for name, entry in data[key].items():
-            problems.check(isinstance(entry, dict), f"{key}: '{name}' is not a mapping.")
+    for module, attributes in data["modules"].items():
+        if problems.check(isinstance(attributes, dict), f"modules: '{module}' is not a mapping."):
+            dotted = ", ".join(attribute for attribute in attributes if "." in attribute)
+            problems.check(not dotted, f"module '{module}' has attributes with a dot: {dotted}.")
+    problems.choice("dtype", data["dtype"], DTYPES)
     problems.done()
-    for name, entry in data["tensors"].items():
-        _check_tensor(name, entry, problems)
+    parsed = {
+        name: parse_entry(name, text, data["dtype"], problems)
+        for name, text in (
+            (f"{module}.{attribute}" if module else attribute, text)
+            for module, attributes in data["modules"].items()
+            for attribute, text in attributes.items()
+        )
+    }
+    files = {name: parse_file(name, text, problems) for name, text in data["files"].items()}
     for alias, name in data["tied"].items():
         problems.check(
-            isinstance(name, str) and name in data["tensors"] and alias not in data["tensors"],
+            isinstance(name, str) and name in parsed and alias not in parsed,
             f"'{alias}' is tied to {name!r}, which is not a stored tensor of another name.",
         )
     problems.done()
-    for name, entry in data["structure"].items():
-        _check_unit(name, entry, data, problems)
-    for name, entry in data["files"].items():
-        problems.check(
-            set(entry) == {"bytes", "sha256"} and _is_count(entry["bytes"]) and _is_sha256(entry["sha256"]),
-            f"file '{name}' needs its bytes and its sha256, and has {entry}.",
-        )
+    tensors = {name: entry for name, entry in parsed.items() if entry is not None}
+    for name, entry in tensors.items():
+        if isinstance(entry, Matrix) and entry.stepped:
+            step = tensors.get(f"{name}_step")
+            problems.check(
+                isinstance(step, Vector) and DTYPES[step.dtype].is_floating_point and step.shape == entry.shape[:1],
+                f"tensor '{name}' of shape {list(entry.shape)} needs its steps in '{name}_step', which is not them.",
+            )
+    counts: dict[str, int] = {}
+    for entry in tensors.values():
+        if isinstance(entry, Vector):
+            counts[entry.dtype] = counts.get(entry.dtype, 0) + math.prod(entry.shape)
+    problems.check(
+        counts.keys() == data["vectors"].keys(),
+        f"there are vectors of {', '.join(sorted(counts)) or 'no dtype'}, and values of those of "
+        f"{', '.join(sorted(data['vectors'])) or 'none'}.",
+    )
+    problems.done()
+    streams = {dtype: parse_stream(dtype, text, counts[dtype], problems) for dtype, text in data["vectors"].items()}
     problems.done()
     return Manifest(
         adapter=data["adapter"],
         rcc_version=data["rcc_version"],
-        structure={
-            name: UnitEntry(entry["kind"], {part: tuple(shape) for part, shape in entry["parts"].items()})
-            for name, entry in data["structure"].items()
-        },
-        tensors={
-            name: TensorEntry(**{**entry, "shape": tuple(entry["shape"])}) for name, entry in data["tensors"].items()
-        },
+        tensors=dict(sorted(tensors.items())),
+        streams={dtype: stream for dtype, stream in streams.items() if stream is not None},
         tied=data["tied"],
-        files={name: FileEntry(**entry) for name, entry in data["files"].items()},
+        files={name: entry for name, entry in files.items() if entry is not None},
         config=data["config"],
         metrics=data["metrics"],
     )
-
-
-def _check_tensor(name: str, entry: Mapping[str, Any], problems: Problems) -> None:
-    keys = set(TensorEntry.__dataclass_fields__)
-    if not problems.check(set(entry) == keys, f"tensor '{name}' has {sorted(entry)}, not {sorted(keys)}."):
-        return
-    problems.choice(f"encoding of tensor '{name}'", entry["encoding"], ENCODINGS)
-    problems.choice(f"dtype of tensor '{name}'", entry["dtype"], DTYPES)
-    shape = entry["shape"]
-    if problems.check(_is_shape(shape), f"tensor '{name}' has the shape {shape!r}, not a list of sizes."):
-        problems.check(
-            _is_count(entry["nonzeros"]) and entry["nonzeros"] <= math.prod(shape),
-            f"tensor '{name}' of shape {shape} cannot have {entry['nonzeros']!r} non-zeros.",
-        )
-    problems.check(_is_sha256(entry["sha256"]), f"tensor '{name}' has no SHA-256.")
-
-
-def _check_unit(name: str, entry: Mapping[str, Any], data: Mapping[str, Any], problems: Problems) -> None:
-    parts: Any = entry.get("parts")
-    whole = set(entry) == {"kind", "parts"} and isinstance(parts, dict)
-    if not problems.check(whole, f"unit '{name}' has {sorted(entry)}, not a kind and parts."):
-        return
-    problems.choice(f"kind of unit '{name}'", entry["kind"], _KINDS)
-    known = set(parts) <= set(PLAIN_PARTS) or (
-        set(parts) <= set(FORM_PARTS) and ("left" in parts) == ("right" in parts)
-    )
-    held = bool({"weight", "sparse", "left"} & set(parts))
-    problems.check(known and held, f"unit '{name}' holds {sorted(parts)}, which is no form of a weight.")
-    for part, shape in parts.items():
-        tensor = data["tied"].get(f"{name}.{part}", f"{name}.{part}")
-        stored = data["tensors"].get(tensor, {}).get("shape")
-        problems.check(
-            _is_shape(shape) and shape == stored,
-            f"unit '{name}' has a part '{part}' of shape {shape!r} and its tensor has {stored!r}.",
-        )
-        dims = 1 if part in ("scale", "bias") else 2
-        problems.check(
-            _is_shape(shape) and (len(shape) == dims or (part == "weight" and len(shape) > dims)),
-            f"unit '{name}' has a part '{part}' of shape {shape!r}, which needs {dims} dimensions.",
-        )
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_count, value))
-
-
-def _is_sha256(value: object) -> bool:
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _json(value: Any, levels: int) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rcc.artifact.contents import named_tensors, parts_of
-from rcc.artifact.manifest import Manifest, UnitEntry, read_manifest
+from rcc.artifact.contents import FORM_PARTS, PLAIN_PARTS, named_tensors, parts_of
+from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.artifact.verify import StoredWeights, check_files, stored_weights
 from rcc.errors import Problems, UserError
 from rcc.layers.form import Form
@@ -60,38 +60,39 @@ def rebuild(adapter: Adapter, manifest: Manifest, directory: Path) -> None:
     _reshape(_checked(adapter, manifest, directory))
 
 
-def _checked(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, UnitEntry]]:
+def _checked(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, Parts]]:
     changes = _changes(adapter, manifest, directory)
     _check_names(adapter, manifest, changes, directory)
     return changes
 
 
-def _reshape(changes: list[tuple[Unit, UnitEntry]]) -> None:
-    for unit, entry in changes:
-        unit.write(_empty_form(unit, entry.parts))
+def _reshape(changes: list[tuple[Unit, Parts]]) -> None:
+    for unit, stored in changes:
+        unit.write(_empty_form(unit, stored))
 
 
-def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, UnitEntry]]:
-    """The units whose parameters must be others than now, with what they must be."""
+def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, Parts]]:
+    """The units whose tensors must be others than now, with the shapes they must have."""
     problems = Problems(str(directory))
-    units = {unit.name: unit for unit in adapter.units() if unit.kind != "norm"}
-    for name in units.keys() - manifest.structure.keys():
-        problems.check(False, f"the model's unit '{name}' is not in the artifact: it was written of another model.")
-    changes = []
-    for name, entry in manifest.structure.items():
-        if not problems.check(name in units, f"the artifact's unit '{name}' is not in the model."):
+    modules = manifest.modules()
+    changes: list[tuple[Unit, Parts]] = []
+    for unit in adapter.units():
+        if unit.kind == "norm":
             continue
-        unit = units[name]
+        stored = {
+            part: manifest.tensors[name].shape
+            for part, name in modules.get(unit.name, {}).items()
+            if part in (*PLAIN_PARTS, *FORM_PARTS)
+        }
         if not problems.check(
-            unit.kind == entry.kind,
-            f"unit '{name}' is of kind '{entry.kind}' and the model's is '{unit.kind}'.",
+            bool(stored), f"the model's unit '{unit.name}' is not in the artifact: it was written of another model."
         ):
             continue
-        if parts_of(unit) == entry.parts:
+        if parts_of(unit) == stored:
             continue
-        problem = _misfit(unit, entry.parts)
-        if problems.check(not problem, f"unit '{name}' does not fit the model: {problem}."):
-            changes.append((unit, entry))
+        problem = _misfit(unit, stored)
+        if problems.check(not problem, f"unit '{unit.name}' does not fit the model: {problem}."):
+            changes.append((unit, stored))
     problems.done()
     return changes
 
@@ -108,6 +109,8 @@ def _misfit(unit: Unit, parts: Parts) -> str:
         return f"its shape is {form.shape} and the model's is {unit.shape}"
     if form.left is not None and not unit.factorable:
         return "the model's cannot hold a low-rank pair"
+    if form.rank is not None and form.rank > sum(unit.shape):  # no use to anyone, and memory without bound
+        return f"its rank is {form.rank} for a weight of {unit.shape}"
     return ""
 
 
@@ -116,6 +119,10 @@ def _empty_form(unit: Unit, parts: Parts) -> Form:
     tensors = {name: torch.empty(shape, device="meta") for name, shape in parts.items()}
     weight = tensors.pop("weight", None)
     if weight is not None:
+        if not tensors.keys() <= {"bias"}:
+            raise ValueError(f"it holds {', '.join(sorted(parts))}, which is no form of a weight")
+        if weight.dim() < 2:
+            raise ValueError(f"its weight {tuple(weight.shape)} is no matrix")
         kernel = tuple(getattr(unit.module, "kernel_size", ()))
         if tuple(weight.shape[2:]) != kernel:
             raise ValueError(f"its kernel is {tuple(weight.shape[2:])} and the model's is {kernel}")
@@ -123,16 +130,16 @@ def _empty_form(unit: Unit, parts: Parts) -> Form:
     return Form(**tensors)
 
 
-def _check_names(adapter: Adapter, manifest: Manifest, changes: list[tuple[Unit, UnitEntry]], directory: Path) -> None:
+def _check_names(adapter: Adapter, manifest: Manifest, changes: list[tuple[Unit, Parts]], directory: Path) -> None:
     """Compare the artifact's tensors, their shapes and ties, with those of the model once it is changed."""
     tensors, tied = named_tensors(adapter.module)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    for unit, entry in changes:
+    for unit, stored in changes:
         for name in (unit.name, *unit.tied):
             for part in parts_of(unit):
                 shapes.pop(f"{name}.{part}", None)
                 tied.pop(f"{name}.{part}", None)
-        for part, shape in entry.parts.items():
+        for part, shape in stored.items():
             shapes[f"{unit.name}.{part}"] = shape
             tied |= {f"{name}.{part}": f"{unit.name}.{part}" for name in unit.tied}
     problems = Problems(str(directory))
@@ -151,10 +158,7 @@ def _check_names(adapter: Adapter, manifest: Manifest, changes: list[tuple[Unit,
 
 def _fill(adapter: Adapter, weights: StoredWeights, device: torch.device, dtype: torch.dtype | None) -> None:
     for name in weights.manifest.tensors:
-        tensor = weights.read(name)
-        if dtype is not None and torch.is_floating_point(tensor):
-            tensor = tensor.to(dtype)
-        _set(adapter.module, name, tensor.to(device))
+        _set(adapter.module, name, weights.read(name, dtype).to(device))
     for alias, name in weights.manifest.tied.items():
         owner, key = _owner(adapter.module, name)
         _set(adapter.module, alias, getattr(owner, key))

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from rcc.artifact.contents import named_tensors
-from rcc.artifact.weights import plan_tensor, write_weights
+from rcc.artifact.contents import named_tensors, steps_of, stored
+from rcc.artifact.packing import pack
+from rcc.artifact.weights import write_checkpoint
 from rcc.atomic import disk_errors
 from rcc.errors import UserError, unknown
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.size import Size
 from rcc.models.adapter import Adapter
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -40,28 +44,43 @@ def dense_bytes(adapter: Adapter, dtype: str | None, scratch: Path | str) -> int
     """
     target = storage_dtype(dtype)
     tensors, _ = named_tensors(adapter.module)
-    plans = {name: plan_tensor(tensor, target, dense=True) for name, tensor in tensors.items()}
     with disk_errors(Path(scratch)):
         Path(scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="dense-", dir=scratch) as directory:
             adapter.save_files(Path(directory))
-            write_weights(Path(directory) / "model.safetensors", tensors, plans, target)
+            write_checkpoint(Path(directory) / "model.safetensors", tensors, target)
             return directory_bytes(directory)
 
 
 @torch.no_grad()
-def model_size(adapter: Adapter, dtype: torch.dtype | None) -> Size:
+def model_size(adapter: Adapter, dtype: torch.dtype | None, entropy: str = "zstd") -> Size:
     """What `write_artifact` would write for the model as it stands, in `dtype`: exact, without writing.
 
-    `nbytes` is the data section of `weights.safetensors`. On the meta device every value counts as non-zero.
+    `nbytes` is the data section of `weights.safetensors`. On the meta device all values are counted, as non-zeros and
+    stored as they are.
+
+    Raises:
+        WorkError: a quantised matrix is not on its grid, or `dtype` does not hold its steps.
     """
     tensors, _ = named_tensors(adapter.module)
-    plans = [plan_tensor(tensor, dtype) for tensor in tensors.values()]
+    steps = steps_of(adapter.module)
+    numel = sum(tensor.numel() for tensor in tensors.values())
+    if any(tensor.is_meta for tensor in tensors.values()):
+        sizes = (
+            tensor.numel() * (1 if name in steps else stored(tensor, dtype).element_size())
+            for name, tensor in tensors.items()
+        )
+        return Size(nbytes=sum(sizes), stored=numel, nonzeros=numel)
     return Size(
-        nbytes=sum(plan.nbytes for plan in plans),
-        stored=sum(tensor.numel() for tensor in tensors.values()),
-        nonzeros=sum(plan.nonzeros for plan in plans),
+        nbytes=sum(map(len, pack(tensors, steps, dtype, entropy))),
+        stored=numel,
+        nonzeros=sum(_nonzeros(stored(tensor, dtype)) for tensor in tensors.values()),
     )
+
+
+def _nonzeros(tensor: Tensor) -> int:
+    """Values with any bit set, so that a negative zero counts: it is stored."""
+    return int(torch.count_nonzero(tensor.contiguous().reshape(-1).view(_BITS[tensor.element_size()])))
 
 
 def storage_dtype(name: str | None) -> torch.dtype | None:

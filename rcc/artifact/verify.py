@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rcc.artifact.contents import DTYPES
-from rcc.artifact.manifest import WEIGHTS, Manifest, TensorEntry, read_manifest
-from rcc.artifact.weights import CODES, digest
+from rcc.artifact.entries import FILE_DIGITS, Matrix, Vector
+from rcc.artifact.manifest import WEIGHTS, Manifest, read_manifest
+from rcc.artifact.packing import digest
+from rcc.artifact.weights import KEY
 from rcc.atomic import reading
 from rcc.errors import Problems, UserError
-from rcc.layers.encoding import Encoded, decode
+from rcc.layers.encoding import Encoded, check, decode
+from rcc.layers.entropy import Buffer
+from rcc.layers.grid import from_grid
 
 _SHOWN = 10
 
@@ -48,73 +52,108 @@ def check_files(directory: Path, manifest: Manifest) -> None:
             continue
         with reading(present[name]), open(present[name], "rb") as file:
             same = (
-                present[name].stat().st_size == entry.bytes
-                and hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+                present[name].stat().st_size == entry.nbytes
+                and hashlib.file_digest(file, "sha256").hexdigest()[:FILE_DIGITS] == entry.sha256
             )
         problems.check(same, f"the file '{name}' is not the one that was written. Copy the artifact again.")
     problems.done()
 
 
 class StoredWeights:
-    """The open `weights.safetensors` of an artifact, whose layout agrees with the manifest. Reads lazily."""
+    """The open `weights.safetensors` of an artifact, whose length agrees with the manifest. Reads lazily."""
 
     def __init__(self, path: Path, manifest: Manifest, file: safe_open) -> None:
-        self.path, self.manifest, self._file = path, manifest, file
-        problems = Problems(str(path))
-        wanted = {
-            name + suffix: (name, *part)
-            for name, entry in manifest.tensors.items()
-            for suffix, part in entry.parts().items()
-        }
-        present = set(file.keys())
-        for key in _first(sorted(wanted.keys() - present)):
-            problems.check(False, f"tensor '{wanted[key][0]}' is missing (no '{key}' in the file).")
-        for key in _first(sorted(present - wanted.keys())):
-            problems.check(False, f"tensor '{key}' is not in the manifest.")
-        for key in sorted(wanted.keys() & present):
-            name, dtype, shape = wanted[key]
-            part = file.get_slice(key)
-            found, found_shape = part.get_dtype(), tuple(part.get_shape())
-            problems.check(
-                found == CODES[dtype] and found_shape == shape,
-                f"tensor '{name}': '{key}' is stored as {found} {found_shape} and the manifest says "
-                f"{CODES[dtype]} {shape}.",
+        self.path, self.manifest = path, manifest
+        self._vectors: dict[str, dict[str, Tensor]] = {}
+        self._streams, end = _begins({key: stream.lengths for key, stream in manifest.streams.items()}, 0)
+        matrices = {name: entry.lengths for name, entry in manifest.tensors.items() if isinstance(entry, Matrix)}
+        self._matrices, end = _begins(matrices, end)
+        if list(file.keys()) != [KEY]:
+            names = ", ".join(sorted(file.keys())[:_SHOWN]) or "nothing"
+            raise UserError(f"{path} holds {names}, not '{KEY}' alone: it is not the weights of an artifact.")
+        self._data = file.get_slice(KEY)
+        found, shape = self._data.get_dtype(), list(self._data.get_shape())
+        if found != "U8" or shape != [end]:
+            raise UserError(
+                f"{path} holds {found} {shape} where the manifest's tensors take U8 {[end]}. Copy the artifact again."
             )
-        problems.done()
 
     def verify(self, names: Iterable[str] | None = None) -> None:
-        """Compare the bytes of these tensors, or all, with their SHA-256; one error names all that differ."""
+        """Check the bytes of these tensors, or of all, and that they can be decoded; one error names all that fail."""
         problems = Problems(str(self.path))
-        for name in self.manifest.tensors if names is None else names:
-            problem = self._problem(name, self.manifest.tensors[name])
-            problems.check(not problem, problem)
+        entries = self.manifest.tensors
+        dtypes: set[str] = set()
+        for name in entries if names is None else names:
+            entry = entries[name]
+            if isinstance(entry, Vector):
+                dtypes.add(entry.dtype)
+                continue
+            problem = _problem(self._encoded(name, entry), entry.sha256)
+            problems.check(not problem, f"tensor '{name}' {problem}. Copy the artifact again.")
+            if entry.stepped:
+                dtypes.add(entries[f"{name}_step"].dtype)
+        for dtype in sorted(dtypes):
+            problem = _problem(self._encoded_stream(dtype), self.manifest.streams[dtype].sha256)
+            problems.check(not problem, f"{self._any_vector(dtype)} {problem}. Copy the artifact again.")
         problems.done()
 
-    def read(self, name: str) -> Tensor:
-        """A tensor in memory of its own, bit for bit as it was written.
+    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor in memory of its own, as it was written; a quantised matrix is multiplied by its steps.
+
+        Args:
+            dtype: floating-point tensors, and with them steps, are cast to it; None keeps the dtype as stored, for a
+                quantised matrix that of its steps.
 
         Raises:
-            UserError: its mask and its values disagree, which `verify` would have found.
+            UserError: its bytes cannot be decoded, which `verify` would have found.
         """
         entry = self.manifest.tensors[name]
-        encoded = Encoded(entry.encoding, entry.shape, DTYPES[entry.dtype], self._parts(name, entry))
+        if isinstance(entry, Vector):
+            tensor = self._vector(name, entry.dtype)
+        else:
+            tensor = self._decoded(f"tensor '{name}'", self._encoded(name, entry))
+            if entry.stepped:
+                return from_grid(tensor, self.read(f"{name}_step", dtype))
+        return tensor.to(dtype) if dtype is not None and torch.is_floating_point(tensor) else tensor
+
+    def _vector(self, name: str, dtype: str) -> Tensor:
+        if dtype not in self._vectors:
+            vectors = self.manifest.vectors(dtype)
+            values = self._decoded(self._any_vector(dtype), self._encoded_stream(dtype))
+            pieces = values.split([math.prod(vector.shape) for vector in vectors.values()])
+            self._vectors[dtype] = {
+                key: piece.reshape(vectors[key].shape) for key, piece in zip(vectors, pieces, strict=True)
+            }
+        return self._vectors[dtype][name].clone()
+
+    def _decoded(self, what: str, encoded: Encoded) -> Tensor:
         try:
             return decode(encoded)
         except ValueError as error:
-            raise UserError(f"{self.path}: tensor '{name}' {error}. Copy the artifact again.") from error
+            raise UserError(f"{self.path}: {what} {error}. Copy the artifact again.") from error
 
-    def _parts(self, name: str, entry: TensorEntry) -> dict[str, Tensor]:
-        return {suffix: self._file.get_tensor(name + suffix) for suffix in entry.parts()}
+    def _encoded(self, name: str, entry: Matrix) -> Encoded:
+        parts = self._parts(self._matrices[name], entry.lengths)
+        return Encoded(entry.encoding, entry.shape, DTYPES[entry.dtype], entry.nonzeros, entry.escapes, parts)
 
-    def _problem(self, name: str, entry: TensorEntry) -> str:
-        parts = self._parts(name, entry)
-        if digest(parts.values()) != entry.sha256:
-            return f"tensor '{name}' does not hold the bytes that were written. Copy the artifact again."
-        if entry.encoding == "bitmask":
-            marked = np.unpackbits(parts[".mask"].numpy(), count=math.prod(entry.shape))
-            if int(np.count_nonzero(marked)) != entry.nonzeros:
-                return f"tensor '{name}' has a mask that does not mark {entry.nonzeros} values."
-        return ""
+    def _encoded_stream(self, dtype: str) -> Encoded:
+        count = sum(math.prod(vector.shape) for vector in self.manifest.vectors(dtype).values())
+        parts = self._parts(self._streams[dtype], self.manifest.streams[dtype].lengths)
+        return Encoded("dense", (count,), DTYPES[dtype], count, 0, parts)
+
+    def _parts(self, begin: int, lengths: Sequence[int]) -> tuple[Buffer, ...]:
+        parts: list[Buffer] = []
+        for length in lengths:
+            parts.append(self._data[begin : begin + length].numpy().data if length else b"")
+            begin += length
+        return tuple(parts)
+
+    def _any_vector(self, dtype: str) -> str:
+        """How to name the vectors of a dtype: damage to their bytes cannot be put down to one of them."""
+        names = list(self.manifest.vectors(dtype))
+        shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+        more = len(names) - _SHOWN
+        return f"tensor {shown}{f' or one of {more} more' if more > 0 else ''}: the part of the {dtype} vectors"
 
 
 @contextmanager
@@ -136,6 +175,20 @@ def stored_weights(directory: Path, manifest: Manifest) -> Iterator[StoredWeight
         ) from error
 
 
-def _first(names: list[str]) -> list[str]:
-    """The first few names, so that an error about a foreign file stays readable."""
-    return names[:_SHOWN]
+def _begins(lengths: Mapping[str, Sequence[int]], begin: int) -> tuple[dict[str, int], int]:
+    """Where each of these lies, one after the other by name, and where the last ends."""
+    begins = {}
+    for name in sorted(lengths):
+        begins[name] = begin
+        begin += sum(lengths[name])
+    return begins, begin
+
+
+def _problem(encoded: Encoded, sha256: str) -> str:
+    if digest(encoded.parts) != sha256:
+        return "does not hold the bytes that were written"
+    try:
+        check(encoded)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,137 +1,77 @@
-"""Writing `weights.safetensors`, one tensor in memory at a time and always the same bytes for the same model.
+"""The files that hold tensors: an artifact's packed one, and a plain checkpoint of a dense model.
 
-The layout is that of the safetensors format (https://huggingface.co/docs/safetensors, "Format"): the header's
-length as eight bytes, the JSON header, then the data without gaps. Wider types come first, so that every
-tensor is aligned, and names decide among equals.
+Both are safetensors (https://huggingface.co/docs/safetensors, "Format"): the header's length as eight bytes, the
+JSON header, then the data without gaps.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from rcc.artifact.contents import DTYPES, stored
-from rcc.artifact.manifest import TensorEntry
-from rcc.layers.encoding import encode, encoded_bytes
+from rcc.artifact.contents import stored
+from rcc.artifact.packing import dtype_name
+from rcc.layers.entropy import Buffer
 
-CODES = {
+KEY = "data"
+"""The one key of a packed file: a `U8` tensor of all bytes, so that the manifest alone names the tensors."""
+_HEADER_BYTES = 88  # room for a length of 15 digits; a multiple of 8
+_CODES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@dataclass(frozen=True)
-class Stored:
-    """What a tensor will take: its encoding, and its values with any bit set."""
-
-    encoding: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    nonzeros: int
-    nbytes: int
-
-    def entry(self, sha256: str) -> TensorEntry:
-        """The tensor's line in the manifest."""
-        return TensorEntry(self.encoding, _name(self.dtype), self.shape, self.nonzeros, sha256)
-
-
-def plan_tensor(tensor: Tensor, dtype: torch.dtype | None, dense: bool = False) -> Stored:
-    """How `tensor` is stored in `dtype` (None: its own). On the meta device every value counts as non-zero.
-
-    `dense` forbids the bitmask.
-    """
-    tensor = stored(tensor, dtype)
-    shape, numel, itemsize = tuple(tensor.shape), tensor.numel(), tensor.element_size()
-    if tensor.is_meta:
-        return Stored("dense", tensor.dtype, shape, numel, numel * itemsize)
-    if not torch.is_floating_point(tensor):
-        return Stored("dense", tensor.dtype, shape, int(torch.count_nonzero(tensor)), numel * itemsize)
-    nonzeros = int(torch.count_nonzero(tensor.contiguous().reshape(-1).view(_BITS[itemsize])))
-    nbytes = numel * itemsize if dense else encoded_bytes(numel, nonzeros, itemsize)
-    return Stored("dense" if nbytes == numel * itemsize else "bitmask", tensor.dtype, shape, nonzeros, nbytes)
-
-
-def write_weights(
-    path: Path, tensors: Mapping[str, Tensor], plans: Mapping[str, Stored], dtype: torch.dtype | None
-) -> dict[str, TensorEntry]:
-    """Write the file as planned and return what the manifest says of each tensor, sorted by name.
+def write_packed(path: Path, parts: Iterable[Buffer]) -> None:
+    """Write `parts` one after the other as the one tensor of the file. The header, whose length is fixed, goes last.
 
     Raises:
-        OSError: the disk is full or fails.
+        OSError: the file exists, or the disk is full or fails.
     """
-    keys = sorted(_keys(plans), key=lambda key: (-DTYPES[key.dtype].itemsize, key.key))
-    masks: dict[str, Tensor] = {}  # written last, kept from when the values were: an eighth of a byte a value
-    digests: dict[str, str] = {}
     with open(path, "xb") as file:
-        for piece in _header(keys):
-            file.write(piece)
-        for key in keys:
-            if key.suffix == ".mask":
-                file.write(raw(masks.pop(key.name)))
-                continue
-            tensor = stored(tensors[key.name], dtype)
-            if plans[key.name].encoding == "dense":
-                parts = {"": tensor.cpu().contiguous()}
-            else:
-                parts = encode(tensor).parts
-                masks[key.name] = parts[".mask"]
-            digests[key.name] = digest(parts.values())
-            file.write(raw(parts[key.suffix]))
-    return {name: plans[name].entry(digests[name]) for name in sorted(plans)}
+        file.write(_header({}, _HEADER_BYTES))
+        length = 0
+        for part in parts:
+            file.write(part)
+            length += len(part)
+        file.seek(0)
+        file.write(_header({KEY: {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}, _HEADER_BYTES))
 
 
-def digest(parts: Iterable[Tensor]) -> str:
-    """SHA-256 of the parts' bytes, one after the other."""
-    sha256 = hashlib.sha256()
-    for part in parts:
-        sha256.update(raw(part))
-    return sha256.hexdigest()
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """Write every tensor densely under its name, floating point in `dtype` (None: as it is), as any tool reads it.
 
+    Wider types come first, so that every tensor is aligned, and names decide among equals.
 
-def raw(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous tensor in CPU memory, shared with it."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
-
-
-@dataclass(frozen=True)
-class _Key:
-    """One key of the file: the tensor it belongs to, the suffix that names the part, and what it holds."""
-
-    name: str
-    suffix: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        return self.name + self.suffix
-
-
-def _keys(plans: Mapping[str, Stored]) -> Iterator[_Key]:
-    for name, plan in plans.items():
-        for suffix, (dtype, shape) in plan.entry("").parts().items():
-            yield _Key(name, suffix, dtype, shape)
-
-
-def _header(keys: list[_Key]) -> tuple[bytes, bytes]:
+    Raises:
+        OSError: the file exists, or the disk is full or fails.
+    """
+    types = {name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()}
+    kept = {name: stored(empty, dtype).dtype for name, empty in types.items()}
+    names = sorted(tensors, key=lambda name: (-kept[name].itemsize, name))
     header, begin = {}, 0
-    for key in keys:
-        end = begin + math.prod(key.shape) * DTYPES[key.dtype].itemsize
-        header[key.key] = {"dtype": CODES[key.dtype], "shape": key.shape, "data_offsets": (begin, end)}
+    for name in names:
+        end = begin + tensors[name].numel() * kept[name].itemsize
+        header[name] = {
+            "dtype": _CODES[dtype_name(kept[name])],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
         begin = end
+    with open(path, "xb") as file:
+        file.write(_header(header))
+        for name in names:
+            tensor = stored(tensors[name], dtype).cpu().contiguous()
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def _header(header: Mapping[str, object], length: int = 0) -> bytes:
+    """The header with its length before it, padded with spaces to `length` or to the next multiple of 8."""
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)), text
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    text += b" " * (length - len(text) if length else -len(text) % 8)
+    return struct.pack("<Q", len(text)) + text

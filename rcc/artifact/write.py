@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 
-from rcc.artifact.contents import named_tensors, parts_of, refuse_unstorable
-from rcc.artifact.manifest import MANIFEST, WEIGHTS, FileEntry, Manifest, UnitEntry
+from rcc.artifact.contents import named_tensors, refuse_unstorable, steps_of
+from rcc.artifact.entries import FILE_DIGITS, FileEntry
+from rcc.artifact.manifest import MANIFEST, WEIGHTS, Manifest
+from rcc.artifact.packing import Contents, pack
 from rcc.artifact.size import ArtifactSize, directory_bytes, storage_dtype
-from rcc.artifact.weights import plan_tensor, write_weights
+from rcc.artifact.weights import write_packed
 from rcc.atomic import new_directory
+from rcc.errors import UserError, unknown
+from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
 
 
@@ -24,20 +28,25 @@ def write_artifact(
     dtype: str | None = None,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    entropy: str = "zstd",
 ) -> ArtifactSize:
     """Write the model to a new `directory`, atomically, and say what it takes on disk.
 
     Args:
         dtype: 'float32', 'float16' or 'bfloat16' for all floating-point tensors; None keeps each as it is.
         config, metrics: plain data for the manifest; they change nothing about how the artifact loads.
+        entropy: 'zstd' codes what gets smaller by it, to be decoded at load; 'none' is faster to write and to load.
 
     Raises:
-        UserError: the directory exists or cannot be written, or the dtype is unknown.
-        WorkError: a weight is not finite or does not fit the dtype, or the disk is full.
+        UserError: the directory exists or cannot be written, or the dtype or the entropy coding is unknown.
+        WorkError: a weight is not finite or does not fit the dtype, a quantised one is no multiple of its step, or
+            the disk is full.
     """
     storage_dtype(dtype)
+    if entropy not in ENTROPIES:
+        raise UserError(unknown("entropy coding", entropy, ENTROPIES))
     with new_directory(Path(directory)) as partial:
-        fill_artifact(adapter, partial, dtype, config, metrics)
+        fill_artifact(adapter, partial, dtype, config, metrics, entropy)
     weights_bytes = (Path(directory) / WEIGHTS).stat().st_size
     return ArtifactSize(weights_bytes, directory_bytes(directory))
 
@@ -49,6 +58,7 @@ def fill_artifact(
     dtype: str | None = None,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    entropy: str = "zstd",
 ) -> None:
     """Write the artifact's files into an existing directory; files already there are vouched for as well."""
     target = storage_dtype(dtype)
@@ -57,13 +67,13 @@ def fill_artifact(
         refuse_unstorable(name, tensor, target)
     adapter.save_files(directory)
     files = {path.relative_to(directory).as_posix(): _entry(path) for path in _files(directory)}
-    plans = {name: plan_tensor(tensor, target) for name, tensor in tensors.items()}
-    entries = write_weights(directory / WEIGHTS, tensors, plans, target)
+    contents = Contents()
+    write_packed(directory / WEIGHTS, pack(tensors, steps_of(adapter.module), target, entropy, contents))
     manifest = Manifest(
         adapter=adapter.name,
         rcc_version=_version(),
-        structure={unit.name: UnitEntry(unit.kind, parts_of(unit)) for unit in adapter.units() if unit.kind != "norm"},
-        tensors=entries,
+        tensors=contents.tensors,
+        streams=contents.streams,
         tied=tied,
         files=files,
         config=dict(config or {}),
@@ -79,7 +89,7 @@ def _files(directory: Path) -> list[Path]:
 
 def _entry(path: Path) -> FileEntry:
     with open(path, "rb") as file:
-        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+        return FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()[:FILE_DIGITS])
 
 
 def _version() -> str:

@@ -30,6 +30,7 @@ def attempt_step(
     baseline: Baseline,
     gate: Gate,
     dtype: torch.dtype,
+    entropy: str,
 ) -> tuple[Attempt, StageReport | None]:
     """Apply `stage` to `model` in place and measure it once.
 
@@ -43,7 +44,7 @@ def attempt_step(
             refuse_non_finite(model, f"stage '{stage.label}' left")
             measurement = measure(model, validator)
             kept = retention(baseline.measurement.main, measurement.main)
-            size = model_size(model, dtype)
+            size = model_size(model, dtype, entropy)
             problem, report = gate.problem(kept), applied
         except UserError:
             raise
@@ -56,7 +57,7 @@ def attempt_step(
 
 
 def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> Baseline:
-    """The dense model before any stage: what everything later is held against.
+    """The dense model before any stage: what everything later is held against, its bytes without entropy coding.
 
     Raises:
         UserError: it holds a weight that is not finite.
@@ -69,7 +70,7 @@ def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> B
     with Meter() as meter:
         measurement = measure(model, validator)
     retention(measurement.main, measurement.main)
-    return Baseline(measurement, model_size(model, dtype), meter.seconds)
+    return Baseline(measurement, model_size(model, dtype, "none"), meter.seconds)
 
 
 def measure(model: Adapter, validator: Validator) -> Measurement:

@@ -23,6 +23,7 @@ from rcc.cascade.specification import PipelineViews
 from rcc.cascade.state import StateStore
 from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
 from rcc.models.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
@@ -44,7 +45,7 @@ class RCCPipeline(PipelineViews):
         directory: where state is kept so that a killed run can go on; a temporary directory by default.
         keep_last: checkpoints kept beside the first and the best.
         seed: what every random choice of every step is derived from.
-        storage_dtype: 'float32', 'float16' or 'bfloat16': the dtype in which bytes are counted.
+        storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
         observer: is told what happens and never changes it.
     """
 
@@ -62,6 +63,7 @@ class RCCPipeline(PipelineViews):
         keep_last: int = 2,
         seed: int = 0,
         storage_dtype: str = "float16",
+        storage_entropy: str = "zstd",
         observer: Observer | None = None,
     ) -> None:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
@@ -69,8 +71,10 @@ class RCCPipeline(PipelineViews):
         self.seed = seed
         problems = Problems("pipeline")
         problems.choice("storage_dtype", storage_dtype, STORED_DTYPES)
+        problems.choice("storage_entropy", storage_entropy, ENTROPIES)
         problems.done()
         self.dtype = STORED_DTYPES[storage_dtype]
+        self.entropy = storage_entropy
         self.observer = observer
         self.stages: list[Stage] = []
         self.history = History([])
@@ -167,6 +171,7 @@ class RCCPipeline(PipelineViews):
                 self.history.dense,
                 self.gate,
                 self.dtype,
+                self.entropy,
             )
             attempts.append(attempt)
             self._tell("attempt_finished", step, attempt)

@@ -39,12 +39,13 @@ class Plan:
 def plan_run(model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype: torch.dtype) -> Plan:
     """Walk the steps over the units' shapes alone; a model on the meta device is enough.
 
-    Values are counted as if the gate let every step pass; an energy rule may keep fewer than planned.
+    Values are counted as if the gate let every step pass; an energy rule may keep fewer than planned. Bytes are those
+    without entropy coding, which only what is written can tell: the most to expect.
     """
     itemsize = dtype.itemsize
     state = {unit.name: UnitPlan.of(unit) for unit in model.units()}
     units = tuple(state.values())
-    dense = model_size(model, dtype).nbytes
+    dense = model_size(model, dtype, "none").nbytes
     rest = dense - sum(unit.nbytes(itemsize) for unit in units)
     by_label = {stage.label: stage for stage in stages}
     planned = []

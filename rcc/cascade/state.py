@@ -22,7 +22,7 @@ from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.cascade.randomness import random_state, restore_random_state
 from rcc.errors import UserError
-from rcc.layers.form import Form
+from rcc.layers.form import MATRICES, Form
 from rcc.models.adapter import Adapter
 
 STATE = "state.json"
@@ -71,7 +71,7 @@ class StateStore:
         state = {"index": index, "name": name, "score": score, "record": record, "random": random_state()}
         with new_directory(target) as partial:
             (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
-            fill_artifact(adapter, partial)
+            fill_artifact(adapter, partial, entropy="none")
         self._prune()
         return target
 
@@ -109,17 +109,16 @@ class StateStore:
         if self._initial is None:
             self._initial = read_manifest(path)
         manifest = self._initial
-        parts = list(manifest.structure[name].parts) if name in manifest.structure else ["weight"]
-        keys = {part: manifest.tied.get(f"{name}.{part}", f"{name}.{part}") for part in parts if part != "bias"}
-        missing = sorted(set(keys.values()) - manifest.tensors.keys())
-        if missing:
-            raise UserError(f"{path} holds no unit '{name}': tensor '{missing[0]}' is not in its manifest.")
+        held = manifest.modules().get(name, {})
+        keys = {part: held[part] for part in ("weight", *MATRICES, "scale") if part in held}
+        if not keys:
+            raise UserError(f"{path} holds no unit '{name}': its manifest has none of the tensors of a weight.")
         with stored_weights(path, manifest) as weights:
             weights.verify(keys.values())
             tensors = {part: weights.read(key) for part, key in keys.items()}
         if "weight" in tensors:
             weight = tensors["weight"]
-            return weight.flatten(1) if name in manifest.structure else weight.reshape(1, -1)
+            return weight.flatten(1) if weight.dim() > 1 else weight.reshape(1, -1)
         return Form(**tensors).dense()
 
     def dense(self, like: Adapter) -> AbstractContextManager[Adapter]:

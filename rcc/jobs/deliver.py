@@ -35,7 +35,9 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         "retention": selection.retention,
         "data_fingerprint": splits.fingerprint,
     }
-    write_artifact(model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded)
+    write_artifact(
+        model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
+    )
     pipeline.rollback_to_dense(model)
     dense = request.measure(model, splits.test, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}

@@ -48,6 +48,11 @@ class Request:
         """Of the values the artifact stores."""
         return str(self.settings["export"]["dtype"])
 
+    @property
+    def entropy(self) -> str:
+        """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
+        return str(self.settings["export"]["entropy"])
+
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""
         options = {**self.settings["model"], "device": self.settings["device"]}
@@ -76,6 +81,7 @@ class Request:
             keep_last=self.settings["state"]["keep_last"],
             seed=self.seed,
             storage_dtype=self.dtype,
+            storage_entropy=self.entropy,
             observer=observer,
         )
 

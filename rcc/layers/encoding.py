@@ -1,84 +1,169 @@
-"""How a matrix becomes bytes: dense, or a bitmask with the packed non-zeros; whichever is smaller.
+"""How a tensor becomes bytes: dense, or its non-zeros with an index of where they lie; whichever is smallest.
 
-Both are exact: what counts as zero is the bit pattern, so even a negative zero comes back as it was.
+All encodings are exact: what counts as zero is the bit pattern, so even a negative zero comes back as it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-ENCODINGS = ("dense", "bitmask")
+from rcc.layers.entropy import Buffer, compress_part, compress_values, expand_part, expand_values
+from rcc.layers.indices import (
+    INDICES,
+    MOST_CSR_COLUMNS,
+    count_escapes,
+    index_lengths,
+    matrix_shape,
+    pack_index,
+    unpack_index,
+)
+
+ENCODINGS = ("dense", *INDICES)
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+WITHIN, INDEX_WITHIN = 2, 4
+"""Entropy coding is tried on encodings of up to this factor of the least raw bytes, in all and of the index alone: the
+gaps, of a byte a value, shrink to the mask's entropy from half of zeros on, which the mask itself does not."""
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A tensor as stored: `parts` are its byte-holding tensors, by suffix ('' alone when dense)."""
+    """A tensor as stored.
+
+    `parts` are the index's (none when dense) and then the values': one, or one for each byte of a value. A part
+    shorter than its raw bytes is entropy-coded. `nonzeros` counts the values stored; `escapes` the bytes of 255
+    among the gaps.
+    """
 
     encoding: str
     shape: tuple[int, ...]
     dtype: torch.dtype
-    parts: dict[str, Tensor]
+    nonzeros: int
+    escapes: int
+    parts: tuple[Buffer, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(map(len, self.parts))
 
     @property
     def nbytes(self) -> int:
-        return sum(part.numel() * part.element_size() for part in self.parts.values())
+        return sum(self.lengths)
+
+    @property
+    def numel(self) -> int:
+        rows, columns = matrix_shape(self.shape)
+        return rows * columns
 
 
 def encoded_bytes(numel: int, nonzeros: int, itemsize: int) -> int:
-    """Bytes `encode` writes for `numel` values of which `nonzeros` are not zero."""
-    return min(numel * itemsize, -(-numel // 8) + nonzeros * itemsize)
+    """The most bytes `encode` writes for `numel` values of which `nonzeros` are not zero, wherever these lie.
+
+    An upper bound, close for values scattered at random: runs of zeros longer than 254 cost the gaps a byte for every
+    255 zeros at most, CSR may be smaller yet, and so is what entropy coding makes of them.
+    """
+    index = min(-(-numel // 8), nonzeros + (numel - nonzeros) // 255)
+    return min(numel * itemsize, index + nonzeros * itemsize)
 
 
-def encode(tensor: Tensor) -> Encoded:
-    """`tensor` in the smaller of the two encodings, dense on a tie. Dense shares the tensor's memory."""
+def encode_dense(tensor: Tensor, entropy: str = "none") -> Encoded:
+    """`tensor` with all its values, entropy-coded where that is asked for ('zstd') and smaller."""
     tensor = tensor.detach().cpu().contiguous()
-    shape = tuple(tensor.shape)
-    if not torch.is_floating_point(tensor):
-        return Encoded("dense", shape, tensor.dtype, {"": tensor})
-    bits = _bits(tensor)
+    return Encoded("dense", tuple(tensor.shape), tensor.dtype, tensor.numel(), 0, _values(_bits(tensor), entropy))
+
+
+def encode(tensor: Tensor, entropy: str = "none") -> Encoded:
+    """`tensor` in the smallest of the encodings, on a tie the first of them.
+
+    Args:
+        entropy: 'zstd' codes each part where that is smaller, and compares the encodings after it; 'none' leaves
+            the parts as they are, which for a dense tensor are its own memory.
+    """
+    tensor = tensor.detach().cpu().contiguous()
+    shape, bits = tuple(tensor.shape), _bits(tensor)
+    rows, columns = matrix_shape(shape)
     present = bits != 0
-    nonzeros = int(torch.count_nonzero(present))
-    numel, itemsize = tensor.numel(), tensor.element_size()
-    if encoded_bytes(numel, nonzeros, itemsize) >= numel * itemsize:
-        return Encoded("dense", shape, tensor.dtype, {"": tensor})
-    mask = torch.from_numpy(np.packbits(present.numpy()))
-    return Encoded("bitmask", shape, tensor.dtype, {".mask": mask, ".values": bits[present].view(tensor.dtype)})
+    nonzeros, itemsize = int(np.count_nonzero(present)), bits.itemsize
+    escapes, raw = 0, {"bitmask": -(-bits.size // 8)}
+    if nonzeros <= INDEX_WITHIN * raw["bitmask"]:  # with a byte a value, or more, the rest cannot be smaller
+        escapes = count_escapes(present)
+        raw["gaps"] = nonzeros + escapes
+        if columns <= MOST_CSR_COLUMNS:
+            raw["csr"] = sum(index_lengths("csr", rows, columns, nonzeros, escapes))
+    least = min(raw.values())
+
+    def stored(encoding: str, values: tuple[Buffer, ...]) -> Encoded:
+        index = pack_index(encoding, present, rows, columns)
+        parts: tuple[Buffer, ...] = tuple(part.data for part in index)
+        if entropy != "none":
+            parts = tuple(map(compress_part, parts))
+        return Encoded(encoding, shape, tensor.dtype, nonzeros, escapes if encoding == "gaps" else 0, (*parts, *values))
+
+    def candidates() -> Iterator[Encoded]:
+        whole, packed = bits.size * itemsize, least + nonzeros * itemsize
+        reach, index_reach = (WITHIN, INDEX_WITHIN) if entropy != "none" else (1, 1)
+        if whole <= reach * packed:
+            yield encode_dense(tensor, entropy)
+        if packed <= reach * whole:
+            values = _values(bits[present], entropy)
+            yield from (stored(index, values) for index in raw if raw[index] <= index_reach * least)
+
+    return min(candidates(), key=lambda encoded: encoded.nbytes)
 
 
 def decode(encoded: Encoded) -> Tensor:
     """The tensor `encode` was given, bit for bit, in memory of its own.
 
     Raises:
-        ValueError: the parts do not fit the shape or dtype, or the mask and the values disagree on the count.
+        ValueError: the parts do not fit the shape or dtype, or the index and the values disagree.
     """
-    numel = int(np.prod(encoded.shape, dtype=np.int64))
+    values, where = _contents(encoded)
+    tensor = torch.zeros(encoded.numel, dtype=encoded.dtype)
+    _bits(tensor)[... if where is None else where] = values
+    return tensor.reshape(encoded.shape)
+
+
+def check(encoded: Encoded) -> None:
+    """Raise what `decode` would, without the memory of the tensor.
+
+    Raises:
+        ValueError: the parts do not fit the shape or dtype, or the index and the values disagree.
+    """
+    _contents(encoded)
+
+
+def _contents(encoded: Encoded) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values' bits, and which flat positions they go to: None for all."""
+    rows, columns = matrix_shape(encoded.shape)
+    itemsize = encoded.dtype.itemsize
+    lengths: tuple[int, ...] = ()
+    count, where = encoded.nonzeros, None
     if encoded.encoding == "dense":
-        tensor = encoded.parts[""]
-        if tensor.dtype != encoded.dtype:
-            raise ValueError(f"holds {tensor.dtype} where {encoded.dtype} is declared")
-        if tensor.numel() != numel:
-            raise ValueError(f"holds {tensor.numel()} values where shape {encoded.shape} needs {numel}")
-        return tensor.reshape(encoded.shape).clone()
-    mask, values = encoded.parts[".mask"], encoded.parts[".values"]
-    if values.dtype != encoded.dtype:
-        raise ValueError(f"holds {values.dtype} where {encoded.dtype} is declared")
-    if mask.numel() != -(-numel // 8):
-        raise ValueError(f"mask of {mask.numel()} bytes where shape {encoded.shape} needs {-(-numel // 8)}")
-    present = torch.from_numpy(np.unpackbits(mask.numpy(), count=numel).view(np.bool_))
-    found = int(torch.count_nonzero(present))
-    if found != values.numel():
-        raise ValueError(f"mask marks {found} values and {values.numel()} are stored")
-    flat = torch.zeros(numel, dtype=encoded.dtype)
-    _bits(flat)[present] = _bits(values)
-    return flat.reshape(encoded.shape)
+        count = encoded.numel
+    else:
+        lengths = index_lengths(encoded.encoding, rows, columns, count, encoded.escapes)
+    of_values = encoded.parts[len(lengths) :]
+    if len(of_values) not in (1, itemsize):
+        raise ValueError(f"has {len(encoded.parts)} parts, which are not those of {encoded.encoding}")
+    values = expand_values(of_values, count, itemsize).view(_UNSIGNED[itemsize])
+    if lengths:
+        index = [expand_part(part, length) for part, length in zip(encoded.parts, lengths, strict=False)]
+        where = unpack_index(encoded.encoding, index, rows, columns, count)
+    return values, where
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """The values' bits as integers (numel,), shared: moved as half floats, NaNs would lose their payload."""
-    return tensor.reshape(-1).view(_BITS[tensor.element_size()])
+def _values(bits: np.ndarray, entropy: str) -> tuple[Buffer, ...]:
+    return (bits.view(np.uint8).data,) if entropy == "none" else compress_values(bits)
+
+
+def _bits(tensor: Tensor) -> np.ndarray:
+    """The values' bits as unsigned integers (numel,), shared: moved as half floats, NaNs would lose their payload."""
+    size = tensor.element_size()
+    bits: np.ndarray = tensor.reshape(-1).view(_SIGNED[size]).numpy().view(_UNSIGNED[size])
+    return bits

@@ -2,6 +2,9 @@
 
 Shapes: `sparse` S (out, in), `left` U (out, r), `right` V (r, in), `scale` a (out,), `bias` (out,).
 A convolution is flattened to (out, in · kernel). A fresh layer is S = W alone.
+
+A matrix may be quantised: then `sparse_step` (out,), `left_step` (out,) or `right_step` (r,) holds the step of each of
+its rows, and the matrix is step[:, None] * q with whole numbers q in [-127, 127], which 8 bits a value store.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from rcc.layers.grid import from_grid, to_grid
+
 MATRICES = ("sparse", "left", "right")
+STEPS = tuple(f"{name}_step" for name in MATRICES)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Form:
     right: Tensor | None = None
     scale: Tensor | None = None
     bias: Tensor | None = None
+    sparse_step: Tensor | None = None
+    left_step: Tensor | None = None
+    right_step: Tensor | None = None
 
     def __post_init__(self) -> None:
         if (self.left is None) != (self.right is None):
@@ -42,6 +51,11 @@ class Form:
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.shape[0],):
                 raise ValueError(f"{name} {tuple(vector.shape)} does not fit {self.shape[0]} outputs")
+        for name, step in zip(STEPS, self._steps(), strict=True):
+            matrix = getattr(self, name.removesuffix("_step"))
+            if step is not None and (matrix is None or tuple(step.shape) != (matrix.shape[0],)):
+                found = "there is none" if matrix is None else f"the matrix is {tuple(matrix.shape)}"
+                raise ValueError(f"{name} {tuple(step.shape)} needs a matrix of as many rows, and {found}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,6 +77,11 @@ class Form:
             matrix = getattr(self, name)
             if matrix is not None:
                 yield name, matrix
+
+    @property
+    def quantised(self) -> bool:
+        """Whether any matrix has steps."""
+        return any(step is not None for step in self._steps())
 
     @property
     def stored(self) -> int:
@@ -88,14 +107,32 @@ class Form:
     def folded(self) -> Form:
         """The same weight with `scale` multiplied into S and U, and no `scale` left.
 
-        Zeros stay +0.0: a negative scale would make -0.0 of them, which the encodings store as a value.
+        Zeros stay +0.0: a negative scale would make -0.0 of them, which the encodings store as a value. A quantised
+        matrix stays on its grid: its steps take the scale, its whole numbers the sign.
+
+        Raises:
+            ValueError: a matrix is not on the grid of its steps.
         """
         if self.scale is None:
             return self
-        column = self.scale[:, None]
-        return replace(
-            self,
-            sparse=None if self.sparse is None else self.sparse * column + 0.0,
-            left=None if self.left is None else self.left * column + 0.0,
-            scale=None,
-        )
+        sparse, sparse_step = _scaled(self.sparse, self.sparse_step, self.scale)
+        left, left_step = _scaled(self.left, self.left_step, self.scale)
+        return replace(self, sparse=sparse, left=left, scale=None, sparse_step=sparse_step, left_step=left_step)
+
+    def without_steps(self) -> Form:
+        """The same form with no steps: what a stage that changes values starts from."""
+        return replace(self, sparse_step=None, left_step=None, right_step=None) if self.quantised else self
+
+    def _steps(self) -> tuple[Tensor | None, ...]:
+        return self.sparse_step, self.left_step, self.right_step
+
+
+def _scaled(matrix: Tensor | None, step: Tensor | None, scale: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """A matrix with its rows multiplied by `scale`, and its steps where it has any."""
+    if matrix is None:
+        return None, None
+    if step is None:
+        return matrix * scale[:, None] + 0.0, None
+    whole = to_grid(matrix, step) * torch.sign(scale)[:, None].to(torch.int8)
+    step = torch.where(scale == 0, step, step * scale.abs())
+    return from_grid(whole, step), step

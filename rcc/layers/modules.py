@@ -6,28 +6,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcc.layers.form import MATRICES, Form
+from rcc.layers.form import MATRICES, STEPS, Form
 
 
 class FormModule(nn.Module):
-    """Holds S, U, V, a and the bias as parameters; those that are absent are registered as None."""
+    """Holds S, U, V, a and the bias as parameters and the steps as buffers; what is absent is registered as None."""
 
     sparse: nn.Parameter | None
     left: nn.Parameter | None
     right: nn.Parameter | None
     scale: nn.Parameter | None
     bias: nn.Parameter | None
+    sparse_step: Tensor | None
+    left_step: Tensor | None
+    right_step: Tensor | None
 
     def __init__(self, form: Form) -> None:
         super().__init__()
         for name in (*MATRICES, "scale", "bias"):
             tensor = getattr(form, name)
             self.register_parameter(name, None if tensor is None else _parameter(tensor))
+        for name in STEPS:
+            step = getattr(form, name)
+            self.register_buffer(name, None if step is None else step.detach().contiguous())
 
     @property
     def form(self) -> Form:
         """The stored form; its tensors are this module's own."""
-        return Form(self.sparse, self.left, self.right, self.scale, self.bias)
+        return Form(
+            self.sparse, self.left, self.right, self.scale, self.bias,
+            self.sparse_step, self.left_step, self.right_step,
+        )  # fmt: skip
 
     @property
     def weight(self) -> Tensor:

@@ -67,11 +67,12 @@ class Unit:
     def write(self, form: Form) -> None:
         """Put `form` in place, replacing the module where its structure asks for it.
 
-        A form that is S alone lives in a plain torch module, so that an untouched layer stays what it was; a
-        plain module stays the same object. What was frozen (`requires_grad` off) stays frozen.
+        A form that is S alone, without steps, lives in a plain torch module, so that an untouched layer stays what it
+        was; a plain module stays the same object. What was frozen (`requires_grad` off) stays frozen.
 
         Raises:
-            ValueError: the shape is not the unit's, or the module cannot hold the low-rank pair or the bias.
+            ValueError: the shape is not the unit's, or the module cannot hold the low-rank pair, the bias or the
+                steps.
         """
         if form.shape != self.shape:
             raise ValueError(f"{self.name}: a form of {form.shape} does not fit a weight of {self.shape}")
@@ -79,10 +80,12 @@ class Unit:
             raise ValueError(f"{self.name}: this {self.kind} cannot hold a low-rank pair")
         if form.bias is not None and self.kind in ("norm", "embedding"):
             raise ValueError(f"{self.name}: the form of {_a(self.kind)} has no bias")
+        if form.quantised and self.kind == "norm":
+            raise ValueError(f"{self.name}: the form of a norm has no quantisation steps")
         frozen = not any(parameter.requires_grad for parameter in self.module.parameters(recurse=False))
         if self.kind == "norm":
             form = form.folded()
-        if form.left is None and form.scale is None and not isinstance(self.module, FormModule):
+        if _is_plain(form) and not isinstance(self.module, FormModule):
             _hold(self.module, form)
             for name in self.tied:
                 self.root.get_submodule(name).weight = self.module.weight
@@ -96,7 +99,7 @@ class Unit:
 
     def _module_for(self, form: Form) -> nn.Module:
         now = self.module
-        plain = form.left is None and form.scale is None
+        plain = _is_plain(form)
         replacement: nn.Module
         if self.kind == "embedding":
             assert isinstance(now, nn.Embedding | FormEmbedding)
@@ -202,6 +205,10 @@ def _obstacle(module: nn.Module, kind: str) -> str:
     if kind == "embedding" and getattr(module, "max_norm", None) is not None:
         return "an embedding with max_norm rewrites its own rows"
     return ""
+
+
+def _is_plain(form: Form) -> bool:
+    return form.left is None and form.scale is None and not form.quantised
 
 
 def _plain_linear(form: Form) -> nn.Module:
