@@ -28,7 +28,7 @@ from rcc.ops.factorise import factor_pair, thin_svd
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.sparse_low_rank import sparse_plus_low_rank
 from rcc.ops.symmetric import lower_triangle
-from rcc.ops.whitened import unweighted, whitened
+from rcc.ops.whitened import unweighted, whitened, whitened_around
 
 RESULTS = Path(__file__).resolve().parent / "results"
 VISION = {(768, 768): 48, (3072, 768): 12, (768, 3072): 12}
@@ -42,10 +42,11 @@ Method = Callable[[], Pair]
 
 
 class Row(NamedTuple):
-    """A method's seconds for all matrices and the largest excess of its squared error over the least possible."""
+    """A method's seconds for all matrices, by the clock and of processor time, and its largest excess error."""
 
     method: str
     seconds: float
+    processor: float
     excess: float | None
 
 
@@ -188,10 +189,8 @@ def methods_whitened(weight: Tensor, moment: Tensor, rank: int) -> dict[str, Met
 
     return {
         "Cholesky factor, SVD, inverse (SVD-LLM)": published,
-        "whitened": lambda: whitened(Quadratic.around(weight, moment), weight).pair(rank),
-        "whitened, float64": lambda: whitened(Quadratic.around(weight.double(), moment.double()), weight.double()).pair(
-            rank
-        ),
+        "whitened_around": lambda: whitened_around(weight, moment).pair(rank),
+        "whitened_around, float64": lambda: whitened_around(weight.double(), moment.double()).pair(rank),
     }
 
 
@@ -201,22 +200,25 @@ def error_whitened(exact: Quadratic, least: float) -> Callable[[Pair], float]:
 
 def measured(cases: list[tuple[int, dict[str, Method], Callable[[Pair], float]]], repeats: int) -> list[Row]:
     """Median seconds of every method summed over shapes, as often as each occurs; methods take turns."""
-    seconds: dict[str, float] = {}
-    excess: dict[str, float] = {}
+    rows: dict[str, Row] = {}
     for count, methods, error in cases:
-        times: dict[str, list[float]] = {name: [] for name in methods}
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
+        excess: dict[str, float] = {}
         for repeat in range(repeats + 1):
             for name, method in methods.items():
-                started = time.perf_counter()
+                started = time.perf_counter(), time.process_time()
                 pair = method()
-                took = time.perf_counter() - started
+                ended = time.perf_counter(), time.process_time()
                 if repeat:  # the first touches fresh pages and warms the caches
-                    times[name].append(took)
+                    times[name].append((ended[0] - started[0], ended[1] - started[1]))
                 else:
-                    excess[name] = max(excess.get(name, 0.0), error(pair))
+                    excess[name] = error(pair)
         for name, each in times.items():
-            seconds[name] = seconds.get(name, 0.0) + count * statistics.median(each)
-    return [Row(name, seconds[name], None if "alone" in name else excess[name]) for name in seconds]
+            before = rows.get(name, Row(name, 0.0, 0.0, 0.0))
+            clock, processor = (count * statistics.median(values) for values in zip(*each, strict=True))
+            worst = None if before.excess is None or "alone" in name else max(before.excess, excess[name])
+            rows[name] = Row(name, before.seconds + clock, before.processor + processor, worst)
+    return list(rows.values())
 
 
 def sparse(shape: tuple[int, int], generator: torch.Generator) -> dict[str, float]:
@@ -244,10 +246,13 @@ def report(result: dict[str, object], tables: dict[str, list[Row]], shape: tuple
     facts = machine_line(result["machine"])
     lines = [facts, ""]
     for title, rows in tables.items():
-        lines += [f"**{title}**", "", "| method | seconds | × faster | excess error |", "| :-- | --: | --: | --: |"]
+        lines += [f"**{title}**", "", "| method | seconds | × faster | processor s | × less | excess error |"]
+        lines.append("| :-- | --: | --: | --: | --: | --: |")
         for row in rows:
             error = "" if row.excess is None else f"{max(row.excess, 0):.0e}"
-            lines.append(f"| {row.method} | {row.seconds:.3f} | {rows[0].seconds / row.seconds:.2f} | {error} |")
+            clock = f"{row.seconds:.2f} | {rows[0].seconds / row.seconds:.2f}"
+            processor = f"{row.processor:.2f} | {rows[0].processor / row.processor:.2f}"
+            lines.append(f"| {row.method} | {clock} | {processor} | {error} |")
         lines.append("")
     lines += [
         f"**Relative output error of one {shape[0]} × {shape[1]} matrix with 2 % outliers, ¼ of the parameters**",
@@ -267,8 +272,8 @@ def machine_line(facts: object) -> str:
     assert isinstance(facts, dict)
     return (
         f"{facts['processors']} processors, {facts['threads']} threads, torch {facts['torch']}; medians of "
-        f"{facts['repeats']} interleaved repeats. Excess error: how far the squared error is above the least possible at "
-        "that rank, relative, in float64."
+        f"{facts['repeats']} interleaved repeats. Excess error: how far the squared error is above the least possible "
+        "at that rank, relative, in float64."
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rcc.ops.factorise import factor_pair, thin_svd
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.whitened import refit_pair, unweighted, whitened
+from rcc.ops.whitened import refit_pair, unweighted, whitened, whitened_around
 
 SHAPES = [(5, 12), (12, 5), (8, 8), (1, 6), (6, 1), (30, 70), (70, 30)]
 
@@ -78,6 +78,15 @@ def test_a_known_solution_gives_the_same_and_needs_no_solving(shape):
     left, right = found.pair(rank)
     expected, _ = published(of, rank)
     np.testing.assert_allclose((left @ right).numpy(), expected, rtol=0, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_around_a_weight_it_is_the_same_without_the_cross_moment(shape):
+    weight, moment = matrix(*shape), problem(*shape).moment
+    wanted, found = whitened(Quadratic.around(weight, moment), weight), whitened_around(weight, moment)
+    rank = max(1, min(shape) // 2)
+    torch.testing.assert_close(torch.mm(*found.pair(rank)), torch.mm(*wanted.pair(rank)), rtol=0, atol=1e-8)
+    torch.testing.assert_close(found.errors, wanted.errors, rtol=1e-9, atol=1e-9 * wanted.energy)
 
 
 @pytest.mark.parametrize("shape", [(300, 300), (280, 420), (420, 280)])
@@ -212,6 +221,8 @@ def test_what_does_not_fit_is_refused():
         found.pair(1, "square")
     with pytest.raises(ValueError, match="do not fit"):
         whitened(of, torch.zeros(6, 4))
+    with pytest.raises(ValueError, match="do not fit"):
+        whitened_around(torch.ones(4, 6), torch.eye(4))
     with pytest.raises(ValueError, match="NaN"):
         whitened(of, torch.full((4, 6), float("nan")))
     with pytest.raises(ValueError, match="infinity"):
