@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rcc.ops import select
+from rcc.ops import cut, scores
 from rcc.ops.select import Scores, count_selected, random_scores, select_smallest
 
 
