@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rcc.calibration.sensitivity import Sensitivity, sensitivities
 from rcc.layers.units import Unit
 from rcc.ops.allocate import allocate, outlier_shares
-from rcc.ops.select import Scores
+from rcc.ops.scores import Scores
 from rcc.stages.base import Compressible
 from rcc.stages.pruning_plan import pools_by_scope
 from rcc.stages.pruning_state import PruningState

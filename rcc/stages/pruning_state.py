@@ -13,9 +13,10 @@ from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
-from rcc.ops.prune import prune, relative_error, rescale, squared_norm, survival_factor
+from rcc.ops.prune import prune_, relative_error, rescale, squared_norm, survival_factor
 from rcc.ops.row_select import select_by_row
-from rcc.ops.select import Scores, select_smallest
+from rcc.ops.scores import Scores
+from rcc.ops.select import Threshold, select_smallest, thresholds_of_smallest
 from rcc.stages.base import Compressible, StageContext, bytes_of
 from rcc.stages.pruned_values import Values
 from rcc.stages.pruning_plan import note_on_bytes, saves_nothing
@@ -51,7 +52,7 @@ class PruningState:
         self._at_start = self._noted
 
     def matrices(self, unit: Unit) -> dict[str, Tensor]:
-        """The values of `unit` by matrix name; never to be changed in place."""
+        """The values of `unit` by matrix name, in the memory in which they are stored."""
         return {name: self.values.read(unit, name) for name in matrix_names(unit)}
 
     def counts(self, unit: Unit) -> Counts:
@@ -80,8 +81,14 @@ class PruningState:
             squared = score == "fisher"
             self._gradients = weight_gradients(model.module, self.units, batches, model.loss, squared)
 
-    def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor]:
-        """True where a value of `pool` is to go, for matrix after matrix; lazily, `count` in all."""
+    def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor | Threshold]:
+        """What is to go of `pool`, for matrix after matrix, lazily, `count` values in all.
+
+        A mask that is true where a value goes; or, where the values are their own scores, the threshold that
+        says the same without the memory.
+        """
+        if score == "magnitude" and scope != "row":
+            return iter(thresholds_of_smallest(self.scores(pool, score), count))
         select = select_by_row if scope == "row" else select_smallest
         return select(self.scores(pool, score), count)
 
@@ -102,9 +109,11 @@ class PruningState:
 
         return Scores(sizes, make, torch.float64 if wide else torch.float32)
 
-    def prune(self, unit: Unit, masks: Iterator[Tensor]) -> None:
-        """Zero the values under the next masks, one for each matrix of `unit`."""
-        self.values.write(unit, {name: prune(matrix, next(masks)) for name, matrix in self.matrices(unit).items()})
+    def prune(self, unit: Unit, masks: Iterator[Tensor | Threshold]) -> None:
+        """Zero the values under the next masks, one for each matrix of `unit`, in the memory they are in."""
+        # The score of one matrix may depend on another of its unit, so no value changes before the last mask.
+        gone = {name: next(masks) for name in matrix_names(unit)}
+        self.values.write(unit, {name: prune_(matrix, gone[name]) for name, matrix in self.matrices(unit).items()})
 
     def multiply(self, unit: Unit, factors: Mapping[str, float | Tensor]) -> None:
         """Multiply the matrices named by their factors; zeros stay +0.0."""

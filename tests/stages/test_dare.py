@@ -255,6 +255,25 @@ def test_masks_of_factors_have_their_own_names() -> None:
     assert masks == {"vision.2.left": (20, 4), "vision.2.right": (4, 32)}
 
 
+@pytest.mark.parametrize("options", [{}, {"scope": "global"}, {"scope": "row"}, {"score": "random"}])
+def test_stored_values_are_pruned_in_the_memory_they_are_in(options: dict[str, str]) -> None:
+    model = Model()
+    factorise(model.unit("text.0"), 5)
+    matrices = {unit.name: dict(unit.read().matrices()) for unit in model.pruned_units()}
+    DARECompressor(0.6, **options).apply(model, StageContext())
+    for unit in model.pruned_units():
+        for name, matrix in unit.read().matrices():
+            assert matrix.data_ptr() == matrices[unit.name][name].data_ptr()
+
+
+def test_a_weight_in_another_memory_layout_is_pruned_all_the_same() -> None:
+    model, plain = Model(), Model()
+    model.module["vision"].to(memory_format=torch.channels_last)
+    for each in (model, plain):
+        DARECompressor(0.6, scope="global").apply(each, StageContext())
+    assert all(torch.equal(weight, plain.weights()[name]) for name, weight in model.weights().items())
+
+
 # ---- restoring
 
 
