@@ -133,11 +133,13 @@ class Stage(ABC):
     `method` is the name of the stage's YAML; `label` tells repeats apart ('dare', 'dare_2');
     `strength_option` is the option that holds the strength, where there is one. `last` says that what it makes of
     the weights does not outlive another stage: it ends the cascade, and runs in the last round only.
+    `more_roles` are touched by default besides the model's own.
     """
 
     method: ClassVar[str]
     strength_option: ClassVar[str] = ""
     last: ClassVar[bool] = False
+    more_roles: ClassVar[Sequence[str]] = ()
     needs_calibration: bool = False
     needs_targets: bool = False
 
@@ -169,7 +171,7 @@ class Stage(ABC):
     def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and those it leaves out with the reason."""
         try:
-            return self.selection.split(model.units(), model.default_roles)
+            return self.selection.split(model.units(), (*model.default_roles, *self.more_roles))
         except UserError as error:
             raise UserError(*(f"{self.who}: {text}" for text in error.problems)) from None
 
