@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rcc.artifact.manifest import read_manifest
 from rcc.cascade.gate import Gate
-from rcc.cascade.schedule import Schedule
+from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError
 from rcc.evaluation.registry import load_evaluator
 from rcc.jobs.compress import compress
@@ -105,11 +105,13 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
         found.choice("trainer for job=train", settings["trainer"]["name"], TRAINERS)
     _collect(found, pick_device, str(settings["device"]))
     stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
+    cascade = [stage for stage in stages if stage is not None]
+    found.found.extend(order_problems(cascade))
     request = Request(
         settings=settings,
         directory=directory,
         overrides=overrides,
-        stages=[stage for stage in stages if stage is not None],
+        stages=cascade,
         schedule=_collect(found, Schedule, **settings["schedule"]) or Schedule(),
         gate=_collect(found, Gate, **settings["gate"]) or Gate(),
         evaluator=_collect(found, load_evaluator, **settings["eval"]),

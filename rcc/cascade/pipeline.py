@@ -18,7 +18,7 @@ from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
-from rcc.cascade.schedule import Schedule
+from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.specification import PipelineViews
 from rcc.cascade.state import StateStore
 from rcc.errors import Problems, UserError, WorkError
@@ -225,7 +225,7 @@ class RCCPipeline(PipelineViews):
             targets=self._targets,
             reference=self._store.reference,
             dense=lambda: self._store.dense(model),
-            itemsize=self.dtype.itemsize,
+            storage=self.dtype,
             progress=lambda done, total, what: self._tell("progressed", done, total, what),
         )
 
@@ -287,6 +287,8 @@ class RCCPipeline(PipelineViews):
     def _require_stages(self) -> None:
         if not self.stages:
             raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
+        if wrong := order_problems(self.stages):
+            raise UserError(*wrong)
 
     def _require_calibration(self, calibration: Sequence[Batch] | None) -> None:
         asking = [stage.label for stage in self.stages if stage.needs_calibration]

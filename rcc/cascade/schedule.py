@@ -30,10 +30,15 @@ class Schedule:
         problems.done()
 
     def steps(self, stages: Sequence[Stage]) -> list[Step]:
-        """Every step of the run in order: round after round, stage after stage, with its strength."""
+        """Every step of the run in order: round after round, stage after stage, with its strength.
+
+        A stage that must be last, as quantisation must, runs in the last round alone.
+        """
+        rounds = range(1, self.rounds + 1)
+        runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.last]
         return [
             Step(
-                index=(number - 1) * len(stages) + position,
+                index=index,
                 round=number,
                 rounds=self.rounds,
                 label=stage.label,
@@ -43,6 +48,17 @@ class Schedule:
                 else stage.strength * share(self.curve, number - 1, self.rounds),
                 option=f"stage.{stage.label}.{stage.strength_option}" if stage.strength_option else "",
             )
-            for number in range(1, self.rounds + 1)
-            for position, stage in enumerate(stages, 1)
+            for index, (number, stage) in enumerate(runs, 1)
         ]
+
+
+def order_problems(stages: Sequence[Stage]) -> list[str]:
+    """What is wrong with the order of a cascade: each stage that must be last and is not, with the order to take."""
+    ending = [stage for stage in stages if stage.last]
+    order = "+".join(stage.method for stage in (*(stage for stage in stages if not stage.last), *ending[-1:]))
+    return [
+        f"stage '{stage.label}' must be the last of the cascade: '{stages[position].label}' after it would change the"
+        f" values it leaves. Take stage={order}."
+        for position, stage in enumerate(stages[:-1], 1)
+        if stage.last
+    ]

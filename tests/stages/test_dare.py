@@ -523,7 +523,7 @@ def test_importance_is_the_relative_error_per_mebibyte() -> None:
 
 def test_statistics_count_encoded_bytes_and_agree_with_the_report() -> None:
     model, stage = Model(), DARECompressor(0.9)
-    report = stage.apply(model, StageContext(itemsize=2))
+    report = stage.apply(model, StageContext(storage=torch.float16))
     stats = stage.get_compression_stats()
     units = model.pruned_units()
     total, gone = sum(u.numel for u in units), sum(map(zeros, units))
@@ -551,7 +551,7 @@ def test_the_report_names_what_was_skipped_and_how_far_the_weights_moved() -> No
 
 
 def test_zeros_that_do_not_pay_are_written_and_noted() -> None:
-    report = DARECompressor(0.02).apply(Model(), StageContext(itemsize=4))
+    report = DARECompressor(0.02).apply(Model(), StageContext(storage=torch.float32))
     assert report.touched["vision.2"]["pruned"] == 13
     assert "no bytes saved" in report.touched["vision.2"]["note"]
 
