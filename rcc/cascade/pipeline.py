@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,14 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
-from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
+from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.specification import PipelineViews
-from rcc.cascade.state import StateStore
 from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
@@ -29,7 +27,7 @@ from rcc.models.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
 
 
-class RCCPipeline(PipelineViews):
+class RCCPipeline(Checkpointing, PipelineViews):
     """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
 
     >>> pipeline = RCCPipeline(performance_threshold=0.95)
@@ -228,61 +226,6 @@ class RCCPipeline(PipelineViews):
             storage=self.dtype,
             progress=lambda done, total, what: self._tell("progressed", done, total, what),
         )
-
-    def save_checkpoint(self, stage_name: str, model: Adapter) -> Path:
-        """Write model, history and random states as one atomic checkpoint; returns its path.
-
-        Of the steps that pass the gate, the smallest is the best, and is kept whatever comes after.
-        """
-        last = self.history.records[-1] if self.history.records else None
-        passes = last is not None and not self.gate.problem(last.retention)
-        score = -float(last.size.nbytes) if last and passes else float("-inf")
-        return self._store.save(len(self.history.records), stage_name, model, self.history.to_json(), score)
-
-    def rollback_to_checkpoint(self, stage_name: str, model: Adapter) -> bool:
-        """Restore structure, weights and history of the last checkpoint of that stage ('initial' is the dense one).
-
-        Later checkpoints are discarded. Returns False when rollback is off or no such checkpoint is kept any more.
-        """
-        labels = ["initial", *(record.step.label for record in self.history.records)]
-        kept = [index for index in self._store.indices() if labels[index] == stage_name]
-        if not self.gate.rollback or not kept:
-            return False
-        self.history.recall(self._store.load(kept[-1], model))
-        self._store.discard_after(kept[-1])
-        return True
-
-    def rollback_to_dense(self, model: Adapter) -> None:
-        """Make `model` the dense model again, from the first checkpoint; the history stays as it is."""
-        self._store.load(0, model)
-
-    def _roll_back(self, model: Adapter) -> None:
-        self._store.load(len(self.history.records), model)
-
-    def _dense_targets(self, model: Adapter) -> Sequence[Mapping[str, Tensor]] | None:
-        """The dense model's outputs on the calibration batches: computed once, read back on resume."""
-        if self._calibration is None or not any(stage.needs_targets for stage in self.stages):
-            return None
-        path = self._store.directory / "targets.safetensors"
-        if not path.exists():
-            if self.history.records:
-                self.rollback_to_dense(model)
-            write_targets(path, dense_outputs(model, self._calibration))
-            if self.history.records:
-                self._roll_back(model)
-        return read_targets(path)
-
-    def _open_store(self, resume: bool) -> StateStore:
-        if self._directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
-        store = StateStore(self._directory or Path(self._temporary.name), keep_last=self._keep_last)
-        if store.indices() and not resume:
-            raise UserError(
-                f"{self._directory} already holds the state of a run: go on from it with resume=True "
-                "(`rcc-run resume=<run directory>`), or choose another directory."
-            )
-        store.clean()
-        return store
 
     def _require_stages(self) -> None:
         if not self.stages:

@@ -58,7 +58,7 @@ class Solver:
         return facts
 
     def _solve(self, site: Site, zeros: int) -> dict[str, Any]:
-        form = site.unit.read().without_steps().folded()
+        form = site.unit.read().folded()
         dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
         weight = form.dense().to(dtype)
         problem = _as(site.damped(weight, DAMPING if form.left is None else PAIR_DAMPING), dtype)
