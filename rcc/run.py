@@ -89,6 +89,14 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
             not given or (type(value) is int and value >= least),
             f"{name} is {value}; it must be a whole number ≥ {least}.",
         )
+    for name in ("target_ratio", "target_bytes"):
+        value = settings[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        found.check(value is None or number, f"{name} is {value}; it must be a number above 0.")
+    found.check(
+        None in (settings["target_ratio"], settings["target_bytes"]),
+        "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
+    )
     keep_last, batch_size = settings["state"]["keep_last"], settings["calibration"]["batch_size"]
     found.check(type(keep_last) is int and keep_last >= 1, f"state.keep_last is {keep_last}; it must be 1 or more.")
     found.check(

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
+from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.state import StateStore
@@ -23,6 +24,7 @@ class Checkpointing:
     gate: Gate
     history: History
     stages: list[Stage]
+    target: Target | None
     _store: StateStore
     _keep_last: int
     _directory: Path | None
@@ -47,9 +49,12 @@ class Checkpointing:
         kept = [index for index in self._store.indices() if labels[index] == stage_name]
         if not self.gate.rollback or not kept:
             return False
-        self.history.recall(self._store.load(kept[-1], model))
-        self._store.discard_after(kept[-1])
+        self._return_to(kept[-1], model)
         return True
+
+    def _return_to(self, index: int, model: Adapter) -> None:
+        self.history.recall(self._store.load(index, model))
+        self._store.discard_after(index)
 
     def rollback_to_dense(self, model: Adapter) -> None:
         """Make `model` the dense model again, from the first checkpoint; the history stays as it is."""
@@ -74,7 +79,9 @@ class Checkpointing:
     def _open_store(self, resume: bool) -> StateStore:
         if self._directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
-        store = StateStore(self._directory or Path(self._temporary.name), keep_last=self._keep_last)
+        # A target may send the run back to before its last round, which must be there then.
+        keep_last = self._keep_last if self.target is None else max(self._keep_last, len(self.stages) + 1)
+        store = StateStore(self._directory or Path(self._temporary.name), keep_last=keep_last)
         if store.indices() and not resume:
             raise UserError(
                 f"{self._directory} already holds the state of a run: go on from it with resume=True "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
+from rcc.cascade.budget import REPEATS, Budget, Target
 from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
@@ -44,6 +45,7 @@ class RCCPipeline(Checkpointing, PipelineViews):
         keep_last: checkpoints kept beside the first and the best.
         seed: what every random choice of every step is derived from.
         storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
+        target: bytes the artifact is to take; the strength of the last stage that has one is then solved for.
         observer: is told what happens and never changes it.
     """
 
@@ -62,6 +64,7 @@ class RCCPipeline(Checkpointing, PipelineViews):
         seed: int = 0,
         storage_dtype: str = "float16",
         storage_entropy: str = "zstd",
+        target: Target | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
@@ -73,10 +76,12 @@ class RCCPipeline(Checkpointing, PipelineViews):
         problems.done()
         self.dtype = STORED_DTYPES[storage_dtype]
         self.entropy = storage_entropy
+        self.target = target
         self.observer = observer
         self.stages: list[Stage] = []
         self.history = History([])
         self._keep_last = keep_last
+        self._budget: Budget | None = None
         self._directory = None if directory is None else Path(directory)
         self._calibration: Sequence[Batch] | None = None
         self._targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -142,9 +147,19 @@ class RCCPipeline(Checkpointing, PipelineViews):
             self.history.recall(self._store.load(finished, model.eval()))
         self._tell("baseline_measured", self.history.dense)
         self._targets = self._dense_targets(model)
-        for step in self.history.steps[finished or 0 :]:
+        if self.target is not None:
+            self._budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy)
+            if self.history.budget is not None:
+                self._budget.recall(self.history.budget)
+        repeats = 0
+        while len(self.history.records) < len(self.history.steps) or self._must_repeat(model, repeats):
+            if len(self.history.records) == len(self.history.steps):
+                repeats += 1
+                self._undo_last_round(model)
+            step = self.history.steps[len(self.history.records)]
             record = self._run_step(step, model, validator)
             self.history.records.append(record)
+            self.history.budget = None if self._budget is None else self._budget.to_json()
             self.save_checkpoint(step.label, model)
             self._tell("step_finished", record)
         self._tell("run_finished", self.get_pipeline_summary(time.perf_counter() - started))
@@ -152,12 +167,24 @@ class RCCPipeline(Checkpointing, PipelineViews):
 
     run_pipeline = run  # the specification's name for it
 
+    def _must_repeat(self, model: Adapter, repeats: int) -> bool:
+        """Whether the run is through its steps and off its target, and may try again."""
+        return repeats < REPEATS and self._budget is not None and self._budget.again(model)
+
+    def _undo_last_round(self, model: Adapter) -> None:
+        """Go back to before the step whose strength the target decides, in the last round."""
+        assert self._budget is not None
+        labels = [step.label for step in self.history.steps]
+        self._return_to(len(labels) - 1 - labels[::-1].index(self._budget.stage.label), model)
+
     def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
         stage = next(stage for stage in self.stages if stage.label == step.label)
         spaces = row_spaces(model.units())
         attempts: list[Attempt] = []
         strength = step.strength
+        if self._budget is not None and stage is self._budget.stage:
+            strength = self._budget.strength(step, model)
         while True:
             self._tell("step_started", step, len(attempts) + 1, strength)
             attempt, report = attempt_step(

@@ -10,6 +10,9 @@ from rcc.errors import Problems
 from rcc.ops.curves import CURVES, share
 from rcc.stages.base import Stage
 
+GEOMETRIC = "geometric"
+"""The curve by which every round keeps the same share of what the round before kept."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -26,7 +29,7 @@ class Schedule:
         problems.check(
             isinstance(self.rounds, int) and self.rounds >= 1, f"rounds is {self.rounds}; it must be 1 or more."
         )
-        problems.choice("curve", self.curve, CURVES)
+        problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 
     def steps(self, stages: Sequence[Stage]) -> list[Step]:
@@ -43,13 +46,18 @@ class Schedule:
                 rounds=self.rounds,
                 label=stage.label,
                 method=stage.method,
-                strength=None
-                if stage.strength is None
-                else stage.strength * share(self.curve, number - 1, self.rounds),
+                strength=None if stage.strength is None else self._strength(stage.strength, number),
                 option=f"stage.{stage.label}.{stage.strength_option}" if stage.strength_option else "",
             )
             for index, (number, stage) in enumerate(runs, 1)
         ]
+
+    def _strength(self, whole: float, number: int) -> float:
+        if number == self.rounds:
+            return whole
+        if self.curve == GEOMETRIC:
+            return 1 - (1 - whole) ** (number / self.rounds)
+        return whole * share(self.curve, number - 1, self.rounds)
 
 
 def order_problems(stages: Sequence[Stage]) -> list[str]:

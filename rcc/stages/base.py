@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
+from rcc.layers.form import Form
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 
@@ -167,6 +168,10 @@ class Stage(ABC):
             UserError: something the stage needs is missing (calibration data, a base checkpoint).
             WorkError: a unit could not be compressed; the message names it and its shape.
         """
+
+    def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
+        """What the stage would make of `form` as far as bytes go, without data and without touching the unit."""
+        return form
 
     def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and those it leaves out with the reason."""

@@ -83,7 +83,7 @@ class DARECompressor(PruningViews):
         rescale: str = "none",
         base: str | Path | None = None,
         solver: str = "none",
-        solver_iterations: int = 20,
+        solver_iterations: int = 15,
         pattern: str | None = None,
         floor: float = 0.01,
         include: Sequence[str] | None = None,

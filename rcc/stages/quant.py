@@ -15,6 +15,7 @@ import torch
 from rcc.calibration.row_fit import FITTED
 from rcc.calibration.sites import Site, sites
 from rcc.errors import Problems, UserError
+from rcc.layers.form import Form
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.grid import CLIPS
@@ -94,6 +95,14 @@ class Quantizer(Stage):
 
     def _bits(self, role: str) -> int:
         return self.embedding_bits if role == "embedding" else self.bits
+
+    @torch.no_grad()
+    def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
+        counts = {name: (matrix.numel(), int(torch.count_nonzero(matrix))) for name, matrix in form.matrices()}
+        names = stepped(counts, unit.shape[0], storage.itemsize)
+        if unit.kind == "norm" or not names:
+            return form
+        return nearest(form.folded(), names, Grid(2 ** (self._bits(unit.role) - 1) - 1, storage, self.clip))
 
     @torch.no_grad()
     def apply(self, model: Compressible, context: StageContext) -> StageReport:
