@@ -3,7 +3,7 @@
 One stage, the last that has a strength, balances: its strength is solved for in every round. What the artifact will
 take is planned from counts (see `Stage.plan`) and scaled by how far plans are off, which is measured: on the model
 as it is, rounded as a later stage would round it, and after the last round on the artifact itself. Where that misses
-the target, the last round is done again with the ratio that was found.
+the target, the last round is done again with what was found.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Budget:
             )
         self.stage = stages[balancing[-1]]
         self.later = list(stages[balancing[-1] + 1 :])
-        self._ratio: float | None = None
         self._planned = 0.0
+        self._found: list[tuple[float, float]] = []
 
     @torch.no_grad()
     def strength(self, step: Step, model: Adapter) -> float:
@@ -78,12 +78,13 @@ class Budget:
         chosen = {stage.label: [unit.name for unit in stage.choose(model)[0]] for stage in (self.stage, *self.later)}
         now = self._bytes(plans, chosen, self.later)
         packed, rest = self._packed(model, self.later)
-        ratio = self._ratio if self._ratio is not None and step.round == step.rounds else packed / max(1.0, now)
+        ratio = packed / max(1.0, now)
         fixed = rest + self.target.overhead(model)
+        correct = self._correction() if step.round == step.rounds else None
 
         def expected(strength: float) -> float:
             self._planned = self._bytes(plans, chosen, (self.stage.at(strength), *self.later))
-            return fixed + ratio * self._planned
+            return fixed + (correct(self._planned) if correct else ratio * self._planned)
 
         due = self._due(step, fixed + ratio * now)
         least = expected(MOST)
@@ -108,8 +109,21 @@ class Budget:
         packed, rest = self._packed(model, ())
         if self.target.met_by(packed + rest + self.target.overhead(model)) or not self._planned:
             return False
-        self._ratio = packed / self._planned
+        self._found.append((self._planned, float(packed)))
         return True
+
+    def _correction(self) -> Callable[[float], float] | None:
+        """From planned bytes of the matrices to those to expect: the line through what the last two rounds came out
+        at, or in proportion to the only one; None where none was done yet."""
+        if not self._found:
+            return None
+        planned, packed = self._found[-1]
+        slope = packed / planned
+        if len(self._found) > 1:
+            before, its = self._found[-2]
+            if before != planned and (its - packed) / (before - planned) > 0:
+                slope = (its - packed) / (before - planned)
+        return lambda wanted: packed + slope * (wanted - planned)
 
     def _due(self, step: Step, now: float) -> float:
         """Bytes due in this round, from those of now: by equal factors along the curve, so that every round does
@@ -128,12 +142,13 @@ class Budget:
                 state[unit.name] = unit
         return float(sum(unit.nbytes(self.dtype.itemsize) for unit in state.values()))
 
-    def to_json(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, Any]:
         """What a resumed run must know to decide as this one would."""
-        return {"ratio": self._ratio, "planned": self._planned}
+        return {"planned": self._planned, "found": self._found}
 
     def recall(self, data: Mapping[str, Any]) -> None:
-        self._ratio, self._planned = data["ratio"], float(data["planned"])
+        self._planned = float(data["planned"])
+        self._found = [(float(planned), float(packed)) for planned, packed in data["found"]]
 
     def _packed(self, model: Adapter, later: Sequence[Stage]) -> tuple[int, int]:
         """Bytes of the units' matrices, rounded as the later stages would, and of all other tensors."""
