@@ -41,7 +41,8 @@ class Quantizer(Stage):
         rounding: 'nearest' by itself; 'feedback' chooses whole numbers one column after the other so that later
             ones make up for the errors of earlier ones in the outputs on the calibration data, against those
             of the dense model, and settles the bias. Units that are no sum over inputs are rounded to nearest.
-        clip: steps by the largest magnitude of a row ('absmax') or by least squared error ('mse').
+        clip: steps by the largest magnitude of a row ('absmax') or by least squared error ('mse'), which is nearer at
+            the same bits and takes more bytes once entropy is coded.
         include, exclude, roles, towers: which units, see `Selection`; by default embeddings too.
 
     Raises:
@@ -57,7 +58,7 @@ class Quantizer(Stage):
         bits: int = 8,
         embedding_bits: int = 4,
         rounding: str = "feedback",
-        clip: str = "mse",
+        clip: str = "absmax",
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
@@ -128,11 +129,14 @@ class Quantizer(Stage):
         then the others as the model calls them, at last those that it did not call."""
         fitted = [unit for unit in chosen if self.rounding == "feedback" and unit.kind in FITTED and unit.factorable]
         waiting = {unit.name: unit for unit in fitted}
-        yield from ((unit, None) for unit in chosen if unit.name not in waiting)
-        if fitted:
-            with context.dense_beside(model) as dense:
-                for site in sites(model, dense, fitted, context.calibration or ()):
-                    yield waiting.pop(site.unit.name), site
+        others = [(unit, None) for unit in chosen if unit.name not in waiting]
+        if not fitted:
+            yield from others
+            return
+        with context.dense_beside(model) as dense:  # before the first unit is written: it may be a copy
+            yield from others
+            for site in sites(model, dense, fitted, context.calibration or ()):
+                yield waiting.pop(site.unit.name), site
         yield from ((unit, None) for unit in waiting.values())
 
     def _round(self, unit: Unit, site: Site | None, context: StageContext, report: StageReport) -> None:

@@ -19,9 +19,6 @@ from rcc.ops.grid import quantise, row_steps, to_grid
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 
-PASSES = 2
-"""Sweeps of coordinate descent after the one that feeds errors forward."""
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -85,7 +82,7 @@ def with_feedback(form: Form, names: Mapping[str, int], grid: Grid, problem: Qua
             step = grid.steps(best, part.moment.diagonal())
             # How rows count together drops out of each column's best answer to the errors made before it.
             near = part if coupling is None else Quadratic.around(best, part.moment)
-            form = _put(form, name, quantise(near, best, step, grid.levels, PASSES), step)
+            form = _put(form, name, quantise(near, best, step, grid.levels), step)
     return form
 
 
