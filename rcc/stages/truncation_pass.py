@@ -17,7 +17,7 @@ from rcc.ops.subspace import project_out
 from rcc.stages.base import Compressible, Stage, StageContext, naming
 from rcc.stages.rank_budget import RankRule, Spectrum
 from rcc.stages.truncation_plan import over_the_share
-from rcc.stages.truncation_target import Target, note_on_inputs, to_outputs, to_weight
+from rcc.stages.truncation_target import Target, note_on_inputs, to_outputs, to_weight, working_dtype
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TruncationPass:
     directions: Mapping[str, Tensor]
     decompose: Callable[[Form], Svd]
 
-    def targets(self, units: Sequence[Unit]) -> Generator[tuple[Unit, Target | str]]:
+    def targets(self, units: Sequence[Unit]) -> Generator[tuple[Unit, Target | str], None, None]:
         """Each unit with its target, or with why it is left as it is.
 
         A unit may be written while the iterator waits; later ones then see its new outputs. Units that have no
@@ -50,8 +50,10 @@ class TruncationPass:
         yield from ((unit, self._target(unit, None)) for unit in units if unit.name not in coming)
         if not coming:
             return
+        fitted = list(coming.values())
+        dtype = working_dtype(max(unit.shape[1] for unit in fitted))
         with self.context.dense_beside(self.model) as dense:
-            for site in sites(self.model, dense, list(coming.values()), self.context.calibration or ()):
+            for site in sites(self.model, dense, fitted, self.context.calibration or (), dtype):
                 unit = coming.pop(site.unit.name)
                 target = self._target(unit, site)
                 del site

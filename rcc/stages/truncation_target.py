@@ -30,7 +30,6 @@ MOST_NEAR = 1.0
 CONSTANT = 1e-6
 """Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
 WIDEST_IN_DOUBLE = 1024
-"""Up to so many inputs the decompositions are computed in float64, whose moments are small then."""
 
 
 class Truncations(Protocol):
@@ -136,8 +135,8 @@ def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Qu
     varying = float(problem.moment.diagonal().mean())
     if not varying > CONSTANT * float(site.inputs.moment.diagonal().mean()):
         return None
-    if near.shape[1] <= WIDEST_IN_DOUBLE and problem.moment.device.type != "mps":
-        problem = Quadratic(problem.moment.double(), problem.cross.double(), problem.energy)
+    dtype = working_dtype(near.shape[1])
+    problem = Quadratic(problem.moment.to(dtype), problem.cross.to(dtype), problem.energy)
     share = NEAR
     while True:
         damped = problem.damped(near, share)
@@ -153,9 +152,13 @@ def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Qu
 
 def to_weight(weight: Tensor) -> Quadratic:
     """‖W − V‖², of a weight (out, in)."""
-    wide = weight.shape[1] <= WIDEST_IN_DOUBLE and weight.device.type != "mps"
-    identity = torch.eye(weight.shape[1], dtype=torch.float64 if wide else torch.float32, device=weight.device)
-    return Quadratic.around(weight, identity)
+    inputs = weight.shape[1]
+    return Quadratic.around(weight, torch.eye(inputs, dtype=working_dtype(inputs), device=weight.device))
+
+
+def working_dtype(inputs: int) -> torch.dtype:
+    """float64 up to `WIDEST_IN_DOUBLE` inputs, beyond which float32 saves memory and time."""
+    return torch.float64 if inputs <= WIDEST_IN_DOUBLE else torch.float32
 
 
 def note_on_inputs(site: Site) -> str:

@@ -91,14 +91,14 @@ def test_the_bytes_after_are_those_the_artifact_would_store(model):
 def test_a_layer_whose_factors_would_not_be_smaller_is_left_and_both_sizes_are_said(model):
     form = model.unit("hidden").read()
     weight = form.sparse.clone()
-    weight[:, 1:] = 0  # 16 of 192 values: the bitmask takes 24 + 16 · 4 bytes
+    weight[:, 1:] = 0  # 16 of 192 values: the gaps take 16 + 16 · 4 bytes
     weight[0, 1] = 1.0  # and no rank of one holds it
     model.unit("hidden").write(Form(sparse=weight, bias=form.bias))
     report = NulluProjector(0.5, None).apply(model, StageContext(itemsize=4))
     skipped = {entry.name: entry.reason for entry in report.skipped}
     assert "not be smaller" in skipped["hidden"]
-    assert "92 bytes where" not in skipped["hidden"]
-    assert "where 92 are stored" in skipped["hidden"]
+    assert "80 bytes where" not in skipped["hidden"]
+    assert "where 80 are stored" in skipped["hidden"]
     assert type(model.module.hidden) is nn.Linear
     assert "hidden" not in report.touched
 
@@ -209,7 +209,7 @@ def test_the_plan_leaves_what_would_not_get_smaller(model):
     sparse = UnitPlan("layer", "linear", "model", (100, 100), True, {"sparse": (10_000, 100)})
     (plan,) = NulluProjector(0.5, None).plan([sparse], 4)
     assert plan.matrices == sparse.matrices
-    assert "20,000 bytes where 1,650 are stored" in plan.note
+    assert "20,000 bytes where 538 are stored" in plan.note
 
 
 def test_another_strength_is_another_stage_with_the_same_options():
