@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -259,3 +261,31 @@ def test_a_layer_that_computes_in_its_own_way_is_left_alone_with_the_reason() ->
     units = {unit.name: unit for unit in find_units(nn.Sequential(Doubled(3, 2), nn.Linear(2, 2)))}
     assert "Doubled computes in a way of its own" in units["0"].obstacle
     assert units["1"].obstacle == ""
+
+
+@pytest.mark.parametrize(("name", "kind"), [("linear", FormLinear), ("image", FormConv), ("embedding", FormEmbedding)])
+def test_a_quantised_matrix_lives_in_the_forms_module_and_a_free_one_in_a_plain_one(name: str, kind: type) -> None:
+    model = Model()
+    unit = unit_of(model, name)
+    plain, weight = type(unit.module), unit.module.weight.detach().clone()
+    form = unit.read()
+    unit.write(replace(form, sparse_step=torch.ones(unit.shape[0])))
+    assert type(unit.module) is kind
+    assert torch.equal(unit.module.weight, weight)
+    assert torch.equal(unit.read().sparse_step, torch.ones(unit.shape[0]))
+    unit.write(unit.read().without_steps())
+    assert type(unit.module) is plain
+    assert torch.equal(unit.module.weight, weight)
+
+
+def test_tied_units_share_their_steps() -> None:
+    model = Model()
+    unit = unit_of(model, "one")
+    unit.write(replace(unit.read(), sparse_step=torch.ones(6)))
+    assert model.two is model.one
+
+
+def test_a_norm_cannot_be_quantised() -> None:
+    unit = unit_of(Model(), "norm")
+    with pytest.raises(ValueError, match="the form of a norm has no quantisation steps"):
+        unit.write(replace(unit.read(), sparse_step=torch.ones(1)))
