@@ -56,9 +56,10 @@ class RankRule:
         if allocated is None:
             room = self.room(shape, nonzeros)
             return select_rank(values, shape, self.energy, None if room is None else room / math.prod(shape))
-        by_energy = values.numel() if self.energy is None else rank_by_energy(values, self.energy)
-        rank = min(allocated, by_energy)
-        return Rank(rank, "energy" if by_energy < allocated else "allocation", kept_energy(values, rank))
+        bound = "allocation"
+        if self.energy is not None and (by_energy := rank_by_energy(values, self.energy)) <= allocated:
+            allocated, bound = by_energy, "energy"
+        return Rank(allocated, bound, kept_energy(values, allocated))
 
 
 @dataclass(frozen=True)
