@@ -16,7 +16,7 @@ from rcc.layers.form import Form
 from rcc.layers.modules import FormLinear
 from rcc.layers.units import Unit
 from rcc.runtime.agreement import layer_cosine
-from rcc.runtime.kernels import ALLOWED, STORED, KernelLinear, build, kernels, sparsity
+from rcc.runtime.kernels import ALLOWED, STORED, kernels, sparsity
 from rcc.runtime.records import Pick
 from rcc.runtime.timing import interleaved
 
@@ -66,72 +66,60 @@ class Chooser:
         self, unit: Unit, module: nn.Module, input: Tensor, least_cosine: float
     ) -> tuple[Pick, nn.Module | None]:
         form = self.forms[unit.name]
-        exact = _as_stored(form, input)
-        options = {name: (start, kind) for name, start, kind in kernels(form, self.dtype, self.choice, self.device)}
+        yardstick = _as_stored(form)
+        before = input.to(next(form.matrices())[1].dtype)
+        options = {kernel.name: kernel for kernel in kernels(form, self.dtype, self.choice, self.device)}
         rows = input.numel() // input.shape[-1]
-        key = (*unit.shape, _structure(form, RANK_BUCKET), form.bias is None, rows)
+        key = _key(form, rows)
         if key not in self.timings:
-            self.timings[key] = self._time(form, module, input, options)
-        times = self.timings[key]
+            built = {name: kernel.build(form, self.dtype) for name, kernel in options.items()}
+            ways: dict[str, Callable[[], Tensor]] = {name: partial(each, input) for name, each in built.items()}
+            ways[STORED] = partial(module.forward, input)
+            ways[YARDSTICK] = partial(yardstick, before)
+            taken = interleaved(ways, self.device, most=100, seconds=0.2)
+            least = {name: min(times) for name, times in taken.items()}
+            if self.dtype is before.dtype:  # then these two are one
+                least[STORED] = least[YARDSTICK] = min(least[STORED], least[YARDSTICK])
+            self.timings[key] = least
+        times, exact = self.timings[key], yardstick(before)
         allowed = [name for name in (STORED, *options) if name in times]
         if STORED not in ALLOWED[self.choice] and options:
             allowed.remove(STORED)
-        best: tuple[float, str, KernelLinear | None] | None = None
+        best: tuple[float, str, nn.Module | None] | None = None
         for name in sorted(allowed, key=times.__getitem__):
-            kernel = None if name == STORED else build(*options[name], self.dtype)
-            cosine = layer_cosine(module.forward(input) if kernel is None else kernel(input), exact)
-            if best is None or cosine > best[0]:
-                best = cosine, name, kernel
+            replacement = None if name == STORED else options[name].build(form, self.dtype)
+            cosine = layer_cosine(module.forward(input) if replacement is None else replacement(input), exact)
+            if best is None or cosine > best[0] or cosine >= least_cosine:
+                best = cosine, name, replacement
             if cosine >= least_cosine:
-                best = cosine, name, kernel
                 break
         assert best is not None
-        cosine, name, kernel = best
-        structure = _structure(form, 1)
-        return Pick(unit.name, unit.shape, structure, rows, name, times[YARDSTICK], times[name], cosine), kernel
-
-    def _time(
-        self, form: Form, module: nn.Module, input: Tensor, options: Mapping[str, tuple[Form, str]]
-    ) -> dict[str, float]:
-        built = {name: build(start, kind, self.dtype) for name, (start, kind) in options.items()}
-        before = input.to(next(form.matrices())[1].dtype)
-        ways: dict[str, Callable[[], Tensor]] = {name: partial(kernel, input) for name, kernel in built.items()}
-        ways[STORED] = partial(module.forward, input)
-        ways[YARDSTICK] = partial(_as_stored, form, before)
-        taken = interleaved(ways, self.device, least=5, most=100, seconds=0.2)
-        return {name: min(times) for name, times in taken.items()}
+        cosine, name, replacement = best
+        zeros = 1 - form.nonzeros / form.stored
+        seconds = times[YARDSTICK], times[name]
+        return Pick(unit.name, unit.shape, _parts(form), form.rank, zeros, rows, name, *seconds, cosine), replacement
 
     def stored_seconds(self, pick: Pick) -> float:
         """Of one call of the unit's own module in the dtype the model runs in."""
-        form = self.forms[pick.unit]
-        key = (*pick.shape, _structure(form, RANK_BUCKET), form.bias is None, pick.rows)
-        return self.timings[key][STORED]
+        return self.timings[_key(self.forms[pick.unit], pick.rows)][STORED]
 
 
-def _structure(form: Form, rank_bucket: int) -> str:
-    """What a unit computes: 'S', 'S 95%' with its share of zeros, 'UV r=153', 'S 90% + UV r=64'."""
-    parts = []
-    if form.sparse is not None:
-        parts.append("S" + _zeros(form.sparse))
-    if form.left is not None and form.right is not None:
-        rank = -(-form.left.shape[1] // rank_bucket) * rank_bucket
-        zeros = _zeros(form.left), _zeros(form.right)
-        parts.append((f"U{zeros[0]} V{zeros[1]}" if any(zeros) else "UV") + f" r={rank}")
-    return " + ".join(parts)
+def _key(form: Form, rows: int) -> Key:
+    """What units must share to be timed once: shape and matrices, rank and zeros roughly, and the rows of a call."""
+    rank = -(-(form.rank or 0) // RANK_BUCKET)
+    zeros = tuple(round(sparsity(matrix) / SPARSITY_BUCKET) for _, matrix in form.matrices())
+    return form.shape, _parts(form), rank, zeros, form.scale is None, form.bias is None, rows
 
 
-def _zeros(matrix: Tensor) -> str:
-    share = round(sparsity(matrix) / SPARSITY_BUCKET) * SPARSITY_BUCKET
-    return f" {share:.0%}" if share > 0 else ""
+def _parts(form: Form) -> str:
+    return " + ".join(name for name, part in (("S", form.sparse), ("UV", form.left)) if part is not None)
 
 
-def _as_stored(form: Form, input: Tensor) -> Tensor:
+def _as_stored(form: Form) -> Callable[[Tensor], Tensor]:
     """What the unit computes as it was stored, in the dtype it was stored in."""
-    input = input.to(next(form.matrices())[1].dtype)
     if form.sparse is not None and form.left is None and form.scale is None:
-        return F.linear(input, form.sparse, form.bias)
-    output: Tensor = FormLinear(form)(input)
-    return output
+        return partial(F.linear, weight=form.sparse, bias=form.bias)
+    return FormLinear(form)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def optimise(
     batch: Batch,
     choice: str = "auto",
     *,
-    least_cosine: float = 0.99,
+    least_cosine: float = 0.95,
     least_layer_cosine: float = 0.999,
     units: Sequence[Unit] | None = None,
 ) -> RuntimePlan:
@@ -55,7 +55,8 @@ def optimise(
     Args:
         batch: of the size the model will be used with.
         choice: 'auto'; 'bf16'; 'int8' for all linear units; 'csr' for those whose matrices are sparse.
-        least_cosine: 'auto' gives speed up until the model's outputs have this mean cosine to those before.
+        least_cosine: 'auto' gives speed up until the model's outputs have this mean cosine to those before, both about
+            the mean output, see `item_cosines`.
         least_layer_cosine: the same for a unit's output on its own input, see `layer_cosine`.
         units: all of the model's by default.
 
@@ -81,8 +82,13 @@ def optimise(
     cosine, centred = item_cosines(model.outputs(batch), reference)
     predicted = before / (base + sum(pick.seconds - chooser.stored_seconds(pick) for pick in picks))
     before, after = _in_turns(model, batch, [stored, Snapshot(module)], device)
-    module.requires_grad_(False)
     notes += more + _about_units(choice, linear, picks)
+    if choice == "auto" and after >= before:
+        stored.put()
+        notes.append(f"What was picked took {after / before:.2f} times as long as the model as stored, which is kept.")
+        dtype, after, predicted, cosine, centred = _dtype(module), before, 1.0, 1.0, 1.0
+        picks = [replace(pick, kernel=STORED, seconds=pick.stored_seconds, cosine=1.0) for pick in picks]
+    module.requires_grad_(False)
     return RuntimePlan(
         choice, _name(dtype), torch.get_num_threads(), tuple(picks),
         before, after, predicted, cosine, centred, tuple(notes),
@@ -94,15 +100,14 @@ def _settle_dtype(
 ) -> tuple[torch.dtype, float, float, list[str]]:
     """Leave the model in the dtype it will run in; returns it, the seconds before and now, and notes."""
     stored = Snapshot(model.module)
-    dtypes = (tensor.dtype for tensor in model.module.parameters() if tensor.is_floating_point())
-    dtype = next(dtypes, torch.float32)
+    dtype = _dtype(model.module)
     if choice == "csr" or dtype is torch.bfloat16:
         (seconds,) = _in_turns(model, batch, [stored], device)
         return dtype, seconds, seconds, []
     cast(model.module, torch.bfloat16)
     half = Snapshot(model.module)
     try:
-        cosine, _ = item_cosines(model.outputs(batch), reference)
+        _, cosine = item_cosines(model.outputs(batch), reference)
     except RuntimeError as error:
         if choice == "bf16":
             raise UserError(
@@ -140,7 +145,7 @@ def _settle_kernels(
         for unit in units:
             if unit.name in modules:
                 _put(unit, modules[unit.name])
-        cosine, _ = item_cosines(model.outputs(batch), reference)
+        _, cosine = item_cosines(model.outputs(batch), reference)
         if chooser.choice != "auto" or cosine >= least_cosine:
             tightened = loss < 1 - least_layer_cosine
             return picks, [
@@ -195,6 +200,10 @@ def _check(choice: str, device: torch.device, least_cosine: float, least_layer_c
         )
         problems.check(has_int8(), "this build of torch has no int8 product (oneDNN). Take runtime=auto.")
     problems.done()
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next((tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()), torch.float32)
 
 
 def _name(dtype: torch.dtype) -> str:

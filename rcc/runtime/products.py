@@ -36,7 +36,7 @@ def has_int8() -> bool:
 
 
 class TorchProduct(nn.Module):
-    """`F.linear` in the dtype of the matrix."""
+    """`F.linear` in `dtype`."""
 
     def __init__(self, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class TorchProduct(nn.Module):
         self.bias = frozen(bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.matrix, self.bias)
+        return F.linear(input.to(self.matrix.dtype), self.matrix, self.bias)
 
 
 class PackedProduct(nn.Module):
@@ -53,10 +53,12 @@ class PackedProduct(nn.Module):
     def __init__(self, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
         self.packed = torch.ops.mkldnn._reorder_linear_weight(matrix.detach().to(dtype).contiguous(), None)
-        self.bias = frozen(bias, dtype)
+        self.bias, self.dtype = frozen(bias, dtype), dtype
 
     def forward(self, input: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            input.to(self.dtype), self.packed, self.bias, "none", [], ""
+        )
         return product
 
 
@@ -87,7 +89,7 @@ class Int8Product(nn.Module):
         self.dtype, self.by_row = dtype, by_row
 
     def forward(self, input: Tensor) -> Tensor:
-        rows = input.reshape(-1, input.shape[-1])
+        rows = input.to(self.dtype).reshape(-1, input.shape[-1])
         output = self._by_row(rows) if self.by_row else self._at_once(rows)
         return output.view(*input.shape[:-1], output.shape[-1])
 
@@ -120,7 +122,7 @@ class CsrProduct(nn.Module):
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             rows = matrix.detach().float().to_sparse_csr()
             self.rows = torch.sparse_csr_tensor(
-                rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape
+                rows.crow_indices().int(), rows.col_indices().int(), rows.values(), rows.shape, check_invariants=False
             )
         if bias is None:
             bias = torch.zeros(len(matrix), device=matrix.device)

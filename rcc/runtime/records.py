@@ -10,14 +10,17 @@ from typing import Any
 class Pick:
     """The kernel of one unit.
 
-    `form` says what is computed ('S', 'UV r=153', 'S 95%'), `shape` is (out, in), `rows` what one call multiplies.
+    `form` says which matrices are multiplied ('S', 'UV', 'S + UV'), with the `rank` of U V and the `zeros` among their
+    values as a share; `shape` is (out, in), `rows` is how many inputs one call multiplies.
     `stored_seconds` and `seconds` are those of one call, of the unit as it was stored and of the kernel: the least of
-    several, since what else the machine does can only add to them. `cosine` is that of their outputs about the mean output.
+    several, since what else the machine does can only add to them. `cosine` is that of their outputs about the mean.
     """
 
     unit: str
     shape: tuple[int, int]
     form: str
+    rank: int | None
+    zeros: float
     rows: int
     kernel: str
     stored_seconds: float
