@@ -28,6 +28,7 @@ from rcc.jobs.train import TRAINERS, train
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
 from rcc.models.device import pick_device
+from rcc.runtime.optimise import RUNTIMES
 from rcc.stages.base import Stage
 
 JOBS: dict[str, Callable[[Request], tuple[float, float] | None]] = {
@@ -111,6 +112,11 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
         _collect(found, read_manifest, Path(settings["artifact"]))
     if settings["job"]["name"] == "train":
         found.choice("trainer for job=train", settings["trainer"]["name"], TRAINERS)
+    if found.choice("runtime", settings["runtime"], RUNTIMES):
+        found.check(
+            settings["runtime"] == "dense" or settings["job"]["name"] == "evaluate",
+            f"runtime={settings['runtime']} is for job=evaluate; job={settings['job']['name']} runs models as stored.",
+        )
     _collect(found, pick_device, str(settings["device"]))
     stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
     cascade = [stage for stage in stages if stage is not None]
