@@ -124,10 +124,10 @@ def test_folding_refuses_a_matrix_that_left_its_grid() -> None:
         form.folded()
 
 
-def test_dropping_the_steps_keeps_the_weight() -> None:
+def test_steps_that_fit_stay_and_those_that_do_not_are_let_go() -> None:
     form = quantised()
-    free = form.without_steps()
-    assert form.quantised
-    assert not free.quantised
-    assert free.sparse is form.sparse
-    assert free.without_steps() is free
+    assert form.without_stale_steps() is form
+    assert form.sparse is not None
+    moved = replace(form, sparse=form.sparse + 0.01)
+    assert moved.without_stale_steps().sparse_step is None
+    assert moved.without_stale_steps().left_step is form.left_step
