@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -124,10 +126,15 @@ def test_folding_refuses_a_matrix_that_left_its_grid() -> None:
         form.folded()
 
 
-def test_dropping_the_steps_keeps_the_weight() -> None:
+def test_stale_steps_go_with_the_weight_kept_and_pruning_leaves_them() -> None:
     form = quantised()
-    free = form.without_steps()
-    assert form.quantised
-    assert not free.quantised
-    assert free.sparse is form.sparse
-    assert free.without_steps() is free
+    assert form.without_stale_steps() is form
+    assert form.sparse is not None
+    pruned = replace(form, sparse=form.sparse.triu())
+    assert pruned.without_stale_steps() is pruned
+    changed = replace(form, sparse=form.sparse * 1.01)
+    free = changed.without_stale_steps()
+    assert changed.quantised
+    assert "sparse" not in dict(free.steps())
+    assert free.sparse is changed.sparse
+    assert free.without_stale_steps() is free
