@@ -23,7 +23,7 @@ def matrix(m: int, n: int, seed: int = 0) -> torch.Tensor:
 def site_of(x: torch.Tensor, y: torch.Tensor, name: str = "head") -> Site:
     """The site of rows x (n, in) and y (n, out): 'head' of the small net has no bias, 'hidden' has one."""
     inputs = Inputs(len(x), x.T @ x / len(x), x.mean(0))
-    return Site(SmallModel().unit(name), inputs, y.T @ x / len(x), y.mean(0), y.square().mean(0))
+    return Site(SmallModel().unit(name), inputs, y.T @ x / len(x), y.mean(0), y.square().mean(0), [])
 
 
 def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
@@ -33,7 +33,7 @@ def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
     moment = (basis * values) @ basis.T
     near = matrix(10, 16, 1)
     inputs = Inputs(99, moment, torch.zeros(16))
-    site = Site(SmallModel().unit("head"), inputs, near @ moment, torch.zeros(10), torch.ones(10).double())
+    site = Site(SmallModel().unit("head"), inputs, near @ moment, torch.zeros(10), torch.ones(10).double(), [])
     found = to_outputs(site, near)
     added = 0.01 * float(moment.diagonal().mean())
     torch.testing.assert_close(found.moment, moment + added * torch.eye(16).double())
