@@ -64,7 +64,7 @@ class Solver:
         form = site.unit.read().folded()
         dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
         weight = form.dense().to(dtype)
-        problem = _as(site.damped(weight, DAMPING if form.left is None else PAIR_DAMPING), dtype)
+        problem = site.objective().to(dtype).definite(weight, DAMPING if form.left is None else PAIR_DAMPING)
         before = site.objective().relative_error(weight)
         pruned = self._pruned(form, problem, zeros)
         site.unit.write(site.settled(pruned))
@@ -138,7 +138,3 @@ class Solver:
             scores["right"] = activation_score(form.right, diagonal, torch.linalg.vector_norm(form.left, dim=0))
         gone = count_selected(list(scores.values()), zeros)
         return {name: score.numel() - lost for (name, score), lost in zip(scores.items(), gone, strict=True)}
-
-
-def _as(problem: Quadratic, dtype: torch.dtype) -> Quadratic:
-    return Quadratic(problem.moment.to(dtype), problem.cross.to(dtype), problem.energy)
