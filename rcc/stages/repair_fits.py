@@ -17,7 +17,7 @@ from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit, refit_exact, row_scales
 
 ITERATIONS = 30
-"""Steps of conjugate gradients; with a damping of 0.01 the rest is below 1e-3 of what they gain."""
+"""Steps of conjugate gradients: with a damping of 0.01 they leave less than 1 % more error than the exact solution."""
 
 
 def scaled(form: Form, problem: Quadratic) -> Form:
