@@ -31,8 +31,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("models", "data"),
     "training": ("models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "models"),
+    "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "calibration", "layers", "ops", "artifact", "analysis", "models"),
-    "reporting": ("cascade.records", "cascade.plan"),
+    "reporting": ("cascade.records", "cascade.plan", "runtime.records"),
     "composing": (),
     "assets": (),
 }

@@ -13,6 +13,7 @@ from rcc.artifact.size import directory_bytes
 from rcc.atomic import write_text
 from rcc.data.splits import Splits
 from rcc.jobs.claim import claimed
+from rcc.jobs.inference import Inference
 from rcc.jobs.request import Request
 from rcc.measurement import Measurement
 from rcc.models.device import pick_device
@@ -26,7 +27,8 @@ FILE = "evaluation.json"
 def evaluate(request: Request) -> None:
     """Measure what `artifact=` names, verified and loaded from its files alone; without it, the model of `model=`.
 
-    Prints the metrics beside those the artifact's manifest recorded, and writes evaluation.json.
+    Prints the metrics beside those the artifact's manifest recorded, and writes evaluation.json. With `runtime=` the
+    model is made fast on this machine first, and its speed is measured beside the dense model's.
     """
     artifact = request.settings["artifact"]
     terminal = Terminal(highlight=False)
@@ -39,12 +41,20 @@ def evaluate(request: Request) -> None:
             recorded = _recorded(read_manifest(artifact).metrics, splits, terminal)
             model, what = load(artifact), str(artifact)
             model.module.to(pick_device(request.settings["device"]))
+        inference = None
+        if request.settings["runtime"] != "dense":
+            inference = Inference(request, model, splits.calibration, terminal)
+            inference.speed_up()
         measured = request.measure(model, splits.test, splits)
         say(terminal, f"{what} on the test split of {request.settings['data']['name']} ({measured.samples} samples):")
         draw(terminal, _table(measured, recorded))
         if artifact is not None:
             say(terminal, f"{bytes_text(directory_bytes(artifact))} on disk, every tensor's SHA-256 verified.")
+        if inference is not None:
+            inference.compare()
         content = {"evaluated": what, "data": request.settings["data"], "measurement": measured.to_json()}
+        if inference is not None:
+            content["runtime"] = inference.content
         write_text(request.directory / FILE, json.dumps(content, indent=2) + "\n")
         say(terminal, f"Written: {request.directory / FILE}")
 

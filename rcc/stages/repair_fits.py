@@ -107,4 +107,4 @@ def _moved(problem: Quadratic, weight: Tensor, preserved: Tensor, energy: float,
 def _stored(form: Form, **parts: Tensor | None) -> Form:
     """`form` with the parts given, in the dtype that its own have, and without steps."""
     given = {name: part.to(getattr(form, name).dtype) for name, part in parts.items() if part is not None}
-    return replace(form.without_steps(), **given)
+    return replace(form, **given)
