@@ -75,8 +75,8 @@ def check_options(
     if solver != "none":
         problems.check(
             score == "magnitude" and rescale == "none" and base is None,
-            f"solver={solver} ranks and adjusts the values itself: leave score=magnitude, rescale=none and no base"
-            f" (found score={score}, rescale={rescale}, base={base}).",
+            f"solver={solver} ranks and adjusts the values itself: take solver=none, or leave score=magnitude,"
+            f" rescale=none and no base (found score={score}, rescale={rescale}, base={base}).",
         )
         problems.check(
             num_iterations == 1, f"solver={solver} shrinks its mask within one step: leave num_iterations=1."

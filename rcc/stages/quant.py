@@ -55,7 +55,7 @@ class Quantizer(Stage):
 
     def __init__(
         self,
-        bits: int = 8,
+        bits: int = 4,
         embedding_bits: int = 4,
         rounding: str = "feedback",
         clip: str = "absmax",
