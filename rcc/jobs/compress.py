@@ -29,11 +29,10 @@ def compress(request: Request) -> tuple[float, float] | None:
             f"{request.directory / 'artifact'}. Nothing was done; start a fresh run to compress again."
         )
         return None
-    with claimed(request, plan=request.schedule.steps(request.stages)), watchers(request) as observers:
+    with claimed(request, plan=request.steps()), watchers(request) as observers:
         splits = request.data()
         model = request.model()
-        pipeline = request.pipeline(observers, target_of(request, model))
-
+        pipeline = request.pipeline(observers, target_of(request, model, request.directory, splits.fingerprint))
         pipeline.run(
             model,
             lambda adapter: request.measure(adapter, splits.selection, splits),

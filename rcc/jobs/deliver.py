@@ -30,11 +30,8 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     if artifact.exists():  # an attempt that was killed between writing it and saying so
         remove_directory(artifact)
     selection = pipeline.get_pipeline_summary()
-    recorded: dict[str, Any] = {
-        "selection": _values(selection.records[-1].measurement),
-        "retention": selection.retention,
-        "data_fingerprint": splits.fingerprint,
-    }
+    chosen_by = selection.records[-1].measurement
+    recorded = manifest_metrics(chosen_by, selection.retention, splits.fingerprint)
     write_artifact(
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
     )
@@ -44,7 +41,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     reloaded = load(artifact)
     reloaded.module.to(model.device)
     compressed = request.measure(reloaded, splits.test, splits)
-    record_metrics(artifact, {**recorded, "test": _values(compressed), "dense_test": _values(dense)})
+    record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, splits.fingerprint, compressed, dense))
     return Delivery(
         artifact=str(artifact),
         dtype=request.dtype,
@@ -53,7 +50,21 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         dense=dense,
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
+        target=selection.target,
     )
+
+
+def manifest_metrics(
+    selection: Measurement,
+    kept: float,
+    fingerprint: str,
+    test: Measurement | None = None,
+    dense_test: Measurement | None = None,
+) -> dict[str, Any]:
+    """What the manifest notes of quality: the last step on the selection split, its retention, and the test split."""
+    metrics = {"selection": _values(selection), "retention": kept, "data_fingerprint": fingerprint}
+    tested = {"test": test, "dense_test": dense_test}
+    return metrics | {name: _values(measured) for name, measured in tested.items() if measured is not None}
 
 
 def _values(measurement: Measurement) -> dict[str, float]:
