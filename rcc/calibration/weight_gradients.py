@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -37,24 +38,19 @@ def weight_gradients(
         key: torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32), requires_grad=False)
         for key, parameter in parameters.items()
     }
-    handles = [
-        parameter.register_post_accumulate_grad_hook(partial(_add, sums[key], squared))
-        for key, parameter in parameters.items()
-    ]
-    try:
-        with evaluating(module), torch.enable_grad():
-            train_only(module, parameters.values())
-            for number, batch in enumerate(batches):
-                value = loss(batch)
-                if not bool(torch.isfinite(value)):
-                    raise WorkError(
-                        f"the loss is {float(value.detach())} on calibration batch {number}: no gradients from it."
-                    )
-                if value.requires_grad:  # as it does not where the loss depends on no unit
-                    value.backward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(module), torch.enable_grad(), ExitStack() as hooks:
+        train_only(module, parameters.values())
+        for key, parameter in parameters.items():
+            handle = parameter.register_post_accumulate_grad_hook(partial(_add, sums[key], squared))
+            hooks.callback(handle.remove)
+        for number, batch in enumerate(batches):
+            value = loss(batch)
+            if not bool(torch.isfinite(value)):
+                raise WorkError(
+                    f"the loss is {float(value.detach())} on calibration batch {number}: no gradients from it."
+                )
+            if value.requires_grad:  # as it does not where the loss depends on no unit
+                value.backward()
     return {key: total.div_(max(1, len(batches))).reshape(shapes[key]) for key, total in sums.items()}
 
 

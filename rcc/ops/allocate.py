@@ -40,7 +40,7 @@ def allocate(pools: Sequence[Scores], norms: Sequence[float], total: int, most: 
         most: the largest share of a pool that may be zero, unless it is so already, to within one value; below 1 a
             pool keeps one at least. What a pool would lose beyond falls to the others.
 
-    Cost: two passes over the values, and as many again each time that pools meet their limit.
+    Cost: a selection over all values, and another each time that pools meet their limit.
 
     Raises:
         ValueError: `total` is more than the pools can give.
