@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rcc.calibration.input_rows import input_rows
+from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.lockstep import Passage, meetings
 from rcc.calibration.row_fit import FITTED, Answering, Batch
 from rcc.errors import WorkError
@@ -121,17 +121,33 @@ def sites(
         WorkError: a unit's inputs or outputs hold a NaN or an infinity.
     """
     fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
-    last: tuple[list[Tensor], Inputs] | None = None
+    last: tuple[_Given, Inputs] | None = None
     for unit, passages in meetings(model, dense, fitted, batches):
-        given = [passage.given for passage in passages]
-        known = None
-        if last is not None and all(one is other for one, other in zip(given, last[0], strict=True)):
-            known = last[1]
+        given = _Given.of(unit, passages)
+        known = last[1] if last is not None and last[0].is_that(given) else None
         site = _site(unit, passages, known, dtype)
         last = (given, site.inputs)
         del given
         yield site
         passages.clear()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What decides the rows of a layer's inputs: the tensors, unchanged since, and how they are cut into rows."""
+
+    tensors: list[Tensor]
+    versions: list[int]
+    geometry: tuple[object, ...]
+
+    @classmethod
+    def of(cls, unit: Unit, passages: Sequence[Passage]) -> _Given:
+        tensors = [passage.given for passage in passages]
+        return cls(tensors, [tensor._version for tensor in tensors], geometry(unit.module))
+
+    def is_that(self, other: _Given) -> bool:
+        same = all(one is another for one, another in zip(self.tensors, other.tensors, strict=True))
+        return same and (self.versions, self.geometry) == (other.versions, other.geometry)
 
 
 def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: torch.dtype) -> Site:

@@ -102,7 +102,7 @@ def _check_pattern(
         problems.check(False, f"pattern is {pattern!r}; it reads as '2:4', two of every four inputs kept.")
         return
     problems.check(
-        abs(target - (1 - n / m)) < 1e-9,
+        not is_number(target) or abs(target - (1 - n / m)) < 1e-6,
         f"pattern={pattern} makes {1 - n / m:.4g} of the values zero: set target_sparsity={1 - n / m:.4g} (found"
         f" {target}).",
     )
