@@ -112,9 +112,7 @@ def _settle_dtype(
         _, cosine = item_cosines(model.outputs(batch), reference)
     except RuntimeError as error:
         if choice == "bf16":
-            raise UserError(
-                f"runtime=bf16: the model does not run in bfloat16 ({error}). Take runtime=auto."
-            ) from error
+            raise UserError(f"runtime=bf16: the model cannot run in bfloat16 ({error}). Take runtime=auto.") from error
         stored.put()
         (seconds,) = _in_turns(model, batch, [stored], device)
         return dtype, seconds, seconds, [f"The model does not run in bfloat16 ({error})."]
