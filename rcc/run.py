@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rcc.artifact.manifest import read_manifest
 from rcc.cascade.gate import Gate
-from rcc.cascade.schedule import Schedule
+from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError
 from rcc.evaluation.registry import load_evaluator
 from rcc.jobs.compress import compress
@@ -90,6 +90,14 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
             not given or (type(value) is int and value >= least),
             f"{name} is {value}; it must be a whole number ≥ {least}.",
         )
+    for name in ("target_ratio", "target_bytes"):
+        value = settings[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        found.check(value is None or number, f"{name} is {value}; it must be a number above 0.")
+    found.check(
+        None in (settings["target_ratio"], settings["target_bytes"]),
+        "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
+    )
     keep_last, batch_size = settings["state"]["keep_last"], settings["calibration"]["batch_size"]
     found.check(type(keep_last) is int and keep_last >= 1, f"state.keep_last is {keep_last}; it must be 1 or more.")
     found.check(
@@ -111,11 +119,13 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
         )
     _collect(found, pick_device, str(settings["device"]))
     stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
+    cascade = [stage for stage in stages if stage is not None]
+    found.found.extend(order_problems(cascade))
     request = Request(
         settings=settings,
         directory=directory,
         overrides=overrides,
-        stages=[stage for stage in stages if stage is not None],
+        stages=cascade,
         schedule=_collect(found, Schedule, **settings["schedule"]) or Schedule(),
         gate=_collect(found, Gate, **settings["gate"]) or Gate(),
         evaluator=_collect(found, load_evaluator, **settings["eval"]),

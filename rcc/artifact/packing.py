@@ -44,7 +44,7 @@ def pack(
     Raises:
         WorkError: a matrix is not on the grid of its steps, or `dtype` does not hold the steps.
     """
-    contents = contents or Contents()
+    contents = Contents() if contents is None else contents
     vectors = {name: tensor for name, tensor in tensors.items() if tensor.dim() < 2}
     by_dtype: dict[str, list[str]] = {}
     for name in vector_order(vectors):

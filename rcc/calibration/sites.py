@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,17 @@ class Site:
     cross: Tensor
     mean: Tensor
     energy: Tensor
+    passages: Sequence[Passage] = field(repr=False)
+
+    def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every input (n, in) that counts with the output (n, out) that is wanted of it, part by part.
+
+        Raises:
+            ValueError: the iterator of `sites` has gone on, and activations are held for one layer at a time.
+        """
+        if not self.passages:
+            raise ValueError(f"the activations at {self.unit.name} are gone: ask while the iterator of sites waits")
+        return _rows(self.unit, self.passages)
 
     @property
     def has_bias(self) -> bool:
@@ -108,8 +119,9 @@ def sites(
             known = last[1]
         site = _site(unit, passages, known, dtype)
         last = (given, site.inputs)
-        del given, passages
+        del given
         yield site
+        passages.clear()
 
 
 def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: torch.dtype) -> Site:
@@ -121,20 +133,15 @@ def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: 
     wanted_mean = torch.zeros(rows_out, dtype=torch.float64, device=device)
     energy = torch.zeros(rows_out, dtype=torch.float64, device=device)
     samples = 0
-    for passage in passages:
-        start = 0
-        wanted = _output_rows(unit, passage)
-        for part in input_rows(unit.module, passage.given, passage.mask):
-            rows = part[0].to(dtype)
-            outputs = wanted[start : start + len(rows)].to(dtype)
-            start += len(rows)
-            cross.addmm_(outputs.T, rows)
-            wanted_mean += outputs.sum(0, dtype=torch.float64)
-            energy += outputs.double().square().sum(0)
-            if known is None:
-                moment.addmm_(rows.T, rows)
-                mean += rows.sum(0, dtype=torch.float64)
-        samples += start
+    for given, wanted in _rows(unit, passages):
+        rows, outputs = given.to(dtype), wanted.to(dtype)
+        samples += len(rows)
+        cross.addmm_(outputs.T, rows)
+        wanted_mean += outputs.sum(0, dtype=torch.float64)
+        energy += outputs.double().square().sum(0)
+        if known is None:
+            moment.addmm_(rows.T, rows)
+            mean += rows.sum(0, dtype=torch.float64)
     if not bool(torch.isfinite(energy).all() and torch.isfinite(mean).all()):
         raise WorkError(
             f"on the calibration batches the inputs or the wanted outputs of {unit.name} hold a NaN or an infinity:"
@@ -142,7 +149,17 @@ def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: 
         )
     count = max(1, samples)
     inputs = known or Inputs(samples, moment / count, (mean / count).to(dtype))
-    return Site(unit, inputs, cross / count, (wanted_mean / count).to(dtype), energy / count)
+    return Site(unit, inputs, cross / count, (wanted_mean / count).to(dtype), energy / count, passages)
+
+
+def _rows(unit: Unit, passages: Sequence[Passage]) -> Iterator[tuple[Tensor, Tensor]]:
+    for passage in passages:
+        start = 0
+        wanted = _output_rows(unit, passage)
+        for part in input_rows(unit.module, passage.given, passage.mask):
+            rows = part[0]
+            yield rows, wanted[start : start + len(rows)]
+            start += len(rows)
 
 
 def _output_rows(unit: Unit, passage: Passage) -> Tensor:

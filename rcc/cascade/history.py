@@ -15,11 +15,15 @@ from rcc.errors import UserError
 
 @dataclass
 class History:
-    """Grows by one record a step; written with every checkpoint and read back on resume and rollback."""
+    """Grows by one record a step; written with every checkpoint and read back on resume and rollback.
+
+    `budget` is what the way to a target in bytes has learned, see `Budget.to_json`.
+    """
 
     steps: list[Step]
     baseline: Baseline | None = None
     records: list[StepRecord] = field(default_factory=list)
+    budget: dict[str, Any] | None = None
 
     @property
     def dense(self) -> Baseline:
@@ -37,6 +41,7 @@ class History:
             "steps": [asdict(step) for step in self.steps],
             "baseline": asdict(self.dense),
             "records": [record.to_json() for record in self.records],
+            "budget": self.budget,
         }
 
     def recall(self, data: dict[str, Any]) -> None:
@@ -53,6 +58,7 @@ class History:
             )
         self.baseline = Baseline.from_json(data["baseline"])
         self.records = [StepRecord.from_json(record) for record in data["records"]]
+        self.budget = data["budget"]
 
     def rolled_back(self, step: Step, attempts: Sequence[Attempt]) -> StepRecord:
         """The record of a step that changed nothing: its numbers are those of the step before it."""

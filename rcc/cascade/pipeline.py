@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
-from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
+from rcc.cascade.budget import REPEATS, Budget, Target
+from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
-from rcc.cascade.schedule import Schedule
+from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.specification import PipelineViews
-from rcc.cascade.state import StateStore
 from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
@@ -29,7 +28,7 @@ from rcc.models.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
 
 
-class RCCPipeline(PipelineViews):
+class RCCPipeline(Checkpointing, PipelineViews):
     """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
 
     >>> pipeline = RCCPipeline(performance_threshold=0.95)
@@ -46,6 +45,7 @@ class RCCPipeline(PipelineViews):
         keep_last: checkpoints kept beside the first and the best.
         seed: what every random choice of every step is derived from.
         storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
+        target: bytes the artifact is to take; the strength of the last stage that has one is then solved for.
         observer: is told what happens and never changes it.
     """
 
@@ -64,6 +64,7 @@ class RCCPipeline(PipelineViews):
         seed: int = 0,
         storage_dtype: str = "float16",
         storage_entropy: str = "zstd",
+        target: Target | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
@@ -75,10 +76,12 @@ class RCCPipeline(PipelineViews):
         problems.done()
         self.dtype = STORED_DTYPES[storage_dtype]
         self.entropy = storage_entropy
+        self.target = target
         self.observer = observer
         self.stages: list[Stage] = []
         self.history = History([])
         self._keep_last = keep_last
+        self._budget: Budget | None = None
         self._directory = None if directory is None else Path(directory)
         self._calibration: Sequence[Batch] | None = None
         self._targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -144,9 +147,19 @@ class RCCPipeline(PipelineViews):
             self.history.recall(self._store.load(finished, model.eval()))
         self._tell("baseline_measured", self.history.dense)
         self._targets = self._dense_targets(model)
-        for step in self.history.steps[finished or 0 :]:
+        if self.target is not None:
+            self._budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy)
+            if self.history.budget is not None:
+                self._budget.recall(self.history.budget)
+        repeats = 0
+        while len(self.history.records) < len(self.history.steps) or self._must_repeat(model, repeats):
+            if len(self.history.records) == len(self.history.steps):
+                repeats += 1
+                self._undo_last_round(model)
+            step = self.history.steps[len(self.history.records)]
             record = self._run_step(step, model, validator)
             self.history.records.append(record)
+            self.history.budget = None if self._budget is None else self._budget.to_json()
             self.save_checkpoint(step.label, model)
             self._tell("step_finished", record)
         self._tell("run_finished", self.get_pipeline_summary(time.perf_counter() - started))
@@ -154,12 +167,24 @@ class RCCPipeline(PipelineViews):
 
     run_pipeline = run  # the specification's name for it
 
+    def _must_repeat(self, model: Adapter, repeats: int) -> bool:
+        """Whether the run is through its steps and off its target, and may try again."""
+        return repeats < REPEATS and self._budget is not None and self._budget.again(model)
+
+    def _undo_last_round(self, model: Adapter) -> None:
+        """Go back to before the step whose strength the target decides, in the last round."""
+        assert self._budget is not None
+        labels = [step.label for step in self.history.steps]
+        self._return_to(len(labels) - 1 - labels[::-1].index(self._budget.stage.label), model)
+
     def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
         stage = next(stage for stage in self.stages if stage.label == step.label)
         spaces = row_spaces(model.units())
         attempts: list[Attempt] = []
         strength = step.strength
+        if self._budget is not None and stage is self._budget.stage:
+            strength = self._budget.strength(step, model)
         while True:
             self._tell("step_started", step, len(attempts) + 1, strength)
             attempt, report = attempt_step(
@@ -225,68 +250,15 @@ class RCCPipeline(PipelineViews):
             targets=self._targets,
             reference=self._store.reference,
             dense=lambda: self._store.dense(model),
-            itemsize=self.dtype.itemsize,
+            storage=self.dtype,
             progress=lambda done, total, what: self._tell("progressed", done, total, what),
         )
-
-    def save_checkpoint(self, stage_name: str, model: Adapter) -> Path:
-        """Write model, history and random states as one atomic checkpoint; returns its path.
-
-        Of the steps that pass the gate, the smallest is the best, and is kept whatever comes after.
-        """
-        last = self.history.records[-1] if self.history.records else None
-        passes = last is not None and not self.gate.problem(last.retention)
-        score = -float(last.size.nbytes) if last and passes else float("-inf")
-        return self._store.save(len(self.history.records), stage_name, model, self.history.to_json(), score)
-
-    def rollback_to_checkpoint(self, stage_name: str, model: Adapter) -> bool:
-        """Restore structure, weights and history of the last checkpoint of that stage ('initial' is the dense one).
-
-        Later checkpoints are discarded. Returns False when rollback is off or no such checkpoint is kept any more.
-        """
-        labels = ["initial", *(record.step.label for record in self.history.records)]
-        kept = [index for index in self._store.indices() if labels[index] == stage_name]
-        if not self.gate.rollback or not kept:
-            return False
-        self.history.recall(self._store.load(kept[-1], model))
-        self._store.discard_after(kept[-1])
-        return True
-
-    def rollback_to_dense(self, model: Adapter) -> None:
-        """Make `model` the dense model again, from the first checkpoint; the history stays as it is."""
-        self._store.load(0, model)
-
-    def _roll_back(self, model: Adapter) -> None:
-        self._store.load(len(self.history.records), model)
-
-    def _dense_targets(self, model: Adapter) -> Sequence[Mapping[str, Tensor]] | None:
-        """The dense model's outputs on the calibration batches: computed once, read back on resume."""
-        if self._calibration is None or not any(stage.needs_targets for stage in self.stages):
-            return None
-        path = self._store.directory / "targets.safetensors"
-        if not path.exists():
-            if self.history.records:
-                self.rollback_to_dense(model)
-            write_targets(path, dense_outputs(model, self._calibration))
-            if self.history.records:
-                self._roll_back(model)
-        return read_targets(path)
-
-    def _open_store(self, resume: bool) -> StateStore:
-        if self._directory is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
-        store = StateStore(self._directory or Path(self._temporary.name), keep_last=self._keep_last)
-        if store.indices() and not resume:
-            raise UserError(
-                f"{self._directory} already holds the state of a run: go on from it with resume=True "
-                "(`rcc-run resume=<run directory>`), or choose another directory."
-            )
-        store.clean()
-        return store
 
     def _require_stages(self) -> None:
         if not self.stages:
             raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
+        if wrong := order_problems(self.stages):
+            raise UserError(*wrong)
 
     def _require_calibration(self, calibration: Sequence[Batch] | None) -> None:
         asking = [stage.label for stage in self.stages if stage.needs_calibration]

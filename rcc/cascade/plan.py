@@ -25,6 +25,12 @@ class PlannedStep:
     skipped: tuple[Skipped, ...]
     nbytes: int
 
+    @property
+    def changed(self) -> int:
+        """How many units would be stored otherwise after it."""
+        pairs = zip(self.before, self.after, strict=True)
+        return sum((before.matrices, before.steps) != (after.matrices, after.steps) for before, after in pairs)
+
 
 @dataclass(frozen=True)
 class Plan:

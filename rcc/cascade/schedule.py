@@ -10,6 +10,9 @@ from rcc.errors import Problems
 from rcc.ops.curves import CURVES, share
 from rcc.stages.base import Stage
 
+GEOMETRIC = "geometric"
+"""The curve by which every round keeps the same share of what the round before kept."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -26,23 +29,44 @@ class Schedule:
         problems.check(
             isinstance(self.rounds, int) and self.rounds >= 1, f"rounds is {self.rounds}; it must be 1 or more."
         )
-        problems.choice("curve", self.curve, CURVES)
+        problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 
     def steps(self, stages: Sequence[Stage]) -> list[Step]:
-        """Every step of the run in order: round after round, stage after stage, with its strength."""
+        """Every step of the run in order: round after round, stage after stage, with its strength.
+
+        A stage that must be last, as quantisation must, runs in the last round alone.
+        """
+        rounds = range(1, self.rounds + 1)
+        runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.last]
         return [
             Step(
-                index=(number - 1) * len(stages) + position,
+                index=index,
                 round=number,
                 rounds=self.rounds,
                 label=stage.label,
                 method=stage.method,
-                strength=None
-                if stage.strength is None
-                else stage.strength * share(self.curve, number - 1, self.rounds),
+                strength=None if stage.strength is None else self._strength(stage.strength, number),
                 option=f"stage.{stage.label}.{stage.strength_option}" if stage.strength_option else "",
             )
-            for number in range(1, self.rounds + 1)
-            for position, stage in enumerate(stages, 1)
+            for index, (number, stage) in enumerate(runs, 1)
         ]
+
+    def _strength(self, whole: float, number: int) -> float:
+        if number == self.rounds:
+            return whole
+        if self.curve == GEOMETRIC:
+            return 1 - (1 - whole) ** (number / self.rounds)
+        return whole * share(self.curve, number - 1, self.rounds)
+
+
+def order_problems(stages: Sequence[Stage]) -> list[str]:
+    """What is wrong with the order of a cascade: each stage that must be last and is not, with the order to take."""
+    ending = [stage for stage in stages if stage.last]
+    order = "+".join(stage.method for stage in (*(stage for stage in stages if not stage.last), *ending[-1:]))
+    return [
+        f"stage '{stage.label}' must be the last of the cascade: '{stages[position].label}' after it would change the"
+        f" values it leaves. Take stage={order}."
+        for position, stage in enumerate(stages[:-1], 1)
+        if stage.last
+    ]

@@ -112,7 +112,7 @@ class StateStore:
         held = manifest.modules().get(name, {})
         keys = {part: held[part] for part in ("weight", *MATRICES, "scale") if part in held}
         if not keys:
-            raise UserError(f"{path} holds no unit '{name}': its manifest has none of the tensors of a weight.")
+            raise UserError(f"{path} holds no unit '{name}': tensor '{name}.weight' is not in its manifest.")
         with stored_weights(path, manifest) as weights:
             weights.verify(keys.values())
             tensors = {part: weights.read(key) for part, key in keys.items()}

@@ -53,6 +53,14 @@ class Split:
             raise UserError(f"split '{self.name}' holds {len(self)} items; {count} were asked for.")
         return Split(self.name, self.images[:count], self.captions[:count], self.labels[:count])
 
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of its images, captions and labels."""
+        checksum = hashlib.sha256(repr((self.images.shape, self.captions)).encode())
+        checksum.update(self.images.tobytes())
+        checksum.update(self.labels.tobytes())
+        return checksum.hexdigest()
+
     def digests(self) -> list[bytes]:
         """SHA-256 of each image's bytes."""
         return [hashlib.sha256(image.tobytes()).digest() for image in self.images]
@@ -94,9 +102,7 @@ class Splits:
     def _checksum(self) -> str:
         checksum = hashlib.sha256(repr((self.class_names, self.templates)).encode())
         for role, split in self:
-            checksum.update(repr((role, split.images.shape, split.captions)).encode())
-            checksum.update(split.images.tobytes())
-            checksum.update(split.labels.tobytes())
+            checksum.update(f"{role} {split.fingerprint}".encode())
         return checksum.hexdigest()
 
 

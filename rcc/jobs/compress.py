@@ -7,6 +7,7 @@ from rcc.errors import UserError
 from rcc.jobs.claim import claimed, finished
 from rcc.jobs.deliver import deliver
 from rcc.jobs.request import Request
+from rcc.jobs.target import target_of
 from rcc.jobs.watchers import watchers
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.report import ReportContent, write_report
@@ -31,7 +32,7 @@ def compress(request: Request) -> tuple[float, float] | None:
     with claimed(request, plan=request.schedule.steps(request.stages)), watchers(request) as observers:
         splits = request.data()
         model = request.model()
-        pipeline = request.pipeline(observers)
+        pipeline = request.pipeline(observers, target_of(request, model))
 
         pipeline.run(
             model,

@@ -34,6 +34,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         "selection": _values(selection.records[-1].measurement),
         "retention": selection.retention,
         "data_fingerprint": splits.fingerprint,
+        "calibration": {"items": len(splits.calibration), "fingerprint": splits.calibration.fingerprint[:32]},
     }
     write_artifact(
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer
@@ -67,7 +68,7 @@ class Request:
         assert self.evaluator is not None
         return self.evaluator.evaluate(adapter, split, splits)
 
-    def pipeline(self, observer: Observer | None = None) -> RCCPipeline:
+    def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""
         return RCCPipeline(
             self.stages,
@@ -82,6 +83,7 @@ class Request:
             seed=self.seed,
             storage_dtype=self.dtype,
             storage_entropy=self.entropy,
+            target=target,
             observer=observer,
         )
 

@@ -26,8 +26,8 @@ from rcc.layers.indices import (
 ENCODINGS = ("dense", *INDICES)
 STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 WITHIN, INDEX_WITHIN = 2, 4
-"""Entropy coding is tried on encodings of up to this factor of the least raw bytes, in all and of the index alone: the
-gaps, of a byte a value, shrink to the mask's entropy from half of zeros on, which the mask itself does not."""
+"""Entropy coding is tried on the encodings whose raw bytes, and raw bytes of the index, are within these factors of the
+least. Gaps start from a byte a value and come closer to the entropy than the mask, from 2/3 to 4/5 of zeros on."""
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -51,11 +51,11 @@ class Form:
             vector = getattr(self, name)
             if vector is not None and tuple(vector.shape) != (self.shape[0],):
                 raise ValueError(f"{name} {tuple(vector.shape)} does not fit {self.shape[0]} outputs")
-        for name, step in zip(STEPS, self._steps(), strict=True):
-            matrix = getattr(self, name.removesuffix("_step"))
-            if step is not None and (matrix is None or tuple(step.shape) != (matrix.shape[0],)):
+        for name, step in self.steps():
+            matrix = getattr(self, name)
+            if matrix is None or tuple(step.shape) != (matrix.shape[0],):
                 found = "there is none" if matrix is None else f"the matrix is {tuple(matrix.shape)}"
-                raise ValueError(f"{name} {tuple(step.shape)} needs a matrix of as many rows, and {found}")
+                raise ValueError(f"{name}_step {tuple(step.shape)} needs a matrix of as many rows, and {found}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,10 +78,17 @@ class Form:
             if matrix is not None:
                 yield name, matrix
 
+    def steps(self) -> Iterator[tuple[str, Tensor]]:
+        """The quantisation steps that exist, by the name of the matrix they belong to."""
+        for name in MATRICES:
+            step = getattr(self, f"{name}_step")
+            if step is not None:
+                yield name, step
+
     @property
     def quantised(self) -> bool:
         """Whether any matrix has steps."""
-        return any(step is not None for step in self._steps())
+        return next(self.steps(), None) is not None
 
     @property
     def stored(self) -> int:
@@ -119,12 +126,24 @@ class Form:
         left, left_step = _scaled(self.left, self.left_step, self.scale)
         return replace(self, sparse=sparse, left=left, scale=None, sparse_step=sparse_step, left_step=left_step)
 
-    def without_steps(self) -> Form:
-        """The same form with no steps: what a stage that changes values starts from."""
-        return replace(self, sparse_step=None, left_step=None, right_step=None) if self.quantised else self
+    def without_stale_steps(self) -> Form:
+        """The same form with no steps for matrices that are not on their grid: what changing values makes of it.
 
-    def _steps(self) -> tuple[Tensor | None, ...]:
-        return self.sparse_step, self.left_step, self.right_step
+        Pruning leaves a matrix on its grid. On the meta device, where there are no values, all steps stay.
+        """
+        stale = {f"{name}_step": None for name, step in self.steps() if not _fits(getattr(self, name), step)}
+        return replace(self, **stale) if stale else self
+
+
+def _fits(matrix: Tensor, step: Tensor) -> bool:
+    """Whether `matrix` is on the grid of `step`, or has no values yet."""
+    if matrix.is_meta or step.is_meta:
+        return True
+    try:
+        to_grid(matrix, step)
+    except ValueError:
+        return False
+    return True
 
 
 def _scaled(matrix: Tensor | None, step: Tensor | None, scale: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -68,12 +68,14 @@ class Unit:
         """Put `form` in place, replacing the module where its structure asks for it.
 
         A form that is S alone, without steps, lives in a plain torch module, so that an untouched layer stays what it
-        was; a plain module stays the same object. What was frozen (`requires_grad` off) stays frozen.
+        was; a plain module stays the same object. What was frozen (`requires_grad` off) stays frozen. Steps of a
+        matrix that is no longer on their grid, because a stage changed its values, are let go.
 
         Raises:
             ValueError: the shape is not the unit's, or the module cannot hold the low-rank pair, the bias or the
                 steps.
         """
+        form = form.without_stale_steps()
         if form.shape != self.shape:
             raise ValueError(f"{self.name}: a form of {form.shape} does not fit a weight of {self.shape}")
         if form.left is not None and not self.factorable:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rcc.ops.curves import share
-from rcc.ops.patterns import pattern_mask
+from rcc.ops.patterns import pattern_count, pattern_mask
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.row_select import select_by_row
 from rcc.ops.select import select_smallest
@@ -159,14 +159,10 @@ def _check(
         raise ValueError(f"unknown scope '{scope}'; available: {', '.join(SCOPES)}")
     if not 1 <= growing <= iterations:
         raise ValueError(f"growing over {growing} of {iterations} iterations; it takes 1 to all of them")
-    allowed = torch.ones(1, 1).expand(shape) if within is None else within.to(torch.float32)
-    most = int(allowed.sum())
+    most = out * width if within is None else int(torch.count_nonzero(within))
     if pattern is not None:
-        n, m = pattern
-        if width % m:
-            raise ValueError(f"{n}:{m} needs a width divisible by {m}, not {width}")
-        most = int(allowed.reshape(out, -1, m).sum(2).clamp_max(n).sum())
+        most = pattern_count((out, width), *pattern, within)
         if keep != most:
-            raise ValueError(f"{n}:{m} keeps {most} of these {out * width} values, not {keep}")
+            raise ValueError(f"{pattern[0]}:{pattern[1]} keeps {most} of these {out * width} values, not {keep}")
     if not 0 <= keep <= most:
         raise ValueError(f"cannot keep {keep} of {most} values")

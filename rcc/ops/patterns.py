@@ -17,10 +17,7 @@ def pattern_mask(scores: Tensor, n: int, m: int) -> Tensor:
     Raises:
         ValueError: not 0 ≤ n ≤ m, or a number of columns that m does not divide.
     """
-    if not 0 <= n <= m or m < 1:
-        raise ValueError(f"{n}:{m} is no pattern: it takes 0 ≤ n ≤ m and m ≥ 1")
-    if scores.dim() != 2 or scores.shape[1] % m:
-        raise ValueError(f"{n}:{m} needs a matrix whose columns {m} divides, not {tuple(scores.shape)}")
+    _check(scores.shape[1], n, m)
     columns = scores.reshape(-1, m).T.contiguous()
     # How many of its group come before each: comparing pairs is several times as fast as sorting tiny groups.
     before = torch.zeros(columns.shape, dtype=torch.int16, device=scores.device)
@@ -30,3 +27,23 @@ def pattern_mask(scores: Tensor, n: int, m: int) -> Tensor:
             before[high] += first
             before[low] += ~first
     return (before < n).T.reshape(scores.shape)
+
+
+def pattern_count(shape: tuple[int, int], n: int, m: int, within: Tensor | None = None) -> int:
+    """How many values n of every m columns leave of a matrix of `shape`; of those `within` (bool) allows, if given.
+
+    Raises:
+        ValueError: as for `pattern_mask`.
+    """
+    rows, width = shape
+    _check(width, n, m)
+    if within is None:
+        return rows * width // m * n
+    return int(within.reshape(rows, -1, m).sum(2).clamp_max(n).sum())
+
+
+def _check(width: int, n: int, m: int) -> None:
+    if not 0 <= n <= m or m < 1:
+        raise ValueError(f"{n}:{m} is no pattern: it takes 0 ≤ n ≤ m and m ≥ 1")
+    if width % m:
+        raise ValueError(f"{n}:{m} needs a width divisible by {m}, not {width}")

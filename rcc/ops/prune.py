@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rcc.ops.select import Threshold
 
-def prune(tensor: Tensor, mask: Tensor) -> Tensor:
-    """A copy of `tensor` with +0.0 where `mask` is true."""
-    return tensor.masked_fill(mask, 0.0)
+
+def prune_(tensor: Tensor, gone: Tensor | Threshold) -> Tensor:
+    """`tensor` itself, with +0.0 written over the values that `gone`, a mask or a threshold, says are to go."""
+    return gone.zero_(tensor) if isinstance(gone, Threshold) else tensor.masked_fill_(gone, 0.0)
 
 
 def rescale(tensor: Tensor, factor: float | Tensor) -> Tensor:

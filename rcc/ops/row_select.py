@@ -10,6 +10,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from rcc.ops.scores import Scores
+
+BATCH = 1 << 20
+"""Values whose rows are searched together: enough to be worth a pass, and still in the processor's cache."""
+
 
 def select_by_row(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
     """Masks, one for each score matrix, true on `count` values in all, spread over the rows of all of them.
@@ -25,7 +30,8 @@ def select_by_row(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
     Raises:
         ValueError: `count` is out of range.
     """
-    total = sum(score.numel() for score in scores)
+    scores = Scores.of(scores)
+    total = scores.numel
     if not 0 <= count <= total:
         raise ValueError(f"cannot select {count} of {total} values")
     heights, widths, zeros = [], [], []
@@ -35,7 +41,7 @@ def select_by_row(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
         widths.append(torch.full((score.shape[0],), score.shape[1]))
         zeros.append((score == 0).sum(1).cpu())
     counts = share_among_rows(torch.cat(widths), torch.cat(zeros), count).split(heights)
-    return (_mask(scores[index], counts[index]) for index in range(len(scores)))
+    return (_mask(scores, index, counts[index]) for index in range(len(scores)))
 
 
 def share_among_rows(widths: Tensor, zeros: Tensor, count: int) -> Tensor:
@@ -61,8 +67,47 @@ def share_among_rows(widths: Tensor, zeros: Tensor, count: int) -> Tensor:
     return counts
 
 
-def _mask(score: Tensor, counts: Tensor) -> Tensor:
-    magnitude = score.abs().to(torch.promote_types(score.dtype, torch.float32))
-    order = magnitude.argsort(dim=1, stable=True)
-    places = torch.arange(score.shape[1], device=score.device)
-    return torch.zeros_like(score, dtype=torch.bool).scatter_(1, order, places < counts.to(score.device)[:, None])
+def _mask(scores: Scores, index: int, counts: Tensor) -> Tensor:
+    """True on the `counts` smallest of each row of one matrix, a few rows at a time."""
+    score = scores[index]
+    mask = torch.empty(score.shape, dtype=torch.bool, device=score.device)
+    wanted = counts.to(score.device)
+    batch = max(1, BATCH // max(1, score.shape[1]))
+    for rows, some, part in zip(score.split(batch), wanted.split(batch), mask.split(batch), strict=True):
+        keys = scores.key(index, rows)
+        thresholds = _thresholds(keys, some)
+        torch.le(keys, thresholds[:, None], out=part)
+        # Where equal keys straddle the count, the last of them stay.
+        tied = (part.sum(1) > some).nonzero().view(-1)
+        if tied.numel():
+            equal = keys[tied] == thresholds[tied, None]
+            below = keys[tied] < thresholds[tied, None]
+            ties = some[tied] - below.sum(1)
+            part[tied] = below | (equal & (equal.cumsum(1) <= ties[:, None]))
+    return mask
+
+
+def _thresholds(keys: Tensor, counts: Tensor) -> Tensor:
+    """For each row a key at or under which there are `counts` of its keys, or more if equal ones do not allow it.
+
+    All rows halve their ranges together. A row is done as soon as its count is right, which is long before
+    its range is one key: the keys of a row lie far apart.
+    """
+    width = keys.shape[1]
+    open_rows = ((counts > 0) & (counts < width)).nonzero().view(-1)
+    # The rows that give all or nothing are done already.
+    found = torch.where(counts > 0, torch.iinfo(keys.dtype).max, -1).to(keys.dtype)
+    if not open_rows.numel():
+        return found
+    keys, wanted = keys[open_rows], counts[open_rows].to(keys.dtype)
+    low, high, room = keys.amin(1), keys.amax(1), torch.empty_like(keys)
+    while open_rows.numel():
+        middle = low + (high - low) // 2
+        reached = torch.le(keys, middle[:, None], out=room[: len(keys)]).sum(1, dtype=keys.dtype)
+        high = torch.where(reached >= wanted, middle, high)
+        low = torch.where(reached > wanted, low, torch.where(reached < wanted, middle + 1, middle))
+        found[open_rows] = high
+        going = low < high
+        if int(torch.count_nonzero(going)) <= len(keys) // 2:
+            keys, open_rows, low, high, wanted = keys[going], open_rows[going], low[going], high[going], wanted[going]
+    return found

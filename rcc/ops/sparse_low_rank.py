@@ -14,7 +14,7 @@ from torch import Tensor
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 from rcc.ops.select import select_smallest
-from rcc.ops.whitened import whitened
+from rcc.ops.whitened import Whitened, whitened
 
 METRICS = ("full", "diagonal")
 PUBLISHED_ROUNDS = 3
@@ -65,22 +65,26 @@ def sparse_plus_low_rank(
     return best
 
 
-def residual_pair(problem: Quadratic, sparse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The balanced pair U (out, rank), V (rank, in) for which S + U V is best, with S = `sparse` (out, in) as it is.
+def beside_sparse(problem: Quadratic, sparse: Tensor) -> Whitened:
+    """The pairs U V of every rank for which S + U V is best, with S = `sparse` (out, in) as it is.
 
-    The whitened truncation of W* − S: exact, in the metric of the inputs.
+    The whitened truncations of W* − S: exact, in the metric of the inputs.
 
     Raises:
-        ValueError: an S that does not fit the problem, or a rank that cannot be.
+        ValueError: an S that does not fit the problem.
     """
     if sparse.shape != problem.cross.shape:
         raise ValueError(f"a matrix {tuple(sparse.shape)} does not fit {tuple(problem.cross.shape)}")
-    return _truncated(problem, problem.solution, sparse.to(problem.moment.dtype), rank)
+    sparse = sparse.to(problem.moment.dtype)
+    return _rest(problem, problem.solution, sparse, problem.error(sparse))
 
 
 def _truncated(problem: Quadratic, target: Tensor, sparse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    rest = Quadratic(problem.moment, problem.cross - sparse @ problem.moment, problem.energy)
-    return whitened(rest, target - sparse).pair(rank)
+    return _rest(problem, target, sparse, problem.energy).pair(rank)
+
+
+def _rest(problem: Quadratic, target: Tensor, sparse: Tensor, energy: Tensor) -> Whitened:
+    return whitened(Quadratic(problem.moment, problem.cross - sparse @ problem.moment, energy), target - sparse)
 
 
 def _thresholded(

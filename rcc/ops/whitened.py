@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rcc.ops.factorise import FACTORS, Svd, settled
+from rcc.ops.factorise import FACTORS
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.symmetric import descending_eigh, lower_triangle
+from rcc.ops.symmetric import congruence, descending_eigh, lower_triangle
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Whitened:
     energy: E‖y‖².
     solution: W* (out, in).
     vectors: the leading eigenvectors as columns, (out, out) where out ≤ in and else (in, in).
+    live: which outputs, or where out > in which inputs, have a weight other than zero.
     root: L (in, in) where out > in and H is not the identity, else None.
     """
 
@@ -42,6 +43,7 @@ class Whitened:
     energy: float
     solution: Tensor
     vectors: Tensor
+    live: Tensor
     root: Tensor | None
 
     @property
@@ -67,27 +69,26 @@ class Whitened:
         self._check(rank, least=1)
         if factors not in FACTORS:
             raise ValueError(f"factors '{factors}' are none of {', '.join(FACTORS)}")
-        vectors = self.vectors[:, :rank]
         values = self.values[:rank].to(self.solution.dtype)
-        # U comes out orthonormal where out ≤ in; else it holds the values already, and V is orthonormal.
+        vectors = self.vectors[:, :rank]
+        # The sign of a singular vector is free: the largest entry is made positive, the first on a tie.
+        peak = vectors.abs().argmax(0, keepdim=True)
+        vectors = torch.where(vectors.gather(0, peak) < 0, -vectors, vectors)
+        # Rows or columns of zeros stay so; with a root the vectors are not those of the weight's own columns yet.
+        if self.root is None:
+            vectors = vectors.masked_fill(~self.live[:, None], 0.0)
+        # U of the wide is orthonormal before it is scaled; U of the tall holds the values already.
         wide = self.solution.shape[0] <= self.solution.shape[1]
-        if wide:
-            left, right = vectors, vectors.T @ self.solution
-        elif self.root is None:
-            left, right = self.solution @ vectors, vectors.T
-        else:
-            left = self.solution @ (self.root @ vectors)
-            right = torch.linalg.solve_triangular(self.root, vectors.T, upper=False, left=False)
         power = (1.0 if factors == "orthonormal" else 0.5) - (0.0 if wide else 1.0)
         present = values > torch.finfo(values.dtype).eps * values[0]
-        scale = torch.where(present, values.where(present, 1.0).pow(power), 0.0)
-        inverse = torch.where(present, values.where(present, 1.0).pow(-power), 0.0)
-        svd = settled(
-            Svd(left * scale, values, right * inverse[:, None]),
-            (self.solution != 0).any(1),
-            (self.solution != 0).any(0),
-        )
-        return svd.left.contiguous(), svd.right.contiguous()
+        scaled = vectors * torch.where(present, values.where(present, 1.0).pow(power), 0.0)
+        inverse = vectors * torch.where(present, values.where(present, 1.0).pow(-power), 0.0)
+        if wide:
+            return scaled, inverse.T @ self.solution
+        if self.root is None:
+            return self.solution @ scaled, inverse.T.contiguous()
+        right = torch.linalg.solve_triangular(self.root, inverse.T, upper=False, left=False)
+        return self.solution @ (self.root @ scaled), right.masked_fill(~self.live, 0.0).contiguous()
 
     def _check(self, rank: int, least: int) -> None:
         if not least <= rank <= self.values.numel():
@@ -107,22 +108,47 @@ def whitened(problem: Quadratic, solution: Tensor | None = None) -> Whitened:
     it is twice as fast as in float64 and accurate to what `Whitened` says.
 
     Raises:
-        ValueError: shapes that do not fit, or a NaN or an infinity.
+        ValueError: shapes that do not fit, or a NaN or an infinity anywhere.
         torch.linalg.LinAlgError: H is not positive definite; damp it.
     """
     out, inputs = problem.cross.shape
     if problem.moment.shape != (inputs, inputs) or (solution is not None and solution.shape != (out, inputs)):
         raise ValueError("the moment, the cross moment and the solution do not fit")
     best = problem.solution if solution is None else solution.to(problem.moment.dtype)
-    if not bool(torch.isfinite(best).all() and torch.isfinite(problem.cross).all()):
-        raise ValueError("the weight or a moment of the layer holds a NaN or an infinity")
     energy = float(problem.energy.sum())
     if out <= inputs:
-        return _truncations(lower_triangle(problem.cross, best.T), energy, best, None)
-    root = problem.cholesky
-    inner = lower_triangle(best.T, best)
-    inner = inner.tril() + inner.tril(-1).T
-    return _truncations(lower_triangle(root.T, inner @ root), energy, best, root)
+        gram = lower_triangle(problem.cross, best.T)
+        return _truncations(gram, gram.diagonal(), energy, best, None)
+    gram, inner = _in_the_root(best, problem.cholesky)
+    return _truncations(gram, inner.diagonal(), energy, best, problem.cholesky)
+
+
+def whitened_around(weight: Tensor, moment: Tensor) -> Whitened:
+    """`whitened` of `Quadratic.around(weight, moment)`, W (out, in) and H (in, in), without forming G = W H.
+
+    Costs, for out ≤ in, out in² / 2 + out² in; for out > in as `whitened`. In the dtype of the moment.
+
+    Raises:
+        ValueError: shapes that do not fit, or a NaN or an infinity anywhere.
+        torch.linalg.LinAlgError: out > in, and H is not positive definite.
+    """
+    out, inputs = weight.shape
+    if moment.shape != (inputs, inputs):
+        raise ValueError(f"a weight {tuple(weight.shape)} and a moment {tuple(moment.shape)} do not fit")
+    weight = weight.detach().to(moment.dtype)
+    if out <= inputs:
+        gram = congruence(weight, moment)
+        return _truncations(gram, gram.diagonal(), None, weight, None)
+    root = torch.linalg.cholesky(moment)
+    gram, inner = _in_the_root(weight, root)
+    return _truncations(gram, inner.diagonal(), None, weight, root)
+
+
+def _in_the_root(weight: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower triangles of Lᵀ Wᵀ W L and of Wᵀ W, (in, in)."""
+    inner = lower_triangle(weight.T, weight)
+    full = inner.tril() + inner.tril(-1).T
+    return lower_triangle(root.T, full @ root), inner
 
 
 def unweighted(weight: Tensor) -> Whitened:
@@ -134,17 +160,28 @@ def unweighted(weight: Tensor) -> Whitened:
     Raises:
         ValueError: not a matrix, or one with a NaN or an infinity.
     """
-    if weight.dim() != 2 or weight.numel() == 0 or not bool(torch.isfinite(weight).all()):
-        raise ValueError(f"a finite matrix is needed, not a tensor of shape {tuple(weight.shape)}")
+    if weight.dim() != 2 or weight.numel() == 0:
+        raise ValueError(f"a matrix is needed, not a tensor of shape {tuple(weight.shape)}")
     weight = weight.detach()
     wide = weight.shape[0] <= weight.shape[1]
     gram = lower_triangle(weight, weight.T) if wide else lower_triangle(weight.T, weight)
-    return _truncations(gram, float(weight.square().sum(dtype=torch.float64)), weight, None)
+    return _truncations(gram, gram.diagonal(), None, weight, None)
 
 
-def _truncations(gram: Tensor, energy: float, solution: Tensor, root: Tensor | None) -> Whitened:
-    squares, vectors = descending_eigh(gram)
-    return Whitened(squares.double().clamp_min(0).sqrt(), energy, solution, vectors, root)
+def _truncations(
+    gram: Tensor, squares: Tensor, energy: float | None, solution: Tensor, root: Tensor | None
+) -> Whitened:
+    """Of the weight whose whitened Gram matrix is `gram`, and the squares of whose rows or columns are `squares`.
+
+    Without an energy all of it is the weight's: the trace.
+    """
+    # What is not finite anywhere in a row makes its square so, and the diagonal is read in no time.
+    if not bool(torch.isfinite(gram.diagonal()).all()):
+        raise ValueError("the weight or a moment of the layer holds a NaN or an infinity")
+    if energy is None:
+        energy = float(gram.diagonal().sum(dtype=torch.float64))
+    found, vectors = descending_eigh(gram)
+    return Whitened(found.double().clamp_min(0).sqrt(), energy, solution, vectors, squares != 0, root)
 
 
 def refit_pair(problem: Quadratic, left: Tensor, rounds: int = 1, factors: str = "balanced") -> tuple[Tensor, Tensor]:
@@ -170,7 +207,7 @@ def refit_pair(problem: Quadratic, left: Tensor, rounds: int = 1, factors: str =
     for _ in range(rounds):
         basis = torch.linalg.qr(problem.cross @ right.T).Q
         right = _given_left(problem, basis)
-    rotated = whitened(Quadratic(problem.moment, right @ problem.moment, problem.energy), right)
+    rotated = whitened_around(right, problem.moment)
     inner, right = rotated.pair(rotated.values.numel(), factors)
     return (basis @ inner).contiguous(), right
 

@@ -14,15 +14,12 @@ def plan_steps(plan: Plan) -> Table:
     """One row a step: its budget, the units it would touch and leave alone, and the bytes to expect after it."""
     rows = [("dense", "-", str(len(plan.units)), "-", bytes_text(plan.dense_bytes), "1.00×")]
     for planned in plan.steps:
-        changed = sum(
-            before.matrices != after.matrices for before, after in zip(planned.before, planned.after, strict=True)
-        )
         rows.append(
             (
                 short_name(planned.step),
                 strength_text(planned.step.strength),
                 str(len(planned.before)),
-                str(len(planned.skipped) + len(planned.before) - changed),
+                str(len(planned.skipped) + len(planned.before) - planned.changed),
                 bytes_text(planned.nbytes),
                 ratio_text(plan.dense_bytes, planned.nbytes),
             )
@@ -45,8 +42,7 @@ def telling_steps(plan: Plan) -> list[PlannedStep]:
     """One step a stage: the last round in which it would change a unit, or its last round if it never would."""
     telling: dict[str, PlannedStep] = {}
     for planned in plan.steps:
-        changed = [unit.matrices for unit in planned.after] != [unit.matrices for unit in planned.before]
-        if changed or planned.step.label not in telling:
+        if planned.changed or planned.step.label not in telling:
             telling[planned.step.label] = planned
     return list(telling.values())
 
@@ -56,8 +52,8 @@ def plan_skips(plan: Plan) -> Table:
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], str] = {}
     for planned in plan.steps:
-        if planned.step.round > 1:
-            continue  # a stage chooses the same units in every round
+        if planned.step.round < planned.step.rounds:
+            continue  # a stage chooses the same units in every round it runs in, and all run in the last
         for skipped in planned.skipped:
             key = planned.step.label, skipped.reason
             counts[key] += 1

@@ -1,4 +1,4 @@
-"""AlphaEdit: one learned scale per output channel, folded into the weights, and task vectors.
+"""AlphaEdit: closed-form repair of what is stored, learned scales per output channel on top, and task vectors.
 
 The method, its sources and where it departs from the specification: docs/method/alpha.md.
 """
@@ -21,18 +21,21 @@ from rcc.calibration.targets import output_distance
 from rcc.errors import Problems, UserError
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
+from rcc.ops.null_space import ENERGY
+from rcc.ops.quadratic import DAMPING
 from rcc.ops.scale import IMPORTANCE, to_scale
 from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.channels import ChannelEdits, check_interpolation
 from rcc.stages.learnable import Item, ScaleLearner, learnable_scales
 from rcc.stages.pruning_options import is_number
+from rcc.stages.repair import Repair
 
 LOSSES = ("outputs", "model")
 NORM = "a norm's weight is a scale of its own"
 
 
 class AlphaEditor(ChannelEdits, Stage):
-    """Learns a scale for every output channel on calibration data, and folds it into what is stored.
+    """Repairs what is stored in closed form, then learns a scale for every output channel, and folds it in.
 
     Args:
         learning_rate: Adam's step on the raw parameters; a scale is 2 sigmoid(raw), and raw starts at 0.
@@ -46,6 +49,12 @@ class AlphaEditor(ChannelEdits, Stage):
         task_weights: their shares, which must sum to 1; equal ones by default.
         task_strength: how much of the interpolated task vector is added.
         weight_by_importance: multiply each channel of a task vector by its importance, in [0, 1].
+        repair: towards the dense model's outputs, layer after layer: 'none', 'scales' (one factor a row and the
+            bias), 'least_squares' (the surviving values and the bias), 'null_space' (the surviving values, where
+            inputs that are reproduced well do not see it).
+        repair_rounds: how often S, V and U take turns in 'least_squares'.
+        damping: λ over the mean of diag H, above 0: how strongly values are held near those there are.
+        null_space_energy: share of the preserved inputs that the null space may hold, in [0, 1).
         include, exclude, roles, towers: which units, see `Selection`.
 
     Raises:
@@ -67,6 +76,10 @@ class AlphaEditor(ChannelEdits, Stage):
         task_weights: Mapping[str, float] | None = None,
         task_strength: float = 1.0,
         weight_by_importance: bool = False,
+        repair: str = "none",
+        repair_rounds: int = 1,
+        damping: float = DAMPING,
+        null_space_energy: float = ENERGY,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
@@ -75,6 +88,8 @@ class AlphaEditor(ChannelEdits, Stage):
         tasks = dict(task_checkpoints or {})
         shares = dict(task_weights) if task_weights is not None else {task: 1 / len(tasks) for task in tasks}
         problems = Problems("stage 'alpha'")
+        self.repair = Repair(repair, repair_rounds, damping, null_space_energy)
+        self.repair.check(problems)
         whole = is_number(num_epochs) and isinstance(num_epochs, int) and num_epochs >= 0
         problems.check(whole, f"num_epochs is {num_epochs}; it must be a whole number from 0 up.")
         problems.choice("importance_metric", importance_metric, IMPORTANCE)
@@ -101,8 +116,9 @@ class AlphaEditor(ChannelEdits, Stage):
         self.clamp = clamp
         self.task_checkpoints = tasks
         self.interpolation_weights = shares
-        self.needs_calibration = num_epochs > 0 or importance_metric != "magnitude"
-        self.needs_targets = self.needs_calibration and loss == "outputs"
+        learns = num_epochs > 0 or importance_metric != "magnitude"
+        self.needs_calibration = learns or repair != "none"
+        self.needs_targets = learns and loss == "outputs"
         self.selection = Selection(include, exclude, roles, towers)
 
     @property
@@ -113,7 +129,9 @@ class AlphaEditor(ChannelEdits, Stage):
         raise UserError("stage 'alpha' has no strength: it scales what is there and removes nothing.")
 
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
-        note = "a scale per output channel, folded: no bytes more or less"
+        ways = [f"repaired ({self.repair.way})"] if self.repair.way != "none" else []
+        ways += ["a scale per output channel, folded"] if self.num_epochs else []
+        note = f"{', '.join(ways) or 'left as it is'}: as many values as before"
         return [planned(unit, f"left as it is: {NORM}" if _is_norm(unit) else note) for unit in units]
 
     def apply(self, model: Compressible, context: StageContext) -> StageReport:
@@ -132,12 +150,14 @@ class AlphaEditor(ChannelEdits, Stage):
         return report
 
     def _edit(self, model: Compressible, units: Sequence[Unit], context: StageContext, report: StageReport) -> None:
-        """Importance, task vectors, learning, folding: in this order, so that alpha learns what was added."""
+        """Repair, importance, task vectors, learning, folding: in this order, so that alpha learns what was added."""
+        if self.repair.way != "none":
+            report.facts |= self.repair.apply(model, units, context, report)
         items, criterion = self._criterion(model, context)
         self._score(model, units, items, criterion)
         for unit in units:
             mean = float(self.importance_scores[unit.name].mean())
-            report.touched[unit.name] = {"importance_mean": mean}
+            report.touched.setdefault(unit.name, {})["importance_mean"] = mean
         if self.task_checkpoints:
             self._add_tasks(units, context, report)
         if self.num_epochs:
@@ -153,7 +173,14 @@ class AlphaEditor(ChannelEdits, Stage):
             problems.check(
                 bool(context.calibration),
                 "no calibration data to learn from: give batches (`pipeline.run(..., calibration=batches)`, "
-                "or a data= with a calibration split), or set num_epochs=0 and importance_metric=magnitude.",
+                "or a data= with a calibration split), or set repair=none, num_epochs=0 and "
+                "importance_metric=magnitude.",
+            )
+        if self.repair.way != "none":
+            problems.check(
+                context.dense is not None,
+                f"repair={self.repair.way} fits to the dense model's outputs, and no dense model is given: give "
+                "StageContext(dense=...), or take repair=none.",
             )
         if self.needs_targets and context.calibration:
             found = len(context.targets or ())
@@ -232,14 +259,8 @@ class AlphaEditor(ChannelEdits, Stage):
         """Multiply the scales into S and U; V and the bias stay as they are."""
         for unit in units:
             with naming(self, unit):
-                form = unit.read()
-                folded = {
-                    name: self.apply_alpha_scaling(unit.name, matrix)
-                    for name, matrix in form.matrices()
-                    if name != "right"
-                }
-                unit.write(replace(form, **folded))
                 scale = to_scale(self.alpha_parameters[unit.name].detach())
+                unit.write(replace(unit.read(), scale=scale).folded())
                 report.touched[unit.name] |= {
                     "alpha_min": float(scale.min()),
                     "alpha_mean": float(scale.mean()),

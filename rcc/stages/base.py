@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
+from rcc.layers.form import Form
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 
@@ -55,11 +56,16 @@ class StageContext:
     targets: Sequence[Mapping[str, Tensor]] | None = None
     reference: Callable[[str], Tensor] | None = None
     dense: Callable[[], AbstractContextManager[Compressible]] | None = None
-    itemsize: int = 4
+    storage: torch.dtype = torch.float32
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
-    dense weight W0 (out, in); `dense()`: the dense model, to be run beside the compressed one; `itemsize`: bytes a
-    value takes in the artifact; `progress(done, total, what)`."""
+    dense weight W0 (out, in); `dense()`: the dense model, to be run beside the compressed one; `storage`: what values
+    are stored in by the artifact; `progress(done, total, what)`."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes a value takes in the artifact."""
+        return self.storage.itemsize
 
     def dense_beside(self, model: Compressible) -> AbstractContextManager[Compressible]:
         """The dense model while the context lasts; where none is known, a copy of `model` as it is now."""
@@ -76,7 +82,10 @@ class StageContext:
 
 @dataclass(frozen=True)
 class UnitPlan:
-    """What is expected of one unit: its stored matrices as (numel, nonzeros), after the stages so far."""
+    """What is expected of one unit: its stored matrices as (numel, nonzeros), after the stages so far.
+
+    `steps` counts the quantisation steps of those matrices whose values are whole numbers of a byte each.
+    """
 
     name: str
     role: str
@@ -85,10 +94,14 @@ class UnitPlan:
     factorable: bool
     matrices: Mapping[str, tuple[int, int]]
     note: str = ""
+    steps: Mapping[str, int] = field(default_factory=dict)
 
     def nbytes(self, itemsize: int) -> int:
-        """Bytes of the unit's matrices as the artifact would store them."""
-        return sum(encoded_bytes(numel, nonzeros, itemsize) for numel, nonzeros in self.matrices.values())
+        """Bytes of the unit's matrices and their steps as the artifact would store them."""
+        return sum(
+            encoded_bytes(numel, nonzeros, 1 if name in self.steps else itemsize) + self.steps.get(name, 0) * itemsize
+            for name, (numel, nonzeros) in self.matrices.items()
+        )
 
     @classmethod
     def of(cls, unit: Unit) -> UnitPlan:
@@ -98,7 +111,8 @@ class UnitPlan:
             name: (matrix.numel(), matrix.numel() if matrix.is_meta else int(torch.count_nonzero(matrix)))
             for name, matrix in form.matrices()
         }
-        return cls(unit.name, unit.role, unit.tower, unit.shape, unit.factorable, matrices)
+        steps = {name: len(step) for name, step in form.steps()}
+        return cls(unit.name, unit.role, unit.tower, unit.shape, unit.factorable, matrices, steps=steps)
 
 
 @dataclass
@@ -118,11 +132,15 @@ class Stage(ABC):
     """One compression method. Subclasses are plain objects: options in, `apply` does the work.
 
     `method` is the name of the stage's YAML; `label` tells repeats apart ('dare', 'dare_2');
-    `strength_option` is the option that holds the strength, where there is one.
+    `strength_option` is the option that holds the strength, where there is one. `last` says that what it makes of
+    the weights does not outlive another stage: it ends the cascade, and runs in the last round only.
+    `more_roles` are touched by default besides the model's own.
     """
 
     method: ClassVar[str]
     strength_option: ClassVar[str] = ""
+    last: ClassVar[bool] = False
+    more_roles: ClassVar[Sequence[str]] = ()
     needs_calibration: bool = False
     needs_targets: bool = False
 
@@ -151,10 +169,14 @@ class Stage(ABC):
             WorkError: a unit could not be compressed; the message names it and its shape.
         """
 
+    def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
+        """What the stage would make of `form` as far as bytes go, without data and without touching the unit."""
+        return form
+
     def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and those it leaves out with the reason."""
         try:
-            return self.selection.split(model.units(), model.default_roles)
+            return self.selection.split(model.units(), (*model.default_roles, *self.more_roles))
         except UserError as error:
             raise UserError(*(f"{self.who}: {text}" for text in error.problems)) from None
 
@@ -183,12 +205,9 @@ def naming(stage: Stage, unit: Unit) -> Iterator[None]:
 
 def bytes_of(unit: Unit, itemsize: int) -> int:
     """Bytes of the unit's stored matrices as the artifact would write them."""
-    return sum(
-        encoded_bytes(matrix.numel(), int(torch.count_nonzero(matrix)), itemsize)
-        for _, matrix in unit.read().matrices()
-    )
+    return UnitPlan.of(unit).nbytes(itemsize)
 
 
 def planned(unit: UnitPlan, note: str, **matrices: tuple[int, int]) -> UnitPlan:
     """`unit` with new matrices (or, given none, the ones it has) and a note on what the stage would do."""
-    return replace(unit, matrices=matrices or unit.matrices, note=note)
+    return replace(unit, matrices=matrices, note=note, steps={}) if matrices else replace(unit, note=note)

@@ -6,7 +6,7 @@ The maths, its sources and where it departs from the specification: docs/method/
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,21 +14,26 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.checkpoints import Checkpoint
-from rcc.errors import Problems, UserError
+from rcc.errors import UserError
 from rcc.layers.selection import Selection, Skipped
+from rcc.layers.units import Unit
 from rcc.ops.allocate import energy_lost
 from rcc.ops.curves import share
-from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, naming, planned
+from rcc.stages.base import Compressible, StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.pruned_values import Deltas, StoredValues, Values
-from rcc.stages.pruning_options import check_options, is_number, scope_for
-from rcc.stages.pruning_plan import plan_pruning, pools_by_scope
+from rcc.stages.pruning_budgets import budgets
+from rcc.stages.pruning_options import check_options, is_number, parse_pattern, scope_for
+from rcc.stages.pruning_plan import plan_pruning
 from rcc.stages.pruning_rescale import by_least_squares, by_number, by_share_kept
+from rcc.stages.pruning_scores import GRADIENTS
+from rcc.stages.pruning_solve import Solver
 from rcc.stages.pruning_state import PruningState
+from rcc.stages.pruning_views import PruningViews
 
 MIB = 2**20
 
 
-class DARECompressor(Stage):
+class DARECompressor(PruningViews):
     """Sets the least important values to zero until exactly `target_sparsity` of what is stored is zero.
 
     Args:
@@ -39,12 +44,18 @@ class DARECompressor(Stage):
         scope: what shares one budget: every 'layer' by itself, a 'tower', or the whole model ('global'). 'row' is
             a layer whose rows all give up the same share. None: 'row' for score='wanda', else 'layer'.
         score: 'magnitude' removes the smallest, 'random' any, 'wanda' those of least magnitude × norm of the
-            input on the calibration data.
+            input on the calibration data, 'taylor' and 'fisher' those whose loss the model's own loss feels least.
         allocation: 'uniform' gives each pool the same share; 'importance' gives each what makes the sum of
-            the pools' relative output errors least, with the same total.
+            the pools' relative output errors least, with the same total; 'owl' keeps more of layers with outliers;
+            'sensitivity' weighs each layer's error by what it does to the model's outputs. See `pruning_budgets`.
         rescale: what is done to the survivors. 'none'; 'least_squares' fits one factor per output channel to
             the original weights' outputs on the calibration data; 'dare' multiplies by 1/(1 − share removed),
             which is right for random dropping and wrong after magnitude pruning.
+        solver: 'none' leaves survivors as they are; 'admm' and 'obs' (SparseGPT) choose and adjust them so that every
+            layer gives the dense model's outputs on the inputs it really sees, and settle its bias.
+        solver_iterations: of ADMM.
+        pattern: 'n:m' keeps n of every m consecutive inputs, as '2:4'; with a solver, at target 1 − n/m.
+        floor: share of its values that every layer keeps where layers compete for a budget.
         base: a checkpoint directory or .safetensors file: true DARE, the *deltas* to it are dropped at random
             and the rest rescaled. Takes score='random' and rescale='dare'.
         include, exclude, roles, towers: which units; see `Selection`.
@@ -71,6 +82,10 @@ class DARECompressor(Stage):
         allocation: str = "uniform",
         rescale: str = "none",
         base: str | Path | None = None,
+        solver: str = "none",
+        solver_iterations: int = 15,
+        pattern: str | None = None,
+        floor: float = 0.01,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
@@ -84,19 +99,18 @@ class DARECompressor(Stage):
         self.scope = scope_for(score, scope)
         self.score, self.allocation, self.rescale = score, allocation, rescale
         self.base = base
-        self.needs_calibration = rescale == "least_squares" or score == "wanda"
+        self.solver, self.solver_iterations, self.floor = solver, solver_iterations, floor
+        self.pattern = parse_pattern(pattern)
+        self.needs_calibration = bool(self._asking_for_data())
         self.selection = Selection(include, exclude, roles, towers)
 
-        self.model: Compressible | None = None
-        self.current_sparsity = 0.0
-        self.current_iteration = 0
         self.layer_importance: dict[str, float] = {}
         self.scale_factors: dict[str, float] = {}
-        self._prepared: PruningState | None = None
+        self._solved: dict[str, dict[str, Any]] = {}
 
     @property
-    def strength(self) -> float:
-        return self.target_sparsity
+    def strength(self) -> float | None:
+        return None if self.pattern else self.target_sparsity
 
     def at(self, strength: float) -> Self:
         return type(self)(**{**self._options, "target_sparsity": strength}).labelled(self.label)
@@ -118,22 +132,16 @@ class DARECompressor(Stage):
         """Choose the units of `model` and stand before the first step; returns the units left alone.
 
         Raises:
-            UserError: weights that are not finite, tensors missing from `base`, or no calibration data for
-                rescale=least_squares or score=wanda. No weight has been touched then.
+            UserError: weights that are not finite, tensors missing from `base`, or no calibration data for an
+                option that needs it. No weight has been touched then.
         """
         context = context or StageContext()
         units, skipped = self.choose(model)
-        if self.rescale == "least_squares" and context.calibration is None:
+        asking = self._asking_for_data()
+        if asking and not context.calibration:
             raise UserError(
-                f"{self.who}: rescale=least_squares fits the survivors to the original outputs on"
-                " calibration data, and there is none. Choose data with a calibration split, or rescale=none:"
-                " without inputs the least-squares factor of a masked weight is exactly 1."
-            )
-        if self.score == "wanda" and not context.calibration:
-            raise UserError(
-                f"{self.who}: score=wanda weighs each value by its input on calibration data, and there is none."
-                " Choose data with a calibration split (from Python: StageContext(calibration=batches)), or"
-                " score=magnitude."
+                f"{self.who}: {asking} needs calibration data, and there is none. Choose data with a calibration"
+                " split (from Python: StageContext(calibration=batches)), or leave that option at its default."
             )
         values: Values = StoredValues()
         if self.base is not None:
@@ -141,7 +149,7 @@ class DARECompressor(Stage):
         self._prepared = PruningState(units, values, context)
         self.model = model
         self.current_iteration = 0
-        self.layer_importance, self.scale_factors = {}, {}
+        self.layer_importance, self.scale_factors, self._solved = {}, {}, {}
         for unit in units:
             with naming(self, unit):
                 self.compute_layer_importance(unit.name, *self._state.matrices(unit).values())
@@ -178,22 +186,42 @@ class DARECompressor(Stage):
                 " anew, or give num_iterations the number of steps there are to be."
             )
         target = self.calculate_sparsity_schedule(self.current_iteration)
-        if self.score == "wanda":
-            assert self.model is not None
-            state.calibrate(self.model)
-        pools = pools_by_scope(state.units, self.scope)
-        budgets = state.budgets(pools, target, self.allocation)
+        assert self.model is not None
+        if self.needs_calibration:
+            inputs = self.score == "wanda" or self.allocation in ("owl", "sensitivity")
+            state.calibrate(self.model, self.score, inputs)
+        counts = budgets(state, self.model, target, self.scope, self.allocation, self.score, self.floor)
+        left = self._solve(counts)
         done = self.current_iteration * len(state.units)
-        for pool, count in zip(pools, budgets, strict=True):
-            masks = state.masks(pool, self.score, self.scope, count)
-            for unit in pool:
-                with naming(self, unit):
-                    state.prune(unit, masks)
-                done += 1
-                state.context.progress(done, len(state.units) * self.num_iterations, "layers")
+        for unit in left:
+            with naming(self, unit):
+                state.prune(unit, state.masks([unit], self.score, self.scope, counts[unit.name]))
+            done += 1
+            state.context.progress(done, len(state.units) * self.num_iterations, "layers")
         self.current_iteration += 1
         self.current_sparsity, by_layer = state.sparsity()
         return by_layer
+
+    def _solve(self, counts: Mapping[str, int]) -> list[Unit]:
+        """Prune by the solver, where there is one, what it can; returns the units that are left to be masked."""
+        state = self._state
+        if self.solver == "none":
+            return state.units
+        assert self.model is not None
+        scope = "row" if self.scope == "row" else "layer"
+        solver = Solver(self.solver, self.solver_iterations, scope, self.pattern)
+        self._solved = solver.run(self, self.model, state.units, counts, state.context)
+        return [unit for unit in state.units if unit.name not in self._solved]
+
+    def _asking_for_data(self) -> str:
+        """The option for which calibration data is needed; empty where none is."""
+        asking = {
+            f"solver={self.solver}": self.solver != "none",
+            "rescale=least_squares": self.rescale == "least_squares",
+            f"score={self.score}": self.score in ("wanda", *GRADIENTS),
+            f"allocation={self.allocation}": self.allocation in ("owl", "sensitivity"),
+        }
+        return ", ".join(option for option, needs in asking.items() if needs)
 
     @torch.no_grad()
     def rescale_weights(self, scale_factor: float | None = None) -> None:
@@ -214,60 +242,12 @@ class DARECompressor(Stage):
             self.scale_factors = by_share_kept(state)
         state.note_counts()
 
-    def get_compression_stats(self) -> dict[str, Any]:
-        """Counts, shares of zeros and encoded bytes of the units prepared, in all and by layer."""
-        return self._state.totals()
-
-    @torch.no_grad()
-    def restore_weights(self, layer_names: Sequence[str] | None = None) -> None:
-        """Put the original weights back, bit for bit, in all layers or in those named.
-
-        With a `context.reference` the originals are the dense model's; else what `prepare` found. Restoring
-        all also starts the schedule anew.
-
-        Raises:
-            UserError: nothing was prepared, or a name that is not among the units.
-        """
-        state = self._state
-        by_name = {unit.name: unit for unit in state.units}
-        problems = Problems(self.who)
-        for name in layer_names or ():
-            problems.choice("layer", name, by_name)
-        problems.done()
-        for name in by_name if layer_names is None else layer_names:
-            state.restore(by_name[name])
-        if layer_names is None:
-            self.current_iteration = 0
-        state.note_counts()
-        self.current_sparsity, _ = state.sparsity()
-
-    @property
-    def pruning_masks(self) -> dict[str, Tensor]:
-        """True where a value is kept, made from the values as they are: by layer, or 'layer.left' and
-        'layer.right' where factors are stored."""
-        return self._state.kept()
-
-    @property
-    def original_weights(self) -> dict[str, Tensor]:
-        """The dense weight (out, in) that `restore_weights` goes back to, by layer."""
-        return {unit.name: self._state.original(unit).dense() for unit in self._state.units}
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where the prepared model is; None before."""
-        return None if self.model is None else next(self.model.module.parameters()).device
-
-    @property
-    def _state(self) -> PruningState:
-        if self._prepared is None:
-            raise UserError(f"{self.who}: no model yet. Call apply(model, context) or prepare(model) first.")
-        return self._prepared
-
     @torch.no_grad()
     def _touched(self) -> dict[str, dict[str, Any]]:
         touched = {}
         for unit in self._state.units:
             touched[unit.name] = self._state.facts(unit) | {"importance": self.layer_importance[unit.name]}
+            touched[unit.name] |= self._solved.get(unit.name, {})
             if unit.name in self.scale_factors:
                 touched[unit.name]["scale"] = self.scale_factors[unit.name]
         return touched
@@ -281,5 +261,6 @@ class DARECompressor(Stage):
             "score": self.score,
             "allocation": self.allocation,
             "rescale": self.rescale,
+            "solver": self.solver,
             "of": "deltas" if self.base is not None else "stored values",
         }

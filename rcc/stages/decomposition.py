@@ -1,6 +1,6 @@
 """Decompositions of single layers: the truncated SVD, the rank chosen, and the null space it leaves.
 
-These are the specification's methods on one layer; `NulluProjector.apply` is made of them.
+These are the specification's methods on one layer, in the plain metric.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from torch import Tensor
 from rcc.errors import UserError, nearest
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
-from rcc.ops.activation import metric_svd, metric_svd_of_product
 from rcc.ops.factorise import Rank, Svd, select_rank, svd_of_product, thin_svd
 from rcc.ops.subspace import Comparison, compare, complement, row_basis
 
@@ -54,19 +53,14 @@ class LayerDecompositions:
         """Share of a weight's parameters that its factors may hold; None where that rule is off."""
         return None if self.rank_reduction_ratio is None else 1 - self.rank_reduction_ratio
 
-    def compute_svd_decomposition(self, weight_tensor: Tensor | Form, moment: Tensor | None = None) -> Svd:
+    def compute_svd_decomposition(self, weight_tensor: Tensor | Form) -> Svd:
         """Thin SVD (U, values, V) of a weight, (out, …) flattened to (out, in), or of a form.
 
-        With `moment`, E[x xᵀ] (in, in), in the metric of the inputs: V H Vᵀ = I, see `ops.activation.metric_svd`. A
-        form that is a low-rank pair alone is decomposed from its factors; any other from its dense weight.
+        A form that is a low-rank pair alone is decomposed from its factors; any other from its dense weight.
         """
         form = weight_tensor.folded() if isinstance(weight_tensor, Form) else Form(sparse=weight_tensor.flatten(1))
         if form.sparse is None and form.left is not None and form.right is not None:
-            if moment is not None:
-                return metric_svd_of_product(form.left, form.right, moment, self.precision)
             return svd_of_product(form.left, form.right, self.precision)
-        if moment is not None:
-            return metric_svd(form.dense(), moment, self.precision)
         return thin_svd(form.dense(), self.precision)
 
     def select_optimal_rank(
@@ -85,18 +79,16 @@ class LayerDecompositions:
         energy = self.energy_threshold if energy_threshold is None else energy_threshold
         return select_rank(singular_values, shape or (1, 1), energy, None if shape is None else self.share)
 
-    def decompose_layer(
-        self, layer_name: str, weight_tensor: Tensor | Form, moment: Tensor | None = None
-    ) -> dict[str, Any]:
+    def decompose_layer(self, layer_name: str, weight_tensor: Tensor | Form) -> dict[str, Any]:
         """Decompose and truncate one weight, and keep U, values and V in `decomposed_layers`.
 
         Returns 'rank', 'bound' (the rule it came from), 'energy_preserved' (share of the squared singular
         values), 'relative_error' (Frobenius) and 'compression_ratio' (1 - values of the factors / values of
-        the weight). With `moment` energy and error are those of the outputs, H damped as it was given.
+        the weight).
         """
         shape = tuple(weight_tensor.shape)
         m, n = shape[0], math.prod(shape[1:])
-        svd = self.compute_svd_decomposition(weight_tensor, moment)
+        svd = self.compute_svd_decomposition(weight_tensor)
         chosen = self.select_optimal_rank(svd.values, shape=(m, n))
         rank = chosen.rank
         # Cloned: a view would keep the whole decomposition alive.

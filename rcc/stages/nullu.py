@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from rcc.calibration.moments import BUDGET, InputMoments, Moments
+import torch
+from torch import Tensor
+
 from rcc.calibration.paired import PairedFeatures
-from rcc.errors import Problems, UserError
-from rcc.layers.form import Form
+from rcc.errors import UserError
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
-from rcc.ops.factorise import FACTORS, PRECISIONS, factor_pair, rank_by_share
+from rcc.ops.factorise import kept_energy
 from rcc.stages.base import (
     DID_NOT_PAY,
     Compressible,
@@ -28,17 +29,19 @@ from rcc.stages.base import (
     UnitPlan,
     bytes_of,
     naming,
-    planned,
 )
 from rcc.stages.decomposition import LayerDecompositions
 from rcc.stages.projection import matrix_bytes, projected
 from rcc.stages.pruning_options import is_number
-
-METRICS = ("plain", "calibration")
+from rcc.stages.rank_budget import BOUNDS, RankRule, Spectrum, allocated
+from rcc.stages.truncation_options import check_options
+from rcc.stages.truncation_pass import TruncationPass, nonzeros_kept
+from rcc.stages.truncation_plan import no_gain, plan_truncation
+from rcc.stages.truncation_target import Target, note_on_samples
 
 
 class NulluProjector(LayerDecompositions, Stage):
-    """Replaces each weight by the low-rank pair U V that is nearest to it, where that takes fewer bytes.
+    """Replaces each weight by the low-rank pair U V that is nearest to what is wanted, where that takes fewer bytes.
 
     Args:
         rank_reduction_ratio: share of a weight's parameters to do without, in [0, 1): factors of rank r hold
@@ -48,11 +51,20 @@ class NulluProjector(LayerDecompositions, Stage):
         paired_features: a safetensors file with '<unit>.positive' and '<unit>.negative', (n, out) each: the
             units it names are first projected out of the leading directions of positive - negative.
         paired_rank: how many of these directions.
-        precision: 'auto', 'float64' or 'float32': how the SVD is computed, see `ops.factorise.thin_svd`.
+        precision: 'auto', 'float64' or 'float32': how a plain SVD is computed, see `ops.factorise.thin_svd`. The
+            calibrated metric takes float64 up to 1024 inputs and float32 beyond.
         factors: 'orthonormal' (singular values in U, rows of V orthonormal) or 'balanced' (half of them in
             each).
-        metric: what 'nearest' means. 'plain': the weights, ‖W − U V‖. 'calibration': the outputs on the
-            calibration data, ‖(W − U V) H^½‖; energy and orthonormal are then of that metric too.
+        metric: what 'nearest' means. 'plain': the weights, ‖W − U V‖. 'calibration': the dense model's outputs
+            on the calibration data, given the inputs that the layer sees in the compressed model, layer after
+            layer, E‖y − U V x − b‖²; energy and orthonormal are then of that metric too.
+        of: 'weight' makes one pair of all there is; 'residual' keeps S as it is and adds the pair that is best beside
+            it (in the plain metric, of W0 − S); 'joint' finds an S of its own beside the pair.
+        sparse_share: for 'joint', S's part of the parameters that the ratio leaves, in (0, 1).
+        allocation: 'uniform' leaves each layer the same share of its parameters; 'spectra' spends the share of all
+            layers' parameters where it lowers their relative errors most. That takes a second pass over the data.
+        scope: for 'spectra', what shares one budget: all layers ('global') or those of a 'tower'.
+        refit: whether a pair that is there already, and would not get smaller, is fitted again to calibration data.
         include, exclude, roles, towers: which units, see `Selection`.
 
     Raises:
@@ -71,38 +83,27 @@ class NulluProjector(LayerDecompositions, Stage):
         precision: str = "auto",
         factors: str = "balanced",
         metric: str = "plain",
+        of: str = "weight",
+        sparse_share: float = 0.5,
+        allocation: str = "uniform",
+        scope: str = "global",
+        refit: bool = True,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
         towers: Sequence[str] | None = None,
     ) -> None:
-        problems = Problems("stage 'nullu'")
-        ratio, energy = rank_reduction_ratio, energy_threshold
-        within = ratio is None or (is_number(ratio) and 0 <= ratio < 1)
-        problems.check(within, f"rank_reduction_ratio is {ratio}; it must lie in [0, 1).")
-        within = energy is None or (is_number(energy) and 0 < energy <= 1)
-        problems.check(within, f"energy_threshold is {energy}; it must lie in (0, 1].")
-        problems.check(
-            ratio is not None or energy is not None,
-            "rank_reduction_ratio and energy_threshold are both null; one of them must choose the rank.",
-        )
-        problems.check(
-            paired_features is None or Path(paired_features).is_file(),
-            f"paired_features: there is no file {paired_features}.",
-        )
-        whole = is_number(paired_rank) and isinstance(paired_rank, int)
-        problems.check(
-            whole and paired_rank >= 1, f"paired_rank is {paired_rank}; it must be a whole number from 1 up."
-        )
-        problems.choice("precision", precision, PRECISIONS)
-        problems.choice("factors", factors, FACTORS)
-        problems.choice("metric", metric, METRICS)
-        problems.done()
-        super().__init__(ratio, energy, precision)
+        check_options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
+        super().__init__(rank_reduction_ratio, energy_threshold, precision)
         self.paired_features = paired_features
         self.paired_rank = paired_rank
         self.factors = factors
         self.metric = metric
+        self.of = of
+        self.sparse_share = sparse_share
+        self.allocation = allocation
+        self.scope = scope
+        self.refit = refit
         self.needs_calibration = metric == "calibration"
         self.selection = Selection(include, exclude, roles, towers)
 
@@ -120,116 +121,125 @@ class NulluProjector(LayerDecompositions, Stage):
         other.forget()
         return other
 
+    @property
+    def rule(self) -> RankRule:
+        return RankRule(self.share, self.energy_threshold, self.of, self.sparse_share)
+
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
-        return [self._planned(unit, itemsize) for unit in units]
+        return [plan_truncation(unit, self.rule, itemsize, self.allocation) for unit in units]
 
-    def _planned(self, unit: UnitPlan, itemsize: int) -> UnitPlan:
-        if not unit.factorable:
-            return planned(unit, "left as it is: holds no low-rank pair")
-        if self.share is None:
-            return planned(unit, "rank by energy: known only after the SVD; counted as it is")
-        m, n = unit.shape
-        ranks = [max(1, rank_by_share(unit.shape, self.share))]
-        if "left" in unit.matrices and "sparse" not in unit.matrices:
-            ranks.append(unit.matrices["left"][0] // m)
-        rank = min(ranks)
-        pair = {"left": (m * rank, m * rank), "right": (rank * n, rank * n)}
-        would, now = (replace(unit, matrices=pair).nbytes(itemsize), unit.nbytes(itemsize))
-        if would >= now:
-            unless = "" if self.energy_threshold is None else " unless energy asks for less"
-            return planned(unit, f"left as it is{unless}: rank {rank}: {_no_gain(would, now)}")
-        bound = "rank" if self.energy_threshold is None else "rank at most"
-        return planned(unit, f"{bound} {rank} of {min(m, n)}", **pair)
-
+    @torch.no_grad()
     def apply(self, model: Compressible, context: StageContext) -> StageReport:
         self.forget()
+        self._require(context)
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
-        paired = None
-        if self.paired_features is not None:
-            paired = PairedFeatures(self.paired_features, model.units(), self.paired_rank)
         bytes_before = sum(bytes_of(unit, context.itemsize) for unit in chosen)
-        for done, (unit, moments) in enumerate(self._with_moments(chosen, model, context)):
-            context.progress(done, len(chosen), f"layers ({unit.name})")
-            with naming(self, unit):
-                facts: dict[str, Any] = {}
-                if paired is not None and unit.name in paired.names:
-                    directions = paired.directions(unit)
-                    unit.write(projected(unit.read(), directions, unit.factorable, context.itemsize))
-                    facts["projected_out"] = self.paired_rank
-                facts |= self._truncate(unit, moments, context.itemsize, report)
-            if facts:
-                report.touched[unit.name] = facts
+        directions = self._project(chosen, model, context, report)
+        way = TruncationPass(self, self.metric, self.rule, model, context, directions, self.compute_svd_decomposition)
+        ranks = self._allocated(way, chosen) if self.allocation == "spectra" else {}
+        with closing(way.targets(chosen)) as targets:
+            for done, (unit, target) in enumerate(targets):
+                context.progress(done, len(chosen), f"layers ({unit.name})")
+                if isinstance(target, str):
+                    report.skip(unit, target)
+                else:
+                    with naming(self, unit):
+                        self._truncate(target, context.itemsize, report, ranks.get(unit.name))
+                # The moments of the next unit are gathered next: let go of those of this one.
+                del target
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
         report.facts |= self._facts(report, bytes_before, bytes_after)
-        if paired is not None:
-            report.facts["paired_features_not_chosen"] = sorted(paired.names - {unit.name for unit in chosen})
         context.progress(len(chosen), len(chosen), "layers")
         return report
 
-    def _with_moments(
-        self, chosen: Sequence[Unit], model: Compressible, context: StageContext
-    ) -> Iterator[tuple[Unit, Moments | None]]:
-        """Each unit with the moments of its inputs, where the metric asks for them and its kind has any.
-
-        They are taken for as many units at a time as `BUDGET` allows; those that come later see the inputs
-        that the units before them, factorised by then, really give.
-        """
-        if self.metric == "plain":
-            yield from ((unit, None) for unit in chosen)
-            return
-        if not context.calibration:
+    def _require(self, context: StageContext) -> None:
+        if self.metric == "calibration" and not context.calibration:
             raise UserError(
                 f"{self.who}: metric=calibration compares outputs on calibration data, and"
                 " there is none. Choose data with a calibration split (from Python:"
                 " StageContext(calibration=batches)), or metric=plain."
             )
-        factorable = [unit for unit in chosen if unit.factorable]
-        fitted = InputMoments(model, factorable, context.calibration, full=True, budget=BUDGET)
-        yield from ((unit, None) for unit in chosen if unit.name not in {one.name for one in fitted.units})
-        for part in fitted.passes():
-            moments = fitted.gather(part)
-            while part:
-                unit = part.pop(0)
-                yield unit, moments.pop(unit.name)
+        if self.metric == "plain" and self.of == "residual" and context.reference is None:
+            raise UserError(
+                f"{self.who}: of=residual truncates what the sparse part leaves of the dense weights, and they are not"
+                " known (from Python: StageContext(reference=...)). Take of=weight, or metric=calibration."
+            )
 
-    def _truncate(self, unit: Unit, moments: Moments | None, itemsize: int, report: StageReport) -> dict[str, Any]:
-        """Write the pair of the chosen rank, or leave the unit and note why; returns the facts."""
-        if not unit.factorable:
-            reason = "a norm" if unit.kind == "norm" else "a grouped convolution"
-            report.skip(unit, f"{reason} holds no low-rank pair")
+    def _project(
+        self, chosen: Sequence[Unit], model: Compressible, context: StageContext, report: StageReport
+    ) -> dict[str, Tensor]:
+        """Project the units that the paired features name; returns the directions (k, out) by name."""
+        if self.paired_features is None:
             return {}
-        form = unit.read().folded()
-        if form.nonzeros == 0:
-            report.skip(unit, "every value is zero: there is nothing to factorise")
-            return {}
-        stored = next(matrix for _, matrix in form.matrices())
-        moment = moments.damped() if moments is not None and moments.fired else None
-        facts = self.decompose_layer(unit.name, form, moment)
-        svd = self.decomposed_layers.pop(unit.name)
-        pair = factor_pair(svd, facts["rank"], self.factors)
-        left, right = (factor.to(stored.device, stored.dtype) for factor in pair)
-        low_rank = Form(left=left, right=right, bias=form.bias)
-        now, would = matrix_bytes(form, itemsize), matrix_bytes(low_rank, itemsize)
-        if would >= now:
-            report.skip(unit, f"rank {facts['rank']} (bound by {facts['bound']}): {_no_gain(would, now)}")
+        paired = PairedFeatures(self.paired_features, model.units(), self.paired_rank)
+        found = {}
+        for unit in chosen:
+            if unit.name in paired.names:
+                with naming(self, unit):
+                    found[unit.name] = paired.directions(unit)
+                    unit.write(projected(unit.read(), found[unit.name], unit.factorable, context.itemsize))
+                report.touched[unit.name] = {"projected_out": self.paired_rank}
+        report.facts["paired_features_not_chosen"] = sorted(paired.names - {unit.name for unit in chosen})
+        return found
+
+    def _allocated(self, way: TruncationPass, units: Sequence[Unit]) -> dict[str, int]:
+        """The rank of each unit under the common budget, from the spectra of the model as it stands."""
+        found: list[Spectrum] = []
+        for spectrum in way.spectra(units):
+            found.append(spectrum)
+            way.context.progress(len(found), len(units), f"spectra ({spectrum.name})")
+        try:
+            return allocated(found, self.rule, self.scope)
+        except ValueError as error:
+            raise UserError(
+                f"{self.who}: allocation=spectra at rank_reduction_ratio={self.rank_reduction_ratio}, in parameters:"
+                f" {error}. Take a lower ratio, or allocation=uniform."
+            ) from error
+
+    def _truncate(self, target: Target, itemsize: int, report: StageReport, granted: int | None) -> None:
+        """Write the new form of the rank that the rules choose, or leave the unit and note why."""
+        unit, form = target.unit, target.form
+        chosen = self.rule.rank(target.truncations.values, unit.shape, nonzeros_kept(self.rule, form), granted)
+        if granted is not None and chosen.rank == min(unit.shape):
+            report.skip(unit, "by the spectra it is best left as it is")
+            return
+        if self.of == "joint":
+            target = target.with_sparse(chosen.rank, self.rule.kept_beside(unit.shape, 0))
+        fitted = target.truncated(chosen.rank, self.factors)
+        now, would = matrix_bytes(form, itemsize), matrix_bytes(fitted, itemsize)
+        again = self.refit and target.site is not None and form.left is not None
+        # Beside an S that stays nothing gets smaller: a pair is worth its bytes while the whole is below a dense layer.
+        grows = self.of == "residual" and (form.left is None or again)
+        limit = unit.numel * itemsize if grows else now
+        if would > limit or (would == limit and not again):
+            report.skip(unit, f"rank {chosen.rank} (bound by {chosen.bound}): {no_gain(would, limit)}")
             report.facts[DID_NOT_PAY] = report.facts.get(DID_NOT_PAY, 0) + 1
-            del self.selected_ranks[unit.name]
-            return {}
-        unit.write(low_rank)
+            return
+        unit.write(fitted)
         self.applied[unit.name] = unit
-        facts |= self._calibrated(moments)
-        return {**facts, "full_rank": min(unit.shape), "bytes_before": now, "bytes_after": would}
+        self.original_ranks[unit.name], self.selected_ranks[unit.name] = min(unit.shape), chosen.rank
+        kept = kept_energy(target.truncations.values, chosen.rank)
+        report.touched.setdefault(unit.name, {}).update(
+            rank=chosen.rank,
+            bound=chosen.bound,
+            energy_preserved=kept,
+            relative_error=target.relative_error(fitted, kept),
+            compression_ratio=1 - fitted.stored / unit.numel,
+            full_rank=min(unit.shape),
+            bytes_before=now,
+            bytes_after=would,
+            **self._calibrated(target, chosen.rank),
+        )
 
-    def _calibrated(self, moments: Moments | None) -> dict[str, Any]:
+    def _calibrated(self, target: Target, rank: int) -> dict[str, Any]:
         """What the pair was fitted to, where the metric is that of calibration data."""
         if self.metric == "plain":
             return {}
-        if moments is None or not moments.fired:
-            why = "its kind has no moments" if moments is None else moments.note
-            return {"metric": "plain", "note": f"truncated in the plain metric: {why}"}
-        note = {"note": moments.note} if moments.note else {}
-        return {"metric": "calibration", "samples": moments.samples, **note}
+        if target.site is None:
+            return {"metric": "plain", "note": f"truncated in the plain metric: {target.note}"}
+        note = note_on_samples(target.site, rank)
+        return {"metric": "calibration", "samples": target.site.inputs.samples, **({"note": note} if note else {})}
 
     def _facts(self, report: StageReport, before: int, after: int) -> dict[str, Any]:
         made = [facts for facts in report.touched.values() if "rank" in facts]
@@ -237,13 +247,8 @@ class NulluProjector(LayerDecompositions, Stage):
         mean = math.fsum(facts["energy_preserved"] for facts in made) / max(1, len(made))
         return {
             "factorised": len(made),
-            "bound_by_energy": bounds.count("energy"),
-            "bound_by_share": bounds.count("share"),
+            **{f"bound_by_{rule}": bounds.count(rule) for rule in BOUNDS},
             "mean_energy_kept": mean if made else None,
             "bytes_before": before,
             "bytes_after": after,
         }
-
-
-def _no_gain(would: int, now: int) -> str:
-    return f"the factors would not be smaller, {would:,} bytes where {now:,} are stored"

@@ -18,7 +18,7 @@ class Values(Protocol):
     """The values of a unit by matrix name, in the shapes of its stored matrices."""
 
     def read(self, unit: Unit, name: str) -> Tensor:
-        """One matrix of values; never to be changed in place."""
+        """One matrix of values, no copy where they are stored as such. Who changes it in place must `write` it."""
         ...
 
     def write(self, unit: Unit, matrices: Mapping[str, Tensor]) -> None:

@@ -10,14 +10,35 @@ from rcc.layers.units import Unit
 from rcc.ops.activation import activation_score
 from rcc.ops.select import random_scores
 
+GRADIENTS = ("taylor", "fisher")
+"""The scores that need the gradient of the model's loss by every value."""
 
-def scored(score: str, values: Tensor, unit: Unit, name: str, seed: int, moments: Moments | None) -> Tensor:
+
+def scored(
+    score: str,
+    values: Tensor,
+    unit: Unit,
+    name: str,
+    seed: int,
+    moments: Moments | None,
+    gradient: Tensor | None = None,
+) -> Tensor:
     """What the values of the matrix `name` of `unit` are ranked by; zero exactly where they are.
 
     'wanda' is the root mean square by which the unit's output changes when one value goes, whichever of S, U
     and V it is in: |Sᵢⱼ| √E[xⱼ²], |Uᵢₖ| √E[(V x)ₖ²] and ‖U₋ₖ‖ |Vₖⱼ| √E[xⱼ²]. Without moments, as for embeddings
     and norms, the inputs are taken to be of size one.
+
+    'taylor' is the loss's change to first order when the value goes, |w E[g]| (Molchanov et al. 2019); 'fisher' to
+    second order about a minimum, w² E[g²] / 2, with the diagonal of the empirical Fisher information for the
+    curvature (LeCun et al. 1990; Theis et al. 2018). `gradient` is E[g] for the one and E[g²] for the other.
     """
+    if score in GRADIENTS:
+        assert gradient is not None
+        wide = torch.promote_types(values.dtype, torch.float32)
+        change = values.to(wide) * gradient.to(wide)
+        change = change * values.to(wide) / 2 if score == "fisher" else change.abs()
+        return change.clamp_min_(torch.finfo(wide).tiny).masked_fill_(values == 0, 0.0)
     if score == "magnitude":
         return values
     if score == "random":

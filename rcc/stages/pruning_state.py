@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,17 +9,18 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.moments import InputMoments, Moments
+from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
-from rcc.ops.allocate import allocate
-from rcc.ops.prune import prune, relative_error, rescale, squared_norm, survival_factor
+from rcc.ops.prune import prune_, relative_error, rescale, squared_norm, survival_factor
 from rcc.ops.row_select import select_by_row
-from rcc.ops.select import Scores, select_smallest
+from rcc.ops.scores import Scores
+from rcc.ops.select import Threshold, select_smallest, thresholds_of_smallest
 from rcc.stages.base import Compressible, StageContext, bytes_of
 from rcc.stages.pruned_values import Values
-from rcc.stages.pruning_plan import MOST, note_on_bytes, saves_nothing
-from rcc.stages.pruning_scores import note_on_moments, scored
+from rcc.stages.pruning_plan import note_on_bytes, saves_nothing
+from rcc.stages.pruning_scores import GRADIENTS, note_on_moments, scored
 
 Counts = dict[str, tuple[int, int]]
 """Matrix name -> (values, non-zeros among them)."""
@@ -47,11 +47,12 @@ class PruningState:
         seeds = torch.randint(2**62, (len(places),), generator=context.generator())
         self._seeds = dict(zip(places, seeds.tolist(), strict=True))
         self._moments: dict[str, Moments] | None = None
+        self._gradients: dict[tuple[str, str], Tensor] = {}
         self.note_counts()
         self._at_start = self._noted
 
     def matrices(self, unit: Unit) -> dict[str, Tensor]:
-        """The values of `unit` by matrix name; never to be changed in place."""
+        """The values of `unit` by matrix name, in the memory in which they are stored."""
         return {name: self.values.read(unit, name) for name in matrix_names(unit)}
 
     def counts(self, unit: Unit) -> Counts:
@@ -70,12 +71,24 @@ class PruningState:
         stored, nonzeros = (sum(column) for column in zip(*totals.values(), strict=True))
         return 1 - nonzeros / stored, {name: 1 - kept / numel for name, (numel, kept) in totals.items()}
 
-    def calibrate(self, model: Compressible) -> None:
-        """Take the moments of the units' inputs in the model as it is now, for the score 'wanda'."""
-        self._moments = InputMoments(model, self.units, self.context.calibration or ()).gather()
+    def calibrate(self, model: Compressible, score: str, inputs: bool) -> None:
+        """Take what ranking needs of the model as it is now: moments of the units' inputs, where `inputs` are asked
+        for, and gradients of its loss, where `score` is made of them."""
+        batches = self.context.calibration or ()
+        if inputs:
+            self._moments = InputMoments(model, self.units, batches).gather()
+        if score in GRADIENTS:
+            squared = score == "fisher"
+            self._gradients = weight_gradients(model.module, self.units, batches, model.loss, squared)
 
-    def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor]:
-        """True where a value of `pool` is to go, for matrix after matrix; lazily, `count` in all."""
+    def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor | Threshold]:
+        """What is to go of `pool`, for matrix after matrix, lazily, `count` values in all.
+
+        A mask that is true where a value goes; or, where the values are their own scores, the threshold that
+        says the same without the memory.
+        """
+        if score == "magnitude" and scope != "row":
+            return iter(thresholds_of_smallest(self.scores(pool, score), count))
         select = select_by_row if scope == "row" else select_smallest
         return select(self.scores(pool, score), count)
 
@@ -91,21 +104,16 @@ class PruningState:
             unit, name = named[index]
             values = self.values.read(unit, name)
             moments = self._moments.get(unit.name) if self._moments else None
-            return scored(score, values, unit, name, self._seeds[unit.name, name], moments)
+            gradient = self._gradients.get((unit.name, name))
+            return scored(score, values, unit, name, self._seeds[unit.name, name], moments, gradient)
 
         return Scores(sizes, make, torch.float64 if wide else torch.float32)
 
-    def budgets(self, pools: Sequence[Sequence[Unit]], target: float, allocation: str) -> list[int]:
-        """How many values of each pool are to be zero at a share of `target` of them all."""
-        values = [self.scores(pool, "magnitude") for pool in pools]
-        if allocation == "uniform":
-            return [round(target * pool.numel) for pool in values]
-        norms = [math.sqrt(sum(self.energy[unit.name] for unit in pool)) for pool in pools]
-        return allocate(values, norms, round(target * sum(pool.numel for pool in values)), MOST)
-
-    def prune(self, unit: Unit, masks: Iterator[Tensor]) -> None:
-        """Zero the values under the next masks, one for each matrix of `unit`."""
-        self.values.write(unit, {name: prune(matrix, next(masks)) for name, matrix in self.matrices(unit).items()})
+    def prune(self, unit: Unit, masks: Iterator[Tensor | Threshold]) -> None:
+        """Zero the values under the next masks, one for each matrix of `unit`, in the memory they are in."""
+        # The score of one matrix may depend on another of its unit, so no value changes before the last mask.
+        gone = {name: next(masks) for name in matrix_names(unit)}
+        self.values.write(unit, {name: prune_(matrix, gone[name]) for name, matrix in self.matrices(unit).items()})
 
     def multiply(self, unit: Unit, factors: Mapping[str, float | Tensor]) -> None:
         """Multiply the matrices named by their factors; zeros stay +0.0."""

@@ -1,4 +1,4 @@
-"""A second reader, written from docs/artifact-format.md with NumPy and the standard library alone."""
+"""A second reader, written from docs/artifact-format.md with NumPy, zstandard and the standard library alone."""
 
 from __future__ import annotations
 
@@ -10,50 +10,121 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_model import compress, dense_toy
+import zstandard
+from toy_model import compress, dense_toy, quantise
 
 from rcc.artifact.write import write_artifact
 
-NUMPY = {"float32": "<f4", "float16": "<f2", "int64": "<i8"}
+NUMPY = {"float32": "<f4", "float16": "<f2", "int64": "<i8", "int8*step": "<i1"}
+
+
+def expand(part: bytes, length: int) -> bytes:
+    if len(part) == length:
+        return part
+    raw = zstandard.ZstdDecompressor().decompress(b"\x28\xb5\x2f\xfd" + part, max_output_size=length)
+    assert len(raw) == length
+    return raw
+
+
+def values_of(parts: list[bytes], count: int, dtype: str) -> np.ndarray:
+    width = np.dtype(NUMPY[dtype]).itemsize
+    if len(parts) == 1:
+        return np.frombuffer(expand(parts[0], count * width), NUMPY[dtype])
+    planes = [np.frombuffer(expand(part, count), np.uint8) for part in parts]
+    return np.frombuffer(np.stack(planes, axis=1).tobytes(), NUMPY[dtype])
+
+
+def unsigned(most: int) -> str:
+    return "<u1" if most < 2**8 else "<u2" if most < 2**16 else "<u4"
+
+
+def places(encoding: str, shape: list[int], nonzeros: int, escapes: int, parts: list[bytes]) -> np.ndarray:
+    count, columns = math.prod(shape), math.prod(shape[1:])
+    if encoding == "bitmask":
+        mask = np.frombuffer(expand(parts.pop(0), -(-count // 8)), np.uint8)
+        return np.flatnonzero(np.unpackbits(mask, count=count))
+    if encoding == "gaps":
+        gaps = np.frombuffer(expand(parts.pop(0), nonzeros + escapes), np.uint8)
+        found, position = [], 0
+        for gap in gaps.tolist():
+            position += gap
+            if gap < 255:
+                found.append(position)
+                position += 1
+        return np.array(found, int)
+    counted, indexed = np.dtype(unsigned(columns)), np.dtype(unsigned(columns - 1))
+    counts = np.frombuffer(expand(parts.pop(0), shape[0] * counted.itemsize), counted)
+    column = np.frombuffer(expand(parts.pop(0), nonzeros * indexed.itemsize), indexed)
+    return np.repeat(np.arange(shape[0]), counts) * columns + column
 
 
 def read(directory: Path) -> dict[str, np.ndarray]:
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     content = (directory / "weights.safetensors").read_bytes()
     data = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:data])
+    (header,) = json.loads(content[8:data]).items()
+    assert header == ("data", {"dtype": "U8", "shape": [len(content) - data], "data_offsets": [0, len(content) - data]})
 
-    def raw(key: str) -> bytes:
-        begin, end = header.pop(key)["data_offsets"]
-        return content[data + begin : data + end]
+    def take(lengths: str, sha256: str) -> list[bytes]:
+        nonlocal data
+        parts = []
+        for length in map(int, lengths.split("+")):
+            parts.append(content[data : data + length])
+            data += length
+        assert hashlib.sha256(b"".join(parts)).hexdigest()[:12] == sha256
+        return parts
 
+    vectors: dict[str, dict[str, list[int]]] = {}
+    matrices: dict[str, list[str]] = {}
+    for module, attributes in manifest["modules"].items():
+        for attribute, line in attributes.items():
+            name = f"{module}.{attribute}" if module else attribute
+            shape, *rest = line.split()
+            sizes = [] if shape == "scalar" else [int(size) for size in shape.split("x")]
+            if len(sizes) < 2:
+                vectors.setdefault(rest[0] if rest else manifest["dtype"], {})[name] = sizes
+            else:
+                matrices[name] = line.split()
     tensors = {}
-    for name, entry in manifest["tensors"].items():
-        count, dtype = math.prod(entry["shape"]), NUMPY[entry["dtype"]]
-        if entry["encoding"] == "dense":
-            stored = raw(name)
-            tensor = np.frombuffer(stored, dtype)
+    for dtype in sorted(vectors):
+        names = sorted(vectors[dtype], key=lambda name: (name.rpartition(".")[2], name.rpartition(".")[0]))
+        counts = [math.prod(vectors[dtype][name]) for name in names]
+        values = values_of(take(*manifest["vectors"][dtype].split()), sum(counts), dtype)
+        for name, piece in zip(names, np.split(values, np.cumsum(counts)[:-1]), strict=True):
+            tensors[name] = piece.reshape(vectors[dtype][name])
+    whole = {}
+    for name in sorted(matrices):
+        shape_text, *words = matrices[name]
+        shape = [int(size) for size in shape_text.split("x")]
+        dtype = words.pop(0) if words[0] in NUMPY else manifest["dtype"]
+        encoding, *words = words
+        parts = take(*words[-2:])
+        if encoding == "dense":
+            tensor = values_of(parts, math.prod(shape), dtype)
         else:
-            mask, values = raw(f"{name}.mask"), raw(f"{name}.values")
-            stored = mask + values
-            present = np.unpackbits(np.frombuffer(mask, np.uint8), count=count).astype(bool)
-            tensor = np.zeros(count, dtype)
-            tensor[present] = np.frombuffer(values, dtype)
-            assert int(present.sum()) == entry["nonzeros"]
-        assert hashlib.sha256(stored).hexdigest() == entry["sha256"]
-        tensors[name] = tensor.reshape(entry["shape"])
-    assert not header
+            nonzeros, _, escapes = words[0].partition("~")
+            found = places(encoding, shape, int(nonzeros), int(escapes or 0), parts)
+            tensor = np.zeros(math.prod(shape), NUMPY[dtype])
+            tensor[found] = values_of(parts, int(nonzeros), dtype)
+        tensors[name] = tensor.reshape(shape)
+        if dtype == "int8*step":
+            whole[name] = tensors[name]
+    for name, q in whole.items():
+        tensors[name] = q.astype(np.float32) * tensors[f"{name}_step"].astype(np.float32)[:, None]
+    assert data == len(content)
     return tensors | {alias: tensors[name] for alias, name in manifest["tied"].items()}
 
 
+@pytest.mark.parametrize("entropy", ["zstd", "none"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_documented_format_is_the_written_one(dtype: str, tmp_path: Path) -> None:
-    toy = compress(dense_toy())
-    write_artifact(toy, tmp_path / "artifact", dtype=dtype)
+def test_the_documented_format_is_the_written_one(dtype: str, entropy: str, tmp_path: Path) -> None:
+    toy = quantise(compress(dense_toy()), "image", "words")
+    write_artifact(toy, tmp_path / "artifact", dtype=dtype, entropy=entropy)
     found, expected = read(tmp_path / "artifact"), toy.module.state_dict()
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
-        stored = tensor.to(getattr(torch, dtype)) if tensor.is_floating_point() else tensor
+        narrow = tensor.is_floating_point() and f"{name}_step" not in expected
+        stored = tensor.to(getattr(torch, dtype)) if narrow else tensor
         np.testing.assert_array_equal(found[name], stored.numpy())
 
 
@@ -63,3 +134,21 @@ def test_the_documented_formula_is_the_weight(tmp_path: Path) -> None:
     stored = read(tmp_path / "artifact")
     S, U, V, a = (stored[f"up.{part}"].astype(np.float64) for part in ("sparse", "left", "right", "scale"))
     np.testing.assert_allclose(np.diag(a) @ (S + U @ V), toy.module.up.weight.detach().numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["dense", "bitmask", "gaps", "csr"])
+@pytest.mark.parametrize("entropy", ["zstd", "none"])
+def test_every_documented_encoding_is_the_written_one(encoding: str, entropy: str, tmp_path: Path) -> None:
+    toy = dense_toy()
+    toy.module.words = torch.nn.Embedding(4, 60_000)
+    weight = torch.zeros(4, 60_000)
+    if encoding == "csr":
+        weight[:, 50_000:50_003] = torch.randn(4, 3)
+    else:
+        share = {"dense": 1.1, "bitmask": 0.7, "gaps": 0.03}[encoding]
+        weight = torch.randn(4, 60_000).masked_fill(torch.rand(4, 60_000) >= share, 0.0)
+    toy.module.words.weight.data = weight
+    write_artifact(toy, tmp_path / "artifact", entropy=entropy)
+    line = json.loads((tmp_path / "artifact/manifest.json").read_text())["modules"]["words"]["weight"]
+    assert f" {encoding} " in line
+    np.testing.assert_array_equal(read(tmp_path / "artifact")["words.weight"], weight.numpy())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs
+from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
 
 from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
@@ -22,6 +22,35 @@ def test_float32_storage_gives_bit_identical_outputs(build, tmp_path: Path) -> N
     assert isinstance(loaded, ToyAdapter)
     assert not loaded.module.training
     assert torch.equal(outputs(loaded), outputs(toy))
+
+
+@pytest.mark.parametrize("entropy", ["zstd", "none"])
+@pytest.mark.parametrize("dtype", [None, "float32", "float16", "bfloat16"])
+def test_quantised_matrices_lose_nothing_to_the_dtype_of_their_steps(
+    dtype: str | None, entropy: str, tmp_path: Path
+) -> None:
+    toy = quantise(compress(dense_toy()), "words", "one", "image")
+    write_artifact(toy, tmp_path / "artifact", dtype=dtype, entropy=entropy)
+    loaded, expected = load(tmp_path / "artifact"), toy.module.state_dict()
+    for name in ("words.left", "words.right", "one.left", "one.right", "image.sparse"):
+        assert torch.equal(loaded.module.state_dict()[name], expected[name])
+        assert torch.equal(loaded.module.state_dict()[f"{name}_step"], expected[f"{name}_step"])
+    assert loaded.module.two is loaded.module.one
+    if dtype in (None, "float32"):
+        assert torch.equal(outputs(loaded), outputs(toy))
+    again = tmp_path / "again"
+    write_artifact(loaded, again, dtype=dtype, entropy=entropy)
+    assert (again / "weights.safetensors").read_bytes() == (tmp_path / "artifact/weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16", None])
+def test_a_quantised_matrix_is_the_product_in_the_dtype_of_computing(compute: str | None, tmp_path: Path) -> None:
+    toy = quantise(dense_toy(), "one")
+    write_artifact(toy, tmp_path / "artifact", dtype="float16")
+    one = load(tmp_path / "artifact", dtype=compute).module.one
+    dtype = torch.float16 if compute is None else getattr(torch, compute)
+    assert one.sparse.dtype == one.sparse_step.dtype == dtype
+    assert torch.equal(one.sparse, toy.module.one.sparse.to(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -73,7 +102,7 @@ def test_an_altered_config_is_refused_before_it_is_used(artifact: Path) -> None:
 def test_damage_goes_unseen_only_where_asked(artifact: Path) -> None:
     content = bytearray((artifact / "weights.safetensors").read_bytes())
     data = 8 + int.from_bytes(content[:8], "little")
-    content[data + 8] ^= 1  # in a value: masks come last
+    content[data + 8] ^= 1  # in a vector, of which none is entropy-coded
     (artifact / "weights.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="does not hold the bytes that were written"):
         load(artifact)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs
+from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
 
 from rcc.artifact.restore import restore
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
 from rcc.layers.form import Form
-from rcc.layers.modules import FormEmbedding, FormLinear
+from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.modules import FormConv, FormEmbedding, FormLinear
 from rcc.models.module import ModuleAdapter
 
 
@@ -78,6 +79,26 @@ def test_narrow_storage_equals_an_explicit_cast(dtype: str, compressed: ToyAdapt
     restore(target, tmp_path / "artifact")
     assert target.module.up.left.dtype == narrow
     assert target.module.batch_norm.num_batches_tracked.dtype == torch.int64
+
+
+@pytest.mark.parametrize("entropy", ["zstd", "none"])
+def test_quantised_units_come_back_bit_for_bit(entropy: str, tmp_path: Path) -> None:
+    toy = quantise(compress(dense_toy()), "words", "one", "image")
+    with torch.no_grad():  # steps that no narrow dtype holds
+        for module in (toy.module.words, toy.module.one):
+            whole = to_grid(module.left, module.left_step)
+            module.left_step.mul_(1.0 / 3.0)
+            module.left.copy_(from_grid(whole, module.left_step))
+    write_artifact(toy, tmp_path / "artifact", entropy=entropy)
+    target = compress(dense_toy(seed=9))
+    restore(target, tmp_path / "artifact")
+    assert_same_state(target, state(toy))
+    assert torch.equal(outputs(target), outputs(toy))
+    assert isinstance(target.module.image, FormConv)
+    write_artifact(compress(dense_toy()), tmp_path / "free")
+    restore(toy, tmp_path / "free")
+    assert "image.sparse_step" not in toy.module.state_dict()
+    assert type(toy.module.image) is nn.Conv2d
 
 
 def test_negative_zeros_and_subnormals_survive(tmp_path: Path) -> None:
@@ -162,13 +183,16 @@ def test_missing_and_extra_units_are_named(artifact: Path) -> None:
     target = dense_toy()
     target.module.extra = target.module.up
     del target.module.up
-    refused(target, artifact, "unit 'up' is not in the model", "the model's unit 'extra' is not in the artifact")
+    refused(target, artifact, "the model's unit 'extra' is not in the artifact")
+    target = dense_toy()
+    del target.module.up
+    refused(target, artifact, "tensor 'up.left' of the artifact has no place in the model")
 
 
 def test_ties_must_agree(artifact: Path) -> None:
     target = dense_toy()
     target.module.two = nn.Linear(16, 16, bias=False)
-    refused(target, artifact, "the model's unit 'two' is not in the artifact")
+    refused(target, artifact, "tensor 'two.left' is tied to one.left in the artifact, to None in the model")
     target = dense_toy()
     target.module.register_buffer("alias", target.module.mask)
     refused(target, artifact, "tensor 'alias' is tied to None in the artifact, to mask in the model")

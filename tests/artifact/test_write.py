@@ -6,32 +6,58 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_model import ToyAdapter, compress, dense_toy
+from toy_model import ToyAdapter, compress, dense_toy, quantise
 
 import rcc.artifact.weights
-from rcc.artifact.size import directory_bytes
+from rcc.artifact.size import directory_bytes, model_size
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError, WorkError
 
 
-def test_the_manifest_says_what_is_stored_and_how(artifact: Path) -> None:
+def test_the_manifest_says_what_is_stored_and_how(artifact: Path, compressed: ToyAdapter) -> None:
     manifest = json.loads((artifact / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 1, "toy")
-    assert manifest["structure"] == {
-        "words": {"kind": "embedding", "parts": {"left": [7, 2], "right": [2, 6]}},
-        "image": {"kind": "conv", "parts": {"weight": [6, 3, 3, 3], "bias": [6]}},
-        "up": {
-            "kind": "linear",
-            "parts": {"sparse": [16, 6], "left": [16, 2], "right": [2, 6], "scale": [16], "bias": [16]},
-        },
-        "one": {"kind": "linear", "parts": {"left": [16, 3], "right": [3, 16]}},
+    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 2, "toy")
+    assert manifest["dtype"] == "float32"
+    lines = {
+        module: {attribute: line.partition(" ")[0] for attribute, line in attributes.items()}
+        for module, attributes in manifest["modules"].items()
     }
+    assert lines == {
+        "": {"logit_scale": "scalar", "mask": "2"},
+        "words": {"left": "7x2", "right": "2x6"},
+        "image": {"weight": "6x3x3x3", "bias": "6"},
+        "batch_norm": {
+            "weight": "6", "bias": "6", "running_mean": "6", "running_var": "6", "num_batches_tracked": "scalar",
+        },
+        "up": {"sparse": "16x6", "left": "16x2", "right": "2x6", "scale": "16", "bias": "16"},
+        "one": {"left": "16x3", "right": "3x16"},
+        "norm": {"weight": "16", "bias": "16"},
+    }  # fmt: skip
     assert manifest["tied"] == {"two.left": "one.left", "two.right": "one.right"}
     assert sorted(manifest["files"]) == ["config.json", "processor/size.txt"]
-    assert manifest["tensors"]["up.sparse"]["encoding"] == "bitmask"
-    assert manifest["tensors"]["up.left"]["encoding"] == "dense"
-    assert manifest["tensors"]["batch_norm.num_batches_tracked"]["dtype"] == "int64"
-    assert "positions" not in manifest["tensors"]
+    sparse = compressed.module.up.sparse
+    assert manifest["modules"]["up"]["sparse"].startswith(f"16x6 gaps {int(torch.count_nonzero(sparse))} ")
+    assert manifest["modules"]["up"]["left"].startswith("16x2 dense ")
+    assert manifest["modules"]["batch_norm"]["num_batches_tracked"] == "scalar int64"
+    assert sorted(manifest["vectors"]) == ["float32", "int64"]
+
+
+def test_a_quantised_matrix_says_so_in_the_manifest(compressed: ToyAdapter, tmp_path: Path) -> None:
+    write_artifact(quantise(compressed, "words"), tmp_path / "artifact", dtype="float16")
+    manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
+    assert manifest["dtype"] == "float16"
+    assert manifest["modules"]["words"]["left"].startswith("7x2 int8*step dense ")
+    assert manifest["modules"]["words"]["left_step"] == "7"
+
+
+def test_the_manifest_of_a_module_is_a_line_and_the_header_of_the_weights_is_short(
+    compressed: ToyAdapter, tmp_path: Path
+) -> None:
+    size = write_artifact(compressed, tmp_path / "artifact")
+    lines = (tmp_path / "artifact" / "manifest.json").read_text().splitlines()
+    assert sum(line.startswith('"up":') for line in lines) == 1
+    assert (tmp_path / "artifact" / "manifest.json").stat().st_size < 1500
+    assert size.weights_bytes == 8 + 88 + model_size(compressed, None).nbytes
 
 
 def test_the_sizes_are_those_on_disk(dense: ToyAdapter, tmp_path: Path) -> None:
@@ -102,6 +128,12 @@ def test_an_existing_directory_is_refused_untouched(dense: ToyAdapter, tmp_path:
 def test_an_unknown_dtype_is_refused_before_anything_is_written(dense: ToyAdapter, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown artifact dtype 'int8'"):
         write_artifact(dense, tmp_path / "deep" / "artifact", dtype="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_entropy_coding_is_refused_before_anything_is_written(dense: ToyAdapter, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown entropy coding 'zip'\..*none, zstd"):
+        write_artifact(dense, tmp_path / "artifact", entropy="zip")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.layers.form import Form
+from rcc.layers.grid import from_grid
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
 
@@ -96,6 +98,19 @@ def compress(toy: ToyAdapter, seed: int = 1) -> ToyAdapter:
     units["one"].write(Form(left=random(16, 3, keep=0.3), right=random(3, 16)))
     units["image"].write(Form(sparse=random(6, 27, keep=0.2), bias=random(6)))
     units["words"].write(Form(left=random(7, 2), right=random(2, 6)))
+    return toy
+
+
+def quantise(toy: ToyAdapter, *names: str) -> ToyAdapter:
+    """The matrices of these units as whole multiples of steps that float16 and bfloat16 hold exactly."""
+    for unit in toy.units():
+        if unit.name in names:
+            form, parts = unit.read(), {}
+            for name, matrix in form.matrices():
+                step = (matrix.detach().abs().amax(1) / 15).to(torch.bfloat16).float().clamp_min(2.0**-10)
+                whole = (matrix.detach() / step[:, None]).round().clamp(-127, 127).to(torch.int8)
+                parts |= {name: from_grid(whole, step), f"{name}_step": step}
+            unit.write(replace(form, **parts))
     return toy
 
 

@@ -73,6 +73,20 @@ def test_the_objective_is_the_mean_squared_error_with_the_best_bias() -> None:
     np.testing.assert_allclose(site.objective().error(other), ((left - left.mean(0)) ** 2).mean(0), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["q", "conv"])
+def test_rows_are_the_inputs_with_their_wanted_outputs_while_the_iterator_waits(name: str) -> None:
+    model = Model()
+    dense = model.double()
+    for site in sites(model, dense, find_units(model.module), batches(), dtype=torch.float64):
+        if site.unit.name == name:
+            x, y = (torch.cat(parts).double() for parts in zip(*site.rows(), strict=True))
+            assert len(x) == site.inputs.samples
+            torch.testing.assert_close(y.T @ x / len(x), site.cross)
+            found = site
+    with pytest.raises(ValueError, match=f"the activations at {name} are gone"):
+        found.rows()
+
+
 def test_without_a_bias_none_is_made_up() -> None:
     model = Model()
     dense = model.double()

@@ -13,6 +13,7 @@ from rcc.layers.modules import FormLinear
 from rcc.measurement import Measurement, Metric
 from rcc.stages.dare import DARECompressor
 from rcc.stages.nullu import NulluProjector
+from rcc.stages.quant import Quantizer
 
 
 def weights(model):
@@ -270,3 +271,13 @@ def test_a_nan_outside_the_forms_is_caught_too(model, validator, where):
 
     with pytest.raises(WorkError, match=r"a NaN or an infinity in (5\.bias|0\.gain)"):
         RCCPipeline([Spoil(0.1)]).run(model, validator)
+
+
+def test_quantisation_ends_every_cascade_and_runs_in_the_last_round(model, validator):
+    with pytest.raises(UserError, match=r"'quant' must be the last .* 'dare' after it .* stage=dare\+quant\."):
+        RCCPipeline([Quantizer(rounding="nearest"), DARECompressor(0.5)]).run(model, validator)
+    pipeline = RCCPipeline([DARECompressor(0.3), Quantizer(rounding="nearest")], schedule=Schedule(rounds=2))
+    pipeline.run(model, validator)
+    assert [record.step.label for record in pipeline.history.records] == ["dare", "dare", "quant"]
+    sizes = [record.size.nbytes for record in pipeline.history.records]
+    assert sizes[2] < sizes[1] < sizes[0]

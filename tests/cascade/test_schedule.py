@@ -2,7 +2,7 @@
 
 import pytest
 
-from rcc.cascade.schedule import Schedule
+from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import UserError
 from rcc.stages.base import Stage
 
@@ -26,6 +26,11 @@ class Knob(Stage):
         raise NotImplementedError
 
 
+class Ending(Knob):
+    method = "ending"
+    last = True
+
+
 def test_one_round_asks_for_the_whole_target_at_once():
     steps = Schedule().steps([Knob(0.8, "a"), Knob(None, "b")])
     assert [(step.index, step.label, step.strength) for step in steps] == [(1, "a", 0.8), (2, "b", None)]
@@ -40,6 +45,26 @@ def test_rounds_repeat_the_whole_cascade_and_end_on_the_target_exactly():
     assert [step.strength for step in steps[::2]] == pytest.approx([0.3, 0.6, 0.9])
     assert steps[-1].strength == 0.3
     assert steps[-1].name == "b (round 3 of 3)"
+
+
+def test_a_stage_that_must_be_last_runs_once_after_the_last_round():
+    steps = Schedule(rounds=3).steps([Knob(0.9, "a"), Knob(0.3, "b"), Ending(None, "end")])
+    assert [step.label for step in steps] == ["a", "b", "a", "b", "a", "b", "end"]
+    assert [step.index for step in steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert steps[-1].name == "end (round 3 of 3)"
+    assert [step.strength for step in steps[:2]] == pytest.approx([0.3, 0.1])
+
+
+def test_a_stage_that_must_be_last_and_is_not_is_named_with_the_order_to_take():
+    one, end, two = Knob(0.9, "a"), Ending(None, "end"), Knob(0.3, "b")
+    assert order_problems([one, two, end]) == order_problems([end]) == order_problems([]) == []
+    assert order_problems([one, end, two]) == [
+        "stage 'end' must be the last of the cascade: 'b' after it would change the values it leaves. Take"
+        " stage=knob+knob+ending."
+    ]
+    (problem,) = order_problems([end, Ending(None, "end_2")])
+    assert problem.startswith("stage 'end' must be the last")
+    assert problem.endswith("Take stage=ending.")
 
 
 @pytest.mark.parametrize("curve", ["linear", "exponential", "cosine", "polynomial", "cubic_late"])

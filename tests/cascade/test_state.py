@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import rcc.artifact.weights
+import rcc.artifact.packing
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
 from rcc.layers.form import Form
@@ -287,7 +287,7 @@ class Executioner:
         self.left, self.operations = survives, 0
         for owner, name in (
             (os, "fsync"), (os, "rename"), (os, "replace"), (os, "unlink"), (os, "rmdir"),
-            (Path, "mkdir"), (Path, "write_text"), (Path, "unlink"), (rcc.artifact.weights, "raw"),
+            (Path, "mkdir"), (Path, "write_text"), (Path, "unlink"), (rcc.artifact.packing, "digest"),
         ):  # fmt: skip
             monkeypatch.setattr(owner, name, self.guarded(getattr(owner, name)))
 

@@ -106,7 +106,7 @@ def _parameters(function: Any) -> dict[str, Any]:
     }
 
 
-WITH_DATA = {"nullu": {"metric": "calibration"}}
+WITH_DATA = {"nullu": {"metric": "calibration"}, "alpha": {"repair": "least_squares"}}
 """A run always has calibration data; a stage made in Python may have none, and does without by default."""
 
 
@@ -149,5 +149,6 @@ def test_the_specification_is_the_literal_recipe(configs: Composer) -> None:
     cfg = configs.compose(["experiment=specification"])
     assert list(cfg.stage) == ["dare", "nullu", "alpha"]
     assert (cfg.stage.dare.score, cfg.stage.dare.rescale) == ("magnitude", "dare")
+    assert cfg.stage.alpha.repair == "none"
     assert (cfg.stage.alpha.learning_rate, cfg.stage.alpha.num_epochs) == (0.001, 10)
     assert cfg.schedule.rounds == 1

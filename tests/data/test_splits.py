@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,15 @@ def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
     assert split.take(2).images[:, 0, 0, 0].tolist() == [7, 8]
     with pytest.raises(UserError, match="holds 3 items; 4 were asked for"):
         split.take(4)
+
+
+def test_the_fingerprint_of_a_split_tells_images_captions_and_labels_apart(digits: Splits) -> None:
+    split = digits.calibration.take(4)
+    others = [
+        replace(split, images=255 - split.images),
+        replace(split, captions=("another", *split.captions[1:])),
+        replace(split, labels=split.labels[::-1].copy()),
+        digits.calibration.take(3),
+    ]
+    assert digits.calibration.take(4).fingerprint == split.fingerprint
+    assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 5

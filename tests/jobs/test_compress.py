@@ -133,7 +133,7 @@ def test_the_plan_predicts_the_bytes_of_the_run(rcc_run, tmp_path):
     from rcc.models.registry import load_model, load_skeleton
 
     stages = [rcc.DARECompressor(0.7), rcc.NulluProjector(0.8, energy_threshold=None)]
-    pipeline = rcc.RCCPipeline(stages, performance_threshold=1e-6)
+    pipeline = rcc.RCCPipeline(stages, performance_threshold=1e-6, storage_entropy="none")
     planned = pipeline.plan(load_skeleton("clip_tiny")).steps[-1].nbytes
     data = rcc.load_data("digits", selection=20)
     evaluator = rcc.ZeroShotEvaluator()
@@ -149,6 +149,7 @@ def test_every_problem_of_a_config_is_reported_at_once(rcc_run):
         "gate.on_failure=skipp",
         "schedule.rounds=0",
         "export.dtype=int4",
+        "export.entropy=zip",
         "seed=-1",
     )
     assert code == 2
@@ -162,6 +163,7 @@ def test_every_problem_of_a_config_is_reported_at_once(rcc_run):
         assert wrong in err
     assert "Did you mean 'skip'?" in err
     assert "unknown export.dtype 'int4'" in err
+    assert "unknown export.entropy 'zip'" in err
     assert "Traceback" not in err
 
 
@@ -198,7 +200,7 @@ def test_a_disk_that_fills_up_fails_the_run_and_loses_nothing(rcc_run, tmp_path,
 
     from rcc.artifact import weights
 
-    real, writes = weights.write_weights, []
+    real, writes = weights.write_packed, []
 
     def full(*arguments, **options):
         writes.append(1)
@@ -206,10 +208,10 @@ def test_a_disk_that_fills_up_fails_the_run_and_loses_nothing(rcc_run, tmp_path,
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(*arguments, **options)
 
-    monkeypatch.setattr("rcc.artifact.write.write_weights", full)
+    monkeypatch.setattr("rcc.artifact.write.write_packed", full)
     code, _, err = rcc_run(*QUICK, "hydra.run.dir=run")
     assert (code, "No space left" in err) == (1, True), err
-    monkeypatch.setattr("rcc.artifact.write.write_weights", real)
+    monkeypatch.setattr("rcc.artifact.write.write_packed", real)
     code, out, _ = rcc_run("resume=run")
     assert (code, "1 of 3 steps were done before" in out) == (0, True)
 

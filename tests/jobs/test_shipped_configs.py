@@ -26,6 +26,14 @@ def test_every_stage_runs_alone(rcc_run, stage):
     assert code == 0, err
 
 
+def test_stages_after_quant_are_refused_by_name_before_anything_runs(rcc_run, tmp_path):
+    code, _, err = rcc_run(*QUICK, "stage=quant+dare+alpha", "hydra.run.dir=run")
+    assert code == 2
+    assert "stage 'quant' must be the last of the cascade" in err
+    assert "stage=dare+alpha+quant" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_nullu_in_several_rounds_ends_with_a_report(rcc_run, tmp_path):
     """Ranks change from round to round, so that some overlaps are undefined."""
     code, _, err = rcc_run(*QUICK, "stage=nullu+dare", "schedule.rounds=3", "hydra.run.dir=run")

@@ -86,3 +86,13 @@ def test_a_module_shares_the_tensors_it_is_given() -> None:
     module = FormLinear(form)
     for name, matrix in form.matrices():
         assert getattr(module, name).data_ptr() == matrix.data_ptr()
+
+
+def test_steps_are_buffers_that_travel_with_the_module() -> None:
+    steps = {"left_step": torch.tensor([0.5, 1.0, 2.0]), "right_step": torch.tensor([1.0, 0.25])}
+    module = FormLinear(Form(left=torch.ones(3, 2), right=torch.ones(2, 4), **steps))
+    assert list(module.state_dict()) == ["left", "right", "left_step", "right_step"]
+    assert {name for name, _ in module.named_parameters()} == {"left", "right"}
+    assert module.form.sparse_step is None
+    assert torch.equal(module.form.left_step, steps["left_step"])
+    assert module.to(torch.float16).form.right_step.dtype == torch.float16

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -259,3 +261,52 @@ def test_a_layer_that_computes_in_its_own_way_is_left_alone_with_the_reason() ->
     units = {unit.name: unit for unit in find_units(nn.Sequential(Doubled(3, 2), nn.Linear(2, 2)))}
     assert "Doubled computes in a way of its own" in units["0"].obstacle
     assert units["1"].obstacle == ""
+
+
+@pytest.mark.parametrize(("name", "kind"), [("linear", FormLinear), ("image", FormConv), ("embedding", FormEmbedding)])
+def test_a_quantised_matrix_lives_in_the_forms_module_and_a_free_one_in_a_plain_one(name: str, kind: type) -> None:
+    model = Model()
+    unit = unit_of(model, name)
+    plain, form = type(unit.module), unit.read()
+    unit.write(replace(form, sparse=torch.full(unit.shape, 3.0), sparse_step=torch.ones(unit.shape[0])))
+    weight = unit.module.weight.detach().clone()
+    assert type(unit.module) is kind
+    assert torch.equal(unit.module.weight, weight)
+    assert torch.equal(unit.read().sparse_step, torch.ones(unit.shape[0]))
+    unit.write(replace(unit.read(), sparse_step=None))
+    assert type(unit.module) is plain
+    assert torch.equal(unit.module.weight, weight)
+
+
+def test_tied_units_share_their_steps() -> None:
+    model = Model()
+    unit = unit_of(model, "one")
+    unit.write(Form(sparse=torch.full((6, 6), 2.0), sparse_step=torch.ones(6)))
+    assert model.two is model.one
+
+
+def test_a_norm_cannot_be_quantised() -> None:
+    unit = unit_of(Model(), "norm")
+    with pytest.raises(ValueError, match="the form of a norm has no quantisation steps"):
+        unit.write(replace(unit.read(), sparse_step=torch.ones(1)))
+
+
+def test_steps_are_let_go_where_a_write_takes_values_off_their_grid() -> None:
+    unit = unit_of(Model(), "linear")
+    left, right = torch.randint(-7, 8, (5, 2)).float(), torch.randint(-7, 8, (2, 6)).float()
+    unit.write(Form(left=left, right=right, left_step=torch.ones(5), right_step=torch.ones(2)))
+    unit.write(replace(unit.read(), left=left * 1.1))
+    assert [name for name, _ in unit.read().steps()] == ["right"]
+    sparse = unit_of(Model(), "one")
+    sparse.write(Form(sparse=torch.full((6, 6), 4.0), sparse_step=torch.ones(6)))
+    pruned = torch.full((6, 6), 4.0).triu()
+    sparse.write(replace(sparse.read(), sparse=pruned))
+    assert sparse.read().quantised
+    sparse.write(replace(sparse.read(), sparse=pruned + 0.5))
+    assert not sparse.read().quantised
+    assert type(sparse.module) is nn.Linear
+
+
+def test_steps_without_values_stay_on_the_meta_device() -> None:
+    form = Form(sparse=torch.empty(6, 6, device="meta"), sparse_step=torch.empty(6, device="meta"))
+    assert form.without_stale_steps() is form

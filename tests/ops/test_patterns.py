@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcc.ops.patterns import pattern_mask
+from rcc.ops.patterns import pattern_count, pattern_mask
 
 
 @given(rows=st.integers(1, 4), groups=st.integers(1, 4), m=st.integers(1, 8), kinds=st.integers(1, 6), data=st.data())
@@ -32,7 +32,7 @@ def test_a_transposed_view_is_read_in_its_own_order() -> None:
 
 
 def test_a_width_that_m_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"2:4 needs a matrix whose columns 4 divides, not \(3, 6\)"):
+    with pytest.raises(ValueError, match="2:4 needs a width divisible by 4, not 6"):
         pattern_mask(torch.ones(3, 6), 2, 4)
 
 
@@ -40,3 +40,11 @@ def test_a_width_that_m_does_not_divide_is_refused() -> None:
 def test_what_is_no_pattern_is_refused(n: int, m: int) -> None:
     with pytest.raises(ValueError, match=f"{n}:{m} is no pattern"):
         pattern_mask(torch.ones(2, 4), n, m)
+
+
+def test_the_count_is_that_of_the_mask_within_what_is_allowed() -> None:
+    scores = torch.rand(5, 12, generator=torch.Generator().manual_seed(0)) + 0.1
+    within = scores < 0.5
+    assert pattern_count((5, 12), 1, 4) == int(pattern_mask(scores, 1, 4).sum()) == 15
+    kept = pattern_mask(scores.masked_fill(~within, 0.0), 2, 4) & within
+    assert pattern_count((5, 12), 2, 4, within) == int(kept.sum()) < 30

@@ -10,12 +10,13 @@ from rcc.ops.prune import (
     add_delta,
     delta,
     least_squares_factor,
-    prune,
+    prune_,
     relative_error,
     rescale,
     squared_norm,
     survival_factor,
 )
+from rcc.ops.select import select_smallest, thresholds_of_smallest
 
 
 def signs(tensor: torch.Tensor) -> list[bool]:
@@ -24,10 +25,15 @@ def signs(tensor: torch.Tensor) -> list[bool]:
 
 def test_pruned_values_are_positive_zero_and_the_rest_is_untouched() -> None:
     weight = torch.tensor([-1.0, 2.0, -0.0, -4.0])
-    pruned = prune(weight, torch.tensor([True, False, True, False]))
-    assert pruned.tolist() == [0.0, 2.0, 0.0, -4.0]
-    assert signs(pruned) == [False, False, False, True]
-    assert weight[0] == -1
+    assert prune_(weight, torch.tensor([True, False, True, False])) is weight
+    assert weight.tolist() == [0.0, 2.0, 0.0, -4.0]
+    assert signs(weight) == [False, False, False, True]
+
+
+def test_a_threshold_prunes_what_its_mask_would() -> None:
+    weight = torch.randn(40, 30, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    (mask,), (threshold,) = select_smallest([weight], 700), thresholds_of_smallest([weight], 700)
+    assert torch.equal(prune_(weight.clone(), threshold), prune_(weight.clone(), mask))
 
 
 def test_a_negative_factor_leaves_zeros_positive() -> None:
@@ -95,7 +101,7 @@ def test_true_dare_keeps_the_mean_of_the_weights() -> None:
     generator = torch.Generator().manual_seed(0)
     base, change = torch.randn(64, generator=generator), torch.randn(64, generator=generator)
     drop = torch.rand(20000, 64, generator=generator) < 0.75
-    merged = add_delta(base, rescale(prune(change.expand(20000, 64), drop), 1 / (1 - 0.75)), torch.float32)
+    merged = add_delta(base, rescale(prune_(change.repeat(20000, 1), drop), 1 / (1 - 0.75)), torch.float32)
     # Standard error of a mean of 20,000: √(p/(1 − p)) |δ| / √20000 ≤ 0.04 for |δ| ≤ 3.
     assert float((merged.mean(0) - (base + change)).abs().max()) < 0.1
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rcc.ops import row_select
 from rcc.ops.row_select import select_by_row, share_among_rows
 
 
@@ -28,6 +29,42 @@ def test_the_total_is_exact_and_each_row_gives_its_smallest(shapes, share, kinds
         for row, chosen in zip(score.numpy(), mask.numpy(), strict=True):
             expected = np.argsort(np.abs(row), kind="stable")[: chosen.sum()]
             assert set(np.flatnonzero(chosen)) == set(expected)
+
+
+@given(
+    width=st.integers(1, 200),
+    rows=st.integers(1, 12),
+    kinds=st.sampled_from([1, 3, 1000]),
+    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]),
+    odd=st.sampled_from([-0.0, float("inf"), float("nan")]),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 10_000),
+)
+@settings(deadline=None, max_examples=150)
+def test_each_row_gives_what_a_stable_sort_of_it_puts_first(width, rows, kinds, dtype, odd, share, seed):
+    rng = np.random.default_rng(seed)
+    drawn = np.round(rng.normal(size=(rows, width)) * kinds) / kinds
+    drawn[rng.random(drawn.shape) < 0.1] = odd
+    score = torch.from_numpy(drawn).to(dtype)
+    (mask,) = select_by_row([score], round(share * score.numel()))
+    for row, chosen in zip(score.double().numpy(), mask.numpy(), strict=True):
+        expected = np.argsort(np.abs(row), kind="stable")[: chosen.sum()]
+        assert set(np.flatnonzero(chosen)) == set(expected)
+
+
+def test_rows_searched_in_batches_and_at_once_give_the_same(monkeypatch):
+    score = torch.randn(50, 40, generator=torch.Generator().manual_seed(2)).round(decimals=1)
+    (at_once,) = select_by_row([score], 1300)
+    monkeypatch.setattr(row_select, "BATCH", 100)
+    (in_batches,) = select_by_row([score], 1300)
+    assert torch.equal(at_once, in_batches)
+    assert int((at_once | (score == 0)).sum()) == 1300
+
+
+def test_a_matrix_without_columns_gives_nothing():
+    masks = list(select_by_row([torch.empty(3, 0), torch.ones(2, 2)], 2))
+    assert [tuple(mask.shape) for mask in masks] == [(3, 0), (2, 2)]
+    assert masks[1].tolist() == [[True, False], [True, False]]
 
 
 @pytest.mark.parametrize("count", [0, 1, 37, 100, 159, 160])

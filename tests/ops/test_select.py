@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rcc.ops import select
-from rcc.ops.select import Scores, count_selected, random_scores, select_smallest
+from rcc.ops import cut, scores
+from rcc.ops.scores import KEYS, Scores
+from rcc.ops.select import count_selected, prune_smallest_, random_scores, select_smallest
 
 
 def by_sorting(tensors: list[Tensor], count: int) -> list[Tensor]:
@@ -29,9 +30,16 @@ def same(left: list[Tensor], right: list[Tensor]) -> bool:
 @pytest.fixture
 def searching(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes at which small tensors take the way of large ones: sample, bracket, probe in chunks, gather."""
-    monkeypatch.setattr(select, "CHUNK", 64)
-    monkeypatch.setattr(select, "SAMPLE", 32)
-    monkeypatch.setattr(select, "GATHER", 16)
+    monkeypatch.setattr(scores, "CHUNK", 72)
+    monkeypatch.setattr(cut, "DIRECT", 16)
+
+
+def bits(tensors: list[Tensor]) -> list[list[int]]:
+    return [tensor.contiguous().view(KEYS[tensor.dtype]).flatten().tolist() for tensor in tensors]
+
+
+def zeroed(tensors: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+    return [torch.where(mask, torch.zeros_like(tensor), tensor) for tensor, mask in zip(tensors, masks, strict=True)]
 
 
 VALUES = st.lists(
@@ -83,11 +91,93 @@ def test_the_bracketed_search_is_exact_among_many_duplicates(seed: int, kinds: i
 @pytest.mark.usefixtures("searching")
 def test_a_sample_that_misleads_costs_passes_and_not_exactness(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.arange(1000.0)
-    monkeypatch.setattr(select, "_bracket", lambda scores, count: (7, 9))
+    monkeypatch.setattr(cut, "_bracket", lambda *_: (7, 9, 3))
     assert same(list(select_smallest([values], 600)), by_sorting([values], 600))
     top = torch.tensor(float("inf")).view(torch.int32).item()
-    monkeypatch.setattr(select, "_bracket", lambda scores, count: (top - 1, top))
+    monkeypatch.setattr(cut, "_bracket", lambda *_: (top - 1, top, 2))
     assert same(list(select_smallest([values], 600)), by_sorting([values], 600))
+
+
+@pytest.mark.usefixtures("searching")
+@given(
+    values=st.lists(st.sampled_from([0.0, -0.0, 0.5, -0.5, 1e-7, 3.0, float("inf"), float("nan")]), max_size=40),
+    seed=st.integers(0, 10**6),
+    share=st.floats(0, 1),
+    dtypes=st.lists(
+        st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64]), min_size=3, max_size=3
+    ),
+)
+@settings(deadline=None, max_examples=150)
+def test_pruning_in_place_writes_positive_zeros_where_a_stable_sort_says_and_nothing_else(
+    values: list[float], seed: int, share: float, dtypes: list[torch.dtype]
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.tensor(values), torch.randn(311, generator=generator), torch.randn(29, 17, generator=generator)]
+    tensors = [tensor.to(dtype) for tensor, dtype in zip(drawn, dtypes, strict=True)]
+    count = round(share * sum(tensor.numel() for tensor in tensors))
+    wanted = zeroed(tensors, by_sorting(tensors, count))
+    prune_smallest_(tensors, count)
+    assert bits(tensors) == bits(wanted)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_at_true_sizes_the_values_that_stay_are_those_of_numpys_partition(share: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    tensors = [torch.randn(shape, generator=generator) for shape in ((700, 401), (64,), (513, 300))]
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).numpy().copy()
+    count = round(share * flat.size)
+    largest_gone = np.partition(np.abs(flat), count - 1)[count - 1]
+    prune_smallest_(tensors, count)
+    pruned = torch.cat([tensor.flatten() for tensor in tensors]).numpy()
+    assert np.count_nonzero(pruned == 0) == count
+    np.testing.assert_array_equal(pruned[np.abs(flat) > largest_gone], flat[np.abs(flat) > largest_gone])
+
+
+def test_pruning_takes_place_in_the_tensors_own_memory_through_any_view() -> None:
+    weight = torch.nn.Parameter(torch.tensor([[1.0, -0.0, 5.0], [-2.0, 3.0, 0.0]]))
+    address = weight.data_ptr()
+    prune_smallest_([weight.T], 3)  # in the order of the view: 1, -2, -0 | 3, 5, 0
+    assert weight.tolist() == [[0.0, 0.0, 5.0], [-2.0, 3.0, 0.0]]
+    assert weight.data_ptr() == address
+    assert not torch.signbit(weight.detach()[0]).any()
+
+
+def test_a_zero_that_is_not_selected_keeps_its_sign() -> None:
+    values = torch.tensor([-0.0, -0.0, 1.0])
+    prune_smallest_([values], 1)
+    assert torch.signbit(values).tolist() == [False, True, False]
+
+
+def test_a_threshold_between_two_half_precision_values_is_not_rounded_onto_the_upper_one() -> None:
+    upper = torch.tensor([1.0078125]).bfloat16()  # the next after 1
+    values = [torch.tensor([1.0077]), upper.clone(), torch.ones(1).bfloat16()]
+    prune_smallest_(values, 2)
+    assert [float(value) for value in values] == [0.0, float(upper), 0.0]
+
+
+@pytest.mark.parametrize("count", [-1, 5])
+def test_pruning_a_count_out_of_range_is_refused_and_changes_nothing(count: int) -> None:
+    values = torch.ones(4)
+    with pytest.raises(ValueError, match=f"cannot select {count} of 4"):
+        prune_smallest_([values], count)
+    assert values.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_not_a_number_ties_wherever_in_a_half_precision_tensor_it_stands(dtype: torch.dtype) -> None:
+    values = torch.full((37,), float("nan"), dtype=dtype)
+    assert next(select_smallest([values], 20)).nonzero().flatten().tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1, 5000])
+def test_a_value_that_half_the_weights_have_takes_few_passes(monkeypatch: pytest.MonkeyPatch, extra: int) -> None:
+    values = torch.randn(400_000, generator=torch.Generator().manual_seed(1))
+    values[::2] = 0
+    count, sizes = 200_000 + extra, []
+    probe = cut._probe
+    monkeypatch.setattr(cut, "_probe", lambda scores, *rest: sizes.append(scores.numel) or probe(scores, *rest))
+    assert same(list(select_smallest([values], count)), by_sorting([values], count))
+    assert sizes.count(values.numel()) <= 3
 
 
 def test_ties_go_by_tensor_and_then_by_flat_index() -> None:

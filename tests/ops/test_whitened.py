@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rcc.ops.factorise import factor_pair, thin_svd
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.whitened import refit_pair, unweighted, whitened
+from rcc.ops.whitened import refit_pair, unweighted, whitened, whitened_around
 
 SHAPES = [(5, 12), (12, 5), (8, 8), (1, 6), (6, 1), (30, 70), (70, 30)]
 
@@ -80,6 +80,15 @@ def test_a_known_solution_gives_the_same_and_needs_no_solving(shape):
     np.testing.assert_allclose((left @ right).numpy(), expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_around_a_weight_it_is_the_same_without_the_cross_moment(shape):
+    weight, moment = matrix(*shape), problem(*shape).moment
+    wanted, found = whitened(Quadratic.around(weight, moment), weight), whitened_around(weight, moment)
+    rank = max(1, min(shape) // 2)
+    torch.testing.assert_close(torch.mm(*found.pair(rank)), torch.mm(*wanted.pair(rank)), rtol=0, atol=1e-8)
+    torch.testing.assert_close(found.errors, wanted.errors, rtol=1e-9, atol=1e-9 * wanted.energy)
+
+
 @pytest.mark.parametrize("shape", [(300, 300), (280, 420), (420, 280)])
 def test_in_float32_the_output_error_is_the_least_to_a_millionth(shape):
     # Correlated inputs and a power-law spectrum, the shapes large enough for rounding to add up.
@@ -123,11 +132,26 @@ def test_a_layer_of_zeros_gives_factors_of_zeros():
     assert all(int(factor.count_nonzero()) == 0 for factor in found.pair(2))
 
 
-def test_outputs_that_are_always_zero_stay_exactly_zero():
-    of = problem(6, 9)
-    of.cross[2] = 0
-    left, _ = whitened(of).pair(3)
-    assert int(left[2].count_nonzero()) == 0
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6)])
+def test_rows_and_columns_of_zeros_stay_exactly_positive_zero(shape):
+    weight = matrix(*shape)
+    weight[2], weight[:, 4] = 0, 0
+    of = Quadratic.around(weight, problem(*shape).moment)
+    for found in (whitened(of, weight), unweighted(weight)):
+        left, right = found.pair(3)
+        assert int(left[2].count_nonzero()) == 0
+        assert int(right[:, 4].count_nonzero()) == 0
+        assert not bool(torch.signbit(left[2]).any() or torch.signbit(right[:, 4]).any())
+    product = torch.mm(*whitened(of, weight).pair(3))
+    np.testing.assert_allclose(product.numpy(), published(of, 3)[0], rtol=0, atol=1e-9)
+
+
+def test_the_pair_of_the_negated_weight_is_the_same_but_for_one_sign():
+    weight = matrix(6, 9)
+    left, right = unweighted(weight).pair(3)
+    other = unweighted(-weight).pair(3)
+    torch.testing.assert_close(other[0], left, rtol=0, atol=1e-12)
+    torch.testing.assert_close(other[1], -right, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -136,9 +160,10 @@ def test_unweighted_is_the_truncated_svd(shape):
     rank = max(1, min(shape) // 2)
     found = unweighted(weight)
     expected = factor_pair(thin_svd(weight, "float64"), rank, "balanced")
-    for factor, wanted in zip(found.pair(rank), expected, strict=True):
-        torch.testing.assert_close(factor, wanted, rtol=0, atol=1e-7)
     left, right = found.pair(rank)
+    torch.testing.assert_close(left @ right, expected[0] @ expected[1], rtol=0, atol=1e-7)
+    torch.testing.assert_close(left.norm(dim=0), expected[0].norm(dim=0))
+    torch.testing.assert_close(right.norm(dim=1), expected[1].norm(dim=1))
     assert found.error(rank) == pytest.approx(float((weight - left @ right).square().sum()), abs=1e-9)
 
 
@@ -182,8 +207,8 @@ def test_refitting_factors_that_are_optimal_changes_nothing():
     of = problem(6, 9)
     left, right = whitened(of).pair(3)
     again = refit_pair(of, left)
-    torch.testing.assert_close(again[0], left, rtol=0, atol=1e-7)
-    torch.testing.assert_close(again[1], right, rtol=0, atol=1e-7)
+    torch.testing.assert_close(again[0] @ again[1], left @ right, rtol=0, atol=1e-7)
+    torch.testing.assert_close(again[0].norm(dim=0), left.norm(dim=0), rtol=0, atol=1e-7)
 
 
 def test_what_does_not_fit_is_refused():
@@ -196,10 +221,14 @@ def test_what_does_not_fit_is_refused():
         found.pair(1, "square")
     with pytest.raises(ValueError, match="do not fit"):
         whitened(of, torch.zeros(6, 4))
+    with pytest.raises(ValueError, match="do not fit"):
+        whitened_around(torch.ones(4, 6), torch.eye(4))
     with pytest.raises(ValueError, match="NaN"):
         whitened(of, torch.full((4, 6), float("nan")))
-    with pytest.raises(ValueError, match="finite matrix"):
-        unweighted(torch.full((2, 2), float("inf")))
+    with pytest.raises(ValueError, match="infinity"):
+        unweighted(torch.tensor([[1.0, float("inf"), 2.0], [1.0, 2.0, 3.0]]))
+    with pytest.raises(ValueError, match="matrix is needed"):
+        unweighted(torch.ones(3))
     for left, rounds in ((torch.ones(6, 2), 1), (torch.ones(4, 5), 1), (torch.ones(4, 2), -1)):
         with pytest.raises(ValueError, match="left factor"):
             refit_pair(of, left, rounds)

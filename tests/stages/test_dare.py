@@ -255,6 +255,25 @@ def test_masks_of_factors_have_their_own_names() -> None:
     assert masks == {"vision.2.left": (20, 4), "vision.2.right": (4, 32)}
 
 
+@pytest.mark.parametrize("options", [{}, {"scope": "global"}, {"scope": "row"}, {"score": "random"}])
+def test_stored_values_are_pruned_in_the_memory_they_are_in(options: dict[str, str]) -> None:
+    model = Model()
+    factorise(model.unit("text.0"), 5)
+    matrices = {unit.name: dict(unit.read().matrices()) for unit in model.pruned_units()}
+    DARECompressor(0.6, **options).apply(model, StageContext())
+    for unit in model.pruned_units():
+        for name, matrix in unit.read().matrices():
+            assert matrix.data_ptr() == matrices[unit.name][name].data_ptr()
+
+
+def test_a_weight_in_another_memory_layout_is_pruned_all_the_same() -> None:
+    model, plain = Model(), Model()
+    model.module["vision"].to(memory_format=torch.channels_last)
+    for each in (model, plain):
+        DARECompressor(0.6, scope="global").apply(each, StageContext())
+    assert all(torch.equal(weight, plain.weights()[name]) for name, weight in model.weights().items())
+
+
 # ---- restoring
 
 
@@ -341,7 +360,7 @@ def test_least_squares_without_calibration_data_says_why_it_needs_them_and_touch
     model, stage = Model(), DARECompressor(0.5, rescale="least_squares")
     before = bits(model)
     assert stage.needs_calibration
-    with pytest.raises(UserError, match="least-squares factor of a masked weight is exactly 1"):
+    with pytest.raises(UserError, match="rescale=least_squares needs calibration data"):
         stage.apply(model, StageContext())
     assert bits(model) == before
 
@@ -504,7 +523,7 @@ def test_importance_is_the_relative_error_per_mebibyte() -> None:
 
 def test_statistics_count_encoded_bytes_and_agree_with_the_report() -> None:
     model, stage = Model(), DARECompressor(0.9)
-    report = stage.apply(model, StageContext(itemsize=2))
+    report = stage.apply(model, StageContext(storage=torch.float16))
     stats = stage.get_compression_stats()
     units = model.pruned_units()
     total, gone = sum(u.numel for u in units), sum(map(zeros, units))
@@ -532,7 +551,7 @@ def test_the_report_names_what_was_skipped_and_how_far_the_weights_moved() -> No
 
 
 def test_zeros_that_do_not_pay_are_written_and_noted() -> None:
-    report = DARECompressor(0.02).apply(Model(), StageContext(itemsize=4))
+    report = DARECompressor(0.02).apply(Model(), StageContext(storage=torch.float32))
     assert report.touched["vision.2"]["pruned"] == 13
     assert "no bytes saved" in report.touched["vision.2"]["note"]
 

@@ -148,7 +148,7 @@ def test_it_asks_for_calibration_data_and_touches_nothing_without(model) -> None
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
     assert stage.needs_calibration
     assert not DARECompressor(0.5).needs_calibration
-    with pytest.raises(UserError, match=r"score=wanda .* calibration data, and there is none.*score=magnitude"):
+    with pytest.raises(UserError, match="score=wanda needs calibration data, and there is none"):
         stage.apply(model, StageContext())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.module.state_dict().items())
 

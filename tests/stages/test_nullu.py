@@ -80,7 +80,7 @@ def test_v_has_orthonormal_rows_and_both_factors_are_contiguous_in_the_weights_d
 
 
 def test_the_bytes_after_are_those_the_artifact_would_store(model):
-    report = NulluProjector(0.5, None).apply(model, StageContext(itemsize=2))
+    report = NulluProjector(0.5, None).apply(model, StageContext(storage=torch.float16))
     for name, facts in report.touched.items():
         unit = model.unit(name)
         assert facts["bytes_after"] == bytes_of(unit, 2) == 2 * facts["rank"] * sum(unit.shape)
@@ -91,14 +91,14 @@ def test_the_bytes_after_are_those_the_artifact_would_store(model):
 def test_a_layer_whose_factors_would_not_be_smaller_is_left_and_both_sizes_are_said(model):
     form = model.unit("hidden").read()
     weight = form.sparse.clone()
-    weight[:, 1:] = 0  # 16 of 192 values: the bitmask takes 24 + 16 · 4 bytes
+    weight[:, 1:] = 0  # 17 of 192 values with the next: at most 17 gaps and 17 · 4 bytes
     weight[0, 1] = 1.0  # and no rank of one holds it
     model.unit("hidden").write(Form(sparse=weight, bias=form.bias))
-    report = NulluProjector(0.5, None).apply(model, StageContext(itemsize=4))
+    report = NulluProjector(0.5, None).apply(model, StageContext(storage=torch.float32))
     skipped = {entry.name: entry.reason for entry in report.skipped}
     assert "not be smaller" in skipped["hidden"]
-    assert "92 bytes where" not in skipped["hidden"]
-    assert "where 92 are stored" in skipped["hidden"]
+    assert "85 bytes where" not in skipped["hidden"]
+    assert "where 85 are stored" in skipped["hidden"]
     assert type(model.module.hidden) is nn.Linear
     assert "hidden" not in report.touched
 
@@ -190,7 +190,7 @@ def test_the_plan_predicts_the_share_and_the_bytes_that_apply_gives(model):
     stage = NulluProjector(0.5, None)
     chosen, _ = stage.choose(model)
     planned = {plan.name: plan for plan in stage.plan([UnitPlan.of(unit) for unit in chosen], 4)}
-    stage.apply(model, StageContext(itemsize=4))
+    stage.apply(model, StageContext(storage=torch.float32))
     for unit in chosen:
         assert planned[unit.name].nbytes(4) == bytes_of(unit, 4)
     assert planned["hidden"].note == "rank 3 of 12"
@@ -209,7 +209,7 @@ def test_the_plan_leaves_what_would_not_get_smaller(model):
     sparse = UnitPlan("layer", "linear", "model", (100, 100), True, {"sparse": (10_000, 100)})
     (plan,) = NulluProjector(0.5, None).plan([sparse], 4)
     assert plan.matrices == sparse.matrices
-    assert "20,000 bytes where 1,650 are stored" in plan.note
+    assert "20,000 bytes where 538 are stored" in plan.note
 
 
 def test_another_strength_is_another_stage_with_the_same_options():

@@ -1,0 +1,156 @@
+"""Values as whole numbers of a step for each row: the steps, plain rounding, and rounding that makes up for its errors.
+
+Shapes: weights (rows, columns), steps (rows,). Whole numbers run from −levels to levels: 127 for int8, 7 for four bits.
+A step in float16 or bfloat16 times such a number is exact in float32. Zeros are +0.0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rcc.ops.quadratic import Quadratic
+from rcc.ops.sweep import descending, sweep, upper_factor
+
+LEVELS = 127
+SHRINK = tuple(1 - 0.05 * index for index in range(15))
+"""Shares of the largest magnitude that 'mse' tries as the largest level."""
+CLIPS = ("absmax", "mse")
+_KEYS = {2: torch.int16, 4: torch.int32}
+
+
+def row_steps(
+    weight: Tensor,
+    levels: int = LEVELS,
+    dtype: torch.dtype = torch.float16,
+    clip: str = "absmax",
+    importance: Tensor | None = None,
+) -> Tensor:
+    """The step of each row of `weight`, in `dtype`, above zero; 1 for a row of zeros.
+
+    Args:
+        levels: the largest whole number, 1 to 127.
+        dtype: float16, bfloat16 or float32. Steps are rounded up to it, so that the largest magnitude is not cut.
+            float16 is coarse below 6e-5, where it has steps of 6e-8 left; bfloat16 is not.
+        clip: 'absmax' lets the largest magnitude be the largest level; 'mse' takes, of a few shares of it, the one
+            with the least squared error of plain rounding, which pays at four bits and fewer.
+        importance: (columns,), by which 'mse' weights squared errors: the diagonal of H.
+
+    Raises:
+        ValueError: levels out of range, an unknown clip, a weight that is not finite, a step beyond `dtype`.
+    """
+    _check_levels(levels)
+    if clip not in CLIPS:
+        raise ValueError(f"unknown clip '{clip}'; available: {', '.join(CLIPS)}")
+    largest = weight.abs().amax(1).double()
+    if not bool(torch.isfinite(largest).all()):
+        raise ValueError("a weight is NaN or infinite")
+    # A row of zeros gets the step 1.
+    largest = torch.where(largest > 0, largest, float(levels))
+    steps = _rounded_up(largest / levels, dtype)
+    if clip == "absmax":
+        return steps
+    least = torch.full_like(largest, torch.inf)
+    for factor in SHRINK:
+        tried = _rounded_up(largest * factor / levels, dtype)
+        error = (weight - to_grid(weight, tried, levels)).float().square_()
+        if importance is not None:
+            error *= importance.to(error)
+        total = error.sum(1, dtype=torch.float64)
+        steps = torch.where(total < least, tried, steps)
+        least = torch.minimum(total, least)
+    return steps
+
+
+def to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS) -> Tensor:
+    """The nearest step · q to each value, q whole and at most `levels` in magnitude; in the dtype of `weight`."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    rows = step.to(wide)[:, None]
+    rounded = (weight.to(wide) / rows).round_().clamp_(-levels, levels).mul_(rows).to(weight.dtype)
+    return rounded.masked_fill_(rounded == 0, 0.0)
+
+
+def whole(weight: Tensor, step: Tensor) -> Tensor:
+    """The whole numbers q, int8, with step · q = `weight` in its dtype.
+
+    Raises:
+        ValueError: a value that is not on the grid of its row.
+    """
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    rows = step.to(wide)[:, None]
+    numbers = (weight.to(wide) / rows).round_()
+    off = (numbers.abs() > LEVELS) | ((numbers * rows).to(weight.dtype) != weight)
+    if bool(off.any()):
+        row, column = off.nonzero()[0].tolist()
+        raise ValueError(
+            f"{int(off.sum())} values are no multiple of their row's step within ±{LEVELS}, "
+            f"the first in row {row}, column {column}"
+        )
+    return numbers.to(torch.int8)
+
+
+def quantise(
+    problem: Quadratic,
+    weight: Tensor,
+    steps: Tensor,
+    levels: int = LEVELS,
+    passes: int = 1,
+) -> Tensor:
+    """`weight` (out, in) on the grid of `steps` (out,), each column's rounding error made up for by the others.
+
+    First as GPTQ (Frantar et al. 2022) around `weight`, which should be the minimum on the values that are not zero;
+    columns by falling H_jj. Then `passes` of cyclic coordinate descent on the objective over the grid, none of which
+    raises it. Zeros of `weight` stay zero, which GPTQ alone does not allow for: its errors flow to zeros too, where
+    they are lost, and coordinate descent takes them up again.
+
+    Args:
+        problem: H positive definite, and G. Where `weight` is the right factor of U V, `Quadratic.around(weight, H)`:
+            how rows count together, UᵀU, drops out of GPTQ's update.
+
+    Returned in float32 or wider, as `problem` is.
+
+    Raises:
+        ValueError: levels out of range, shapes that do not fit.
+    """
+    _check_levels(levels)
+    if weight.shape != problem.cross.shape or steps.shape != weight.shape[:1]:
+        raise ValueError(
+            f"weight {tuple(weight.shape)}, steps {tuple(steps.shape)} and objective {tuple(problem.cross.shape)} "
+            "do not fit"
+        )
+    dtype = torch.promote_types(problem.moment.dtype, torch.float32)
+    order = descending(problem.moment.diagonal())
+    moment, cross = problem.moment.to(dtype)[order][:, order], problem.cross.to(dtype)[:, order]
+    values, step = weight.to(dtype)[:, order], steps.to(dtype)
+    zero = (values == 0).T.contiguous()
+
+    def decide(column: int, value: Tensor) -> Tensor:
+        return (value / step).round_().clamp_(-levels, levels).mul_(step).masked_fill_(zero[column], 0.0)
+
+    factor = upper_factor(moment)
+    values = sweep(values, values, factor / factor.diagonal(), lambda first, block: decide)
+    diagonal = moment.diagonal().clone()
+    feedback = moment.div_(diagonal)
+    for _ in range(passes):
+        # H_jj wanted_j = H_jj v_j + (G − V H)_j: where the derivative by column j alone is zero.
+        wanted = values + cross / diagonal - values @ feedback
+        values = sweep(values, wanted, feedback, lambda first, block: decide)
+    result = torch.empty_like(values)
+    result[:, order] = values
+    return result.masked_fill_(result == 0, 0.0)
+
+
+def _rounded_up(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Positive float64 `values` in `dtype`, none below what it was."""
+    rounded = values.to(dtype)
+    # The bits of a positive number, read as an integer, are those of the next number less one.
+    above = (rounded.view(_KEYS[dtype.itemsize]) + 1).view(dtype)
+    rounded = torch.where(rounded.double() < values, above, rounded)
+    if not bool(torch.isfinite(rounded).all()):
+        raise ValueError(f"a step of {float(values.max()):.3g} is beyond {dtype}")
+    return rounded
+
+
+def _check_levels(levels: int) -> None:
+    if not 1 <= levels <= LEVELS:
+        raise ValueError(f"{levels} levels on each side of zero; int8 holds 1 to {LEVELS}")

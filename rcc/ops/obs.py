@@ -1,0 +1,91 @@
+"""Pruning to an exact count in one sweep over the columns, each error made up for by the columns still to come.
+
+SparseGPT (Frantar & Alistarh 2023), after the optimal brain surgeon (Hassibi & Stork 1992): a value costs
+w² / [H⁻¹]_jj, H⁻¹ taken over the inputs still to come, and its block of columns gives up what costs least.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rcc.ops.patterns import pattern_count, pattern_mask
+from rcc.ops.quadratic import Quadratic
+from rcc.ops.row_select import share_among_rows
+from rcc.ops.select import select_smallest
+from rcc.ops.sweep import Decide, descending, sweep, upper_factor
+
+BLOCK = 16
+"""Columns that choose together what goes. The paper takes 128; fewer choose later, knowing more of the errors made."""
+
+
+def obs_prune(problem: Quadratic, keep: int, block: int = BLOCK, pattern: tuple[int, int] | None = None) -> Tensor:
+    """V (out, in) with `keep` values other than zero, near the dense minimum W = G H⁻¹ in the metric of the inputs.
+
+    Columns go by falling H_jj, and every block of them keeps the same share of its values, to within one.
+
+    Args:
+        problem: H, and G. An input that never fired (H_jj = 0) goes first, whatever the share of its block.
+        keep: how many values stay, at most those on inputs that fired.
+        block: columns whose values are compared with one another.
+        pattern: (n, m) keeps n of every m consecutive columns, which then are the blocks; `keep` must be what that
+            leaves.
+
+    Returned in float32 or wider, as `problem` is, with +0.0 where a value is gone. `refit` on what is left lowers the
+    error by more than half at high sparsity: a column decided early is not told what later ones give up.
+
+    Raises:
+        ValueError: a `keep` out of range or against the pattern, or a block of no column.
+        torch.linalg.LinAlgError: H is not positive definite on the inputs that fired; damp it.
+    """
+    out, width = problem.cross.shape
+    dtype = torch.promote_types(problem.moment.dtype, torch.float32)
+    dead = problem.moment.diagonal() <= 0
+    problem = _with_all_inputs(problem, dead, dtype)
+    if pattern is not None:
+        block = pattern[1]
+        most = pattern_count((out, width), *pattern)
+        if keep != most:
+            raise ValueError(f"{pattern[0]}:{pattern[1]} keeps {most} of these {out * width} values, not {keep}")
+    most = out * (width - int(dead.sum()))
+    if pattern is None and not 0 <= keep <= most:
+        raise ValueError(f"cannot keep {keep} of the {most} values on inputs that fired")
+    if block < 1:
+        raise ValueError(f"a block of {block} columns")
+
+    order = descending(problem.moment.diagonal(), 1 if pattern is None else pattern[1])
+    factor = upper_factor(problem.moment[order][:, order])
+    pivots = factor.diagonal().clone()
+    zeros = torch.stack([part.sum() for part in dead[order].split(block)]) * out
+    sizes = torch.tensor([len(part) * out for part in order.split(block)], device=zeros.device)
+    counts = share_among_rows(sizes, zeros, out * width - keep).tolist()
+
+    feedback, start = factor.div_(pivots), problem.solution[:, order]
+
+    def settle(first: int, targets: Tensor) -> Decide:
+        columns = slice(first, first + len(targets))
+        # What columns would be with all of the block free, each a little off for the sake of the decided ones.
+        shifts = start.T[columns] - targets
+        within = feedback[columns, columns].T
+        free = start.T[columns] - torch.linalg.solve_triangular(within, shifts, upper=False, unitriangular=True)
+        score = free.abs_().mul_(pivots[columns, None])
+        if pattern is None:
+            gone = next(select_smallest([score], counts[first // block]))
+        else:
+            gone = ~pattern_mask(score.T, *pattern).T
+        return lambda column, value: value.masked_fill(gone[column - first], 0.0)
+
+    pruned = torch.empty_like(start)
+    pruned[:, order] = sweep(start, start, feedback, settle, block)
+    return pruned
+
+
+def _with_all_inputs(problem: Quadratic, dead: Tensor, dtype: torch.dtype) -> Quadratic:
+    """The same in `dtype`, with a variance of one for `dead` inputs (in,); their weights come out as zero."""
+    moment = problem.moment.to(dtype)
+    if bool(dead.any()):
+        moment = moment.clone()
+        moment.diagonal().masked_fill_(dead, 1.0)
+    elif dtype == problem.moment.dtype == problem.cross.dtype:
+        return problem
+    return Quadratic(moment, problem.cross.to(dtype), problem.energy)

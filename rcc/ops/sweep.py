@@ -1,0 +1,92 @@
+"""Columns decided one after another, the error of each made up for by those still to come.
+
+With H = M Mᵀ, M upper triangular, the objective around its minimum W is ‖(W − V) M‖², whose column j is
+M_jj (w_j − v_j) + Σ_{k<j} M_kj (w_k − v_k): column j does best near w_j + Σ_{k<j} (w_k − v_k) M_kj / M_jj, whatever
+is asked of it. This is the column-by-column update of GPTQ and SparseGPT (Frantar et al. 2022; Frantar & Alistarh
+2023), written without H⁻¹ (Chee et al. 2023, "QuIP", theorem 6). With H itself for M it is cyclic coordinate descent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+LEAF = 16
+"""Columns whose errors are spread one by one; beyond them by products of matrices."""
+
+Decide = Callable[[int, Tensor], Tensor]
+"""Takes a column's number and what it would best be (out,), and gives what it becomes."""
+
+
+def upper_factor(moment: Tensor) -> Tensor:
+    """M (in, in), upper triangular with a positive diagonal and M Mᵀ = `moment`.
+
+    M_jj² is the variance of input j that the inputs after it do not tell, 1 / [(H_{j:,j:})⁻¹]_jj, and M⁻¹ is the
+    upper Cholesky factor of H⁻¹ that the papers use.
+
+    Raises:
+        torch.linalg.LinAlgError: `moment` is not positive definite; damp it.
+    """
+    return torch.linalg.cholesky(moment.flip(0, 1)).flip(0, 1)
+
+
+def descending(sizes: Tensor, group: int = 1) -> Tensor:
+    """The order of columns in which those with the largest mean of `sizes` (in,) come first, `group` consecutive ones
+    staying together; equal ones in their own order. Errors made early have the most columns left to make up for them.
+    """
+    groups = sizes.view(-1, group)
+    order = groups.mean(1).argsort(descending=True, stable=True)
+    places = torch.arange(len(sizes), device=sizes.device).view(-1, group)
+    return places[order].view(-1)
+
+
+def sweep(
+    start: Tensor,
+    wanted: Tensor,
+    feedback: Tensor,
+    settle: Callable[[int, Tensor], Decide],
+    block: int = 128,
+) -> Tensor:
+    """V (out, in), column by column from the first to the last.
+
+    Args:
+        start: W (out, in), what changes are counted from.
+        wanted: what each column would best be with all before it as they start (out, in); W itself at a minimum.
+        feedback: F (in, in), of which what is above the diagonal is read: a change w_k − v_k moves what column j > k
+            would best be by F_kj times as much.
+        settle: called at the start of each block of columns, for what can only be decided for them together; gives
+            what decides each. It is told the first one's number and, for each (columns, out), what it would best be
+            if those before it in the block stayed as they start.
+        block: columns settled together.
+
+    Costs in²·out multiply-adds, nearly all in matrix products: blocks and what lies in them are halved again and
+    again, and the changes of each half reach the other in one product.
+    """
+    # Rows are columns from here on, so that each is contiguous.
+    targets = wanted.T.clone(memory_format=torch.contiguous_format)
+    changes = start.T.clone(memory_format=torch.contiguous_format)
+
+    def halve(low: int, high: int, least: int, run: Callable[[int, int], None]) -> None:
+        if high - low <= least:
+            run(low, high)
+            return
+        middle = low + least * (-(-(high - low) // least) // 2)
+        halve(low, middle, least, run)
+        targets[middle:high].addmm_(feedback[low:middle, middle:high].T, changes[low:middle])
+        halve(middle, high, least, run)
+
+    def run_block(low: int, high: int) -> None:
+        decide = settle(low, targets[low:high])
+
+        def run_columns(low: int, high: int) -> None:
+            for column in range(low, high):
+                targets[column] = decide(column, targets[column])
+                changes[column] -= targets[column]
+                targets[column + 1 : high].addr_(feedback[column, column + 1 : high], changes[column])
+
+        halve(low, high, LEAF, run_columns)
+
+    halve(0, len(targets), block, run_block)
+    return targets.T
