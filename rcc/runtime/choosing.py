@@ -1,4 +1,4 @@
-"""The kernel of each linear unit, chosen by timing all that apply on the unit's real input in one pass."""
+"""The kernel of each unit, chosen by timing all that apply on the unit's real input in one pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.layers.form import Form
-from rcc.layers.modules import FormLinear
+from rcc.layers.modules import FormConv, FormLinear
 from rcc.layers.units import Unit
 from rcc.runtime.agreement import layer_cosine
-from rcc.runtime.kernels import ALLOWED, STORED, kernels, sparsity
+from rcc.runtime.kernels import ALLOWED, STORED, Kernel, kernels, sparsity
+from rcc.runtime.patches import Convolution, PatchKernel
 from rcc.runtime.records import Pick
 from rcc.runtime.timing import interleaved
 
@@ -66,29 +67,33 @@ class Chooser:
         self, unit: Unit, module: nn.Module, input: Tensor, least_cosine: float
     ) -> tuple[Pick, nn.Module | None]:
         form = self.forms[unit.name]
-        yardstick = _as_stored(form)
+        yardstick = _as_stored(form, module)
         before = input.to(next(form.matrices())[1].dtype)
-        options = {kernel.name: kernel for kernel in kernels(form, self.dtype, self.choice, self.device)}
-        rows = input.numel() // input.shape[-1]
+        patches = unit.kind == "conv"
+        options = {each.name: each for each in kernels(form, self.dtype, self.choice, self.device, patches)}
+        exact = yardstick(before)
+        rows = exact.numel() // unit.shape[0]
         key = _key(form, rows)
         if key not in self.timings:
-            built = {name: kernel.build(form, self.dtype) for name, kernel in options.items()}
+            built = {name: self._build(kernel, form, module) for name, kernel in options.items()}
             ways: dict[str, Callable[[], Tensor]] = {name: partial(each, input) for name, each in built.items()}
             ways[STORED] = partial(module.forward, input)
             ways[YARDSTICK] = partial(yardstick, before)
-            taken = interleaved(ways, self.device, most=100, seconds=0.2)
+            taken = interleaved(ways, self.device, seconds=0.2)
             least = {name: min(times) for name, times in taken.items()}
             if self.dtype is before.dtype:  # then these two are one
                 least[STORED] = least[YARDSTICK] = min(least[STORED], least[YARDSTICK])
             self.timings[key] = least
-        times, exact = self.timings[key], yardstick(before)
+        times = self.timings[key]
         allowed = [name for name in (STORED, *options) if name in times]
         if STORED not in ALLOWED[self.choice] and options:
             allowed.remove(STORED)
         best: tuple[float, str, nn.Module | None] | None = None
         for name in sorted(allowed, key=times.__getitem__):
-            replacement = None if name == STORED else options[name].build(form, self.dtype)
-            cosine = layer_cosine(module.forward(input) if replacement is None else replacement(input), exact)
+            replacement = None if name == STORED else self._build(options[name], form, module)
+            output = module.forward(input) if replacement is None else replacement(input)
+            channel = -len(module.kernel_size) - 1 if isinstance(module, Convolution) else -1
+            cosine = layer_cosine(output.movedim(channel, -1), exact.movedim(channel, -1))
             if best is None or cosine > best[0] or cosine >= least_cosine:
                 best = cosine, name, replacement
             if cosine >= least_cosine:
@@ -98,6 +103,16 @@ class Chooser:
         zeros = 1 - form.nonzeros / form.stored
         seconds = times[YARDSTICK], times[name]
         return Pick(unit.name, unit.shape, _parts(form), form.rank, zeros, rows, name, *seconds, cosine), replacement
+
+    def _build(self, kernel: Kernel, form: Form, module: nn.Module) -> nn.Module:
+        built = kernel.build(form, self.dtype)
+        shape: tuple[int, ...] = form.shape
+        if isinstance(module, Convolution):
+            built, shape = PatchKernel(built, module.kernel_size), (shape[0], module.in_channels, *module.kernel_size)
+        # Models ask a layer's weight for its dtype, device and shape. One that computes with it must not go unnoticed.
+        weight = torch.full((), torch.nan, dtype=self.dtype, device=self.device).expand(shape)
+        built.register_buffer("weight", weight, persistent=False)
+        return built
 
     def stored_seconds(self, pick: Pick) -> float:
         """Of one call of the unit's own module in the dtype the model runs in."""
@@ -115,8 +130,10 @@ def _parts(form: Form) -> str:
     return " + ".join(name for name, part in (("S", form.sparse), ("UV", form.left)) if part is not None)
 
 
-def _as_stored(form: Form) -> Callable[[Tensor], Tensor]:
+def _as_stored(form: Form, module: nn.Module) -> Callable[[Tensor], Tensor]:
     """What the unit computes as it was stored, in the dtype it was stored in."""
+    if isinstance(module, Convolution):
+        return FormConv(form, module)
     if form.sparse is not None and form.left is None and form.scale is None:
         return partial(F.linear, weight=form.sparse, bias=form.bias)
     return FormLinear(form)

@@ -16,7 +16,7 @@ def efficiency(
     models: Mapping[str, Mapping[int, Callable[[], object]]],
     theoretical: Mapping[str, int],
     device: torch.device,
-    seconds: float = 3.0,
+    seconds: float = 1.0,
 ) -> list[Efficiency]:
     """Measure each model, all in turns at each batch size, so that the ratios hold even on a busy machine.
 

@@ -75,12 +75,15 @@ class FormKernel(nn.Module):
         return output if self.sparse is None else output.add_(self.sparse(input))
 
 
-def kernels(form: Form, dtype: torch.dtype, choice: str, device: torch.device) -> Iterator[Kernel]:
-    """What can be tried for a linear unit of this form besides its own module.
+def kernels(
+    form: Form, dtype: torch.dtype, choice: str, device: torch.device, patches: bool = False
+) -> Iterator[Kernel]:
+    """What can be tried for a unit of this form besides its own module.
 
     Args:
         dtype: the model's while it runs.
         choice: one of `ALLOWED`.
+        patches: whether the unit is a convolution whose windows do not overlap, and so no product by itself.
     """
     on_cpu = device.type == "cpu"
     int8 = on_cpu and has_int8() and dtype in (torch.float32, torch.bfloat16)
@@ -94,7 +97,7 @@ def kernels(form: Form, dtype: torch.dtype, choice: str, device: torch.device) -
     for arithmetic in ALLOWED[choice]:
         if not possible.get(arithmetic):
             continue
-        if arithmetic != PLAIN:  # which is what the unit's own module does
+        if arithmetic != PLAIN or patches:  # a linear unit's own module does just that
             yield Kernel(arithmetic)
         if form.left is not None and arithmetic != CSR:
             yield Kernel(arithmetic, composed=True)

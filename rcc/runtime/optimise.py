@@ -14,6 +14,7 @@ from rcc.layers.units import Unit
 from rcc.runtime.agreement import item_cosines
 from rcc.runtime.choosing import Chooser
 from rcc.runtime.kernels import ALLOWED, CSR, STORED
+from rcc.runtime.patches import has_patches
 from rcc.runtime.products import has_int8
 from rcc.runtime.records import Pick, RuntimePlan
 from rcc.runtime.snapshot import Snapshot, cast
@@ -49,12 +50,13 @@ def optimise(
     """Replace the modules of `model` by faster ones, for inference only, and say what was picked.
 
     First the dtype of the activations: as stored, or bfloat16 where the whole model is faster so. Then, in one pass
-    over `batch`, for each linear unit the fastest kernel on its real input whose output is close enough to the stored
-    form's. What is picked depends on the machine, its load and the batch; two calls may pick differently.
+    over `batch`, for each linear unit and each convolution without overlap: the fastest kernel on its real input whose
+    output is close enough to the stored form's. What is picked depends on the machine, its load and the batch; two
+    calls may pick differently.
 
     Args:
         batch: of the size the model will be used with.
-        choice: 'auto'; 'bf16'; 'int8' for all linear units; 'csr' for those whose matrices are sparse.
+        choice: 'auto'; 'bf16'; 'int8' for all these units; 'csr' for those whose matrices are sparse.
         least_cosine: 'auto' gives speed up until the model's outputs have this mean cosine to those before, both about
             the mean output, see `item_cosines`.
         least_layer_cosine: the same for a unit's output on its own input, see `layer_cosine`.
@@ -68,21 +70,21 @@ def optimise(
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
     _check(choice, device, least_cosine, least_layer_cosine)
     every = model.units() if units is None else units
-    linear = [unit for unit in every if unit.kind == "linear" and not unit.obstacle]
-    forms = {unit.name: unit.read() for unit in linear}
+    products = [unit for unit in every if _is_product(unit)]
+    forms = {unit.name: unit.read() for unit in products}
     stored = Snapshot(module)
     reference = model.outputs(batch)
     try:
         dtype, before, base, notes = _settle_dtype(model, batch, choice, device, reference, least_cosine)
         chooser = Chooser(forms, dtype, choice, device)
-        picks, more = _settle_kernels(model, batch, linear, chooser, reference, least_cosine, least_layer_cosine)
+        picks, more = _settle_kernels(model, batch, products, chooser, reference, least_cosine, least_layer_cosine)
     except BaseException:
         stored.put()
         raise
     cosine, centred = item_cosines(model.outputs(batch), reference)
     predicted = before / (base + sum(pick.seconds - chooser.stored_seconds(pick) for pick in picks))
     before, after = _in_turns(model, batch, [stored, Snapshot(module)], device)
-    notes += more + _about_units(choice, linear, picks)
+    notes += more + _about_units(choice, products, picks)
     if choice == "auto" and after >= before:
         stored.put()
         notes.append(f"What was picked took {after / before:.2f} times as long as the model as stored, which is kept.")
@@ -110,9 +112,7 @@ def _settle_dtype(
         _, cosine = item_cosines(model.outputs(batch), reference)
     except RuntimeError as error:
         if choice == "bf16":
-            raise UserError(
-                f"runtime=bf16: the model does not run in bfloat16 ({error}). Take runtime=auto."
-            ) from error
+            raise UserError(f"runtime=bf16: the model cannot run in bfloat16 ({error}). Take runtime=auto.") from error
         stored.put()
         (seconds,) = _in_turns(model, batch, [stored], device)
         return dtype, seconds, seconds, [f"The model does not run in bfloat16 ({error})."]
@@ -158,6 +158,10 @@ def _settle_kernels(
     return as_stored, [f"No kernels kept the model's outputs to a cosine of {least_cosine:g}: the units run as stored."]
 
 
+def _is_product(unit: Unit) -> bool:
+    return not unit.obstacle and (unit.kind == "linear" or (unit.kind == "conv" and has_patches(unit.module)))
+
+
 def _put(unit: Unit, kernel: nn.Module) -> None:
     for name in (unit.name, *unit.tied):
         parent, _, child = name.rpartition(".")
@@ -177,14 +181,10 @@ def _about_units(choice: str, units: Sequence[Unit], picks: Sequence[Pick]) -> l
     reached = {pick.unit for pick in picks}
     missed = [unit.name for unit in units if unit.name not in reached]
     if missed:
-        notes.append(
-            f"{len(missed)} linear units stay as stored: the batch did not call them ({missed[0]} is the first)."
-        )
+        notes.append(f"{len(missed)} units stay as stored: the batch did not call them ({missed[0]} is the first).")
     left = [pick for pick in picks if pick.kernel == STORED]
     if choice == CSR and left:
-        notes.append(
-            f"{len(left)} of {len(picks)} linear units hold no matrix with half its values zero, and stay as stored."
-        )
+        notes.append(f"{len(left)} of {len(picks)} units hold no matrix with half its values zero, and stay as stored.")
     return notes
 
 

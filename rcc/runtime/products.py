@@ -131,7 +131,7 @@ class CsrProduct(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         columns = input.reshape(-1, input.shape[-1]).float().t()
-        output = torch.addmm(self.bias, self.rows, columns).t().to(self.dtype, memory_format=torch.contiguous_format)
+        output = torch.addmm(self.bias, self.rows, columns).t().to(self.dtype).contiguous()
         return output.view(*input.shape[:-1], output.shape[-1])
 
 

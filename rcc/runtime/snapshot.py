@@ -1,34 +1,34 @@
-"""A module tree as it was at one moment, put back at will: modules, parameters and buffers by reference, no copies."""
+"""A module tree as it was at one moment, put back at will: everything by reference, nothing copied."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 
 class Snapshot:
     """What every module of the tree `root` holds now. `put` makes it so again, whatever was replaced since."""
 
     def __init__(self, root: nn.Module) -> None:
-        self._held = [
-            (module, dict(module._modules), dict(module._parameters), dict(module._buffers))
-            for module in root.modules()
+        self._held: list[tuple[dict[Any, Any], dict[Any, Any]]] = [
+            (held, dict(held)) for module in root.modules() for held in _dictionaries(module)
         ]
 
     def put(self) -> None:
-        for module, modules, parameters, buffers in self._held:
-            for now, then in (
-                (module._modules, modules), (module._parameters, parameters), (module._buffers, buffers),
-            ):  # fmt: skip
-                now.clear()
-                now.update(then)  # type: ignore[arg-type]
+        for held, then in self._held:
+            held.clear()
+            held.update(then)
 
 
 def cast(root: nn.Module, dtype: torch.dtype) -> None:
     """Give every floating-point parameter and buffer of the tree a version in `dtype`; tied ones stay tied.
 
-    The old tensors are not written to: a snapshot still has them. Batch norms keep theirs, whose running variances
-    lose too much in 16 bits.
+    What the root is called with is cast as well, so that it takes what it took before. The old tensors are not
+    written to: a snapshot still has them. Batch norms keep theirs, whose running variances lose too much in 16 bits.
     """
     made: dict[int, nn.Parameter | torch.Tensor] = {}
     for module in root.modules():
@@ -42,3 +42,17 @@ def cast(root: nn.Module, dtype: torch.dtype) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None and buffer.is_floating_point():
                 module._buffers[name] = buffer.to(dtype)
+    root.register_forward_pre_hook(partial(_cast_inputs, dtype), with_kwargs=True)
+
+
+def _cast_inputs(dtype: torch.dtype, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    return tree_map_only(torch.Tensor, partial(_cast, dtype), (inputs, named))
+
+
+def _cast(dtype: torch.dtype, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _dictionaries(module: nn.Module) -> tuple[dict[Any, Any], ...]:
+    hooks = module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs
+    return (module._modules, module._parameters, module._buffers, *hooks)
