@@ -9,15 +9,17 @@ ALWAYS = ("gate.on_failure=continue", "gate.tries=0", "threads=1")
 """What a recipe does to the quality is to be seen, not rolled back."""
 ONE_BATCH = "calibration.batch_size=256"
 """The sums over the calibration split do not depend on its batches, and one batch costs the least."""
-SIX_ROUNDS = "schedule=geometric"
-ONE_SHOT = "schedule=one_shot"
+SIX_ROUNDS = ("schedule=geometric", "schedule.rounds=6")
+ONE_SHOT = ("schedule=one_shot",)
+UNIFORM = "stage.dare.allocation=uniform"
+MASKS = ("stage.dare.solver=none", UNIFORM)
 ADMM = "stage.dare.solver=admm"
 SENSITIVITY = "stage.dare.allocation=sensitivity"
 PATCHES_TOO = "stage.dare.include=['*.self_attn.*','*.mlp.*','*projection','*patch_embedding']"
 
 MODERATE = (13.0,)
-STRONG = (13.0, 15.0, 22.0, 30.0, 50.0)
-RANKED = (22.0, 30.0, 50.0)
+STRONG = (15.0, 22.0, 30.0, 50.0)
+COMPARED = (30.0,)
 
 
 @dataclass(frozen=True)
@@ -56,37 +58,27 @@ WHITENED = ("stage.nullu.metric=calibration", "stage.nullu.energy_threshold=null
 WANDA = ("stage.dare.score=wanda", "stage.dare.scope=layer")
 
 RECIPES = (
-    Recipe("magnitude, per layer", ("stage=dare", ONE_SHOT, "stage.dare.scope=layer")),
-    Recipe("magnitude, global", ("stage=dare", ONE_SHOT, "stage.dare.scope=global")),
-    Recipe("plain SVD", ("stage=nullu", ONE_SHOT, *PLAIN)),
-    Recipe("prune 80 %, then plain SVD", ("stage=dare+nullu", ONE_SHOT, "stage.dare.target_sparsity=0.8", *PLAIN)),
-    Recipe("whitened SVD", ("stage=nullu", ONE_SHOT, *WHITENED)),
-    Recipe("whitened SVD, then Wanda on the factors", ("stage=nullu+dare", ONE_SHOT, *nullu_first(0.75), *WANDA)),
-    Recipe("SparseGPT, one shot", ("stage=dare", ONE_SHOT, "stage.dare.solver=obs")),
-    Recipe("ADMM, one shot", ("stage=dare", ONE_SHOT, ADMM)),
-    Recipe("ADMM, six rounds", ("stage=dare", SIX_ROUNDS, ADMM)),
-    Recipe("ADMM, six rounds, by sensitivity", ("stage=dare", SIX_ROUNDS, ADMM, SENSITIVITY), (13.0, 15.0)),
-    Recipe("dare+quant", ("stage=dare+quant", SIX_ROUNDS, ADMM, SENSITIVITY), STRONG),
-    Recipe("dare+alpha+quant", ("stage=dare+alpha+quant", SIX_ROUNDS, ADMM, SENSITIVITY), STRONG),
+    Recipe("magnitude, per layer", ("stage=dare", *ONE_SHOT, *MASKS, "stage.dare.scope=layer")),
+    Recipe("magnitude, global", ("stage=dare", *ONE_SHOT, *MASKS, "stage.dare.scope=global")),
+    Recipe("plain SVD", ("stage=nullu", *ONE_SHOT, *PLAIN)),
     Recipe(
-        "dare+alpha+quant, closed form alone",
-        ("stage=dare+alpha+quant", SIX_ROUNDS, ADMM, SENSITIVITY, "stage.alpha.num_epochs=0"),
-        RANKED,
+        "prune 80 %, then plain SVD",
+        ("stage=dare+nullu", *ONE_SHOT, *MASKS, "stage.dare.target_sparsity=0.8", *PLAIN),
     ),
+    Recipe("whitened SVD", ("stage=nullu", *ONE_SHOT, *WHITENED)),
+    Recipe(
+        "whitened SVD, then Wanda on the factors", ("stage=nullu+dare", *ONE_SHOT, *nullu_first(0.75), *MASKS, *WANDA)
+    ),
+    Recipe("SparseGPT, one shot", ("stage=dare", *ONE_SHOT, "stage.dare.solver=obs", UNIFORM)),
+    Recipe("ADMM, one shot", ("stage=dare", *ONE_SHOT, ADMM, UNIFORM)),
+    Recipe("ADMM, six rounds", ("stage=dare", *SIX_ROUNDS, ADMM, UNIFORM)),
+    Recipe("ADMM, six rounds, by sensitivity", ("stage=dare", *SIX_ROUNDS, ADMM, SENSITIVITY)),
+    Recipe("dare+quant", ("stage=dare+quant", *SIX_ROUNDS, ADMM, SENSITIVITY), STRONG),
+    Recipe("dare+alpha+quant", ("stage=dare+alpha+quant", *SIX_ROUNDS, ADMM, SENSITIVITY), COMPARED),
     Recipe(
         "nullu(0.5)+dare+quant",
-        ("stage=nullu+dare+quant", SIX_ROUNDS, ADMM, SENSITIVITY, *nullu_first(0.5)),
-        STRONG,
-    ),
-    Recipe(
-        "nullu(0.6)+dare+quant",
-        ("stage=nullu+dare+quant", SIX_ROUNDS, ADMM, SENSITIVITY, *nullu_first(0.6)),
-        RANKED,
-    ),
-    Recipe(
-        "nullu(0.5)+dare+alpha+quant",
-        ("stage=nullu+dare+alpha+quant", SIX_ROUNDS, ADMM, SENSITIVITY, *nullu_first(0.5)),
-        RANKED,
+        ("stage=nullu+dare+quant", *SIX_ROUNDS, ADMM, SENSITIVITY, *nullu_first(0.5)),
+        COMPARED,
     ),
 )
 """All of them; those with quant come with a ranking."""
