@@ -106,7 +106,7 @@ def outlier_shares(
 ) -> list[float]:
     """OWL's share of zeros for each pool: `target` on average over the values, less where outliers are more.
 
-    Yin et al. 2023, "Outlier Weighed Layerwise Sparsity" (OWL), equations 1 to 3: the outliers of a layer are its
+    Yin et al. 2023, "Outlier Weighed Layerwise Sparsity" (OWL): the outliers of a layer are its
     scores above `multiple` times their mean; the layers' shares of outliers are mapped linearly onto an interval of
     width 2 · `spread`, which is shifted so that the mean over all values is `target`.
 
