@@ -24,7 +24,7 @@ from rcc.ops.scores import LARGEST, Scores
 
 SAMPLE = 1
 """Values drawn to bracket the k-th of n keys, in units of n^⅔: sampling and what it saves then cost the same."""
-GROUP = 4
+GROUP = 8
 """Neighbours drawn together, from one line of the cache."""
 DEVIATIONS = 3
 """Half width of the bracket in standard deviations of the sampled rank; a miss, one in 400, costs one more pass."""
@@ -32,7 +32,7 @@ DIRECT = 1 << 14
 """So few values are partitioned without a bracket."""
 ROWS = 16
 """Values in a column: more make the sums fewer and the columns with something inside more."""
-SHARE = 8
+SHARE = 4
 """At most one value in so many is gathered."""
 
 
@@ -52,7 +52,7 @@ class Cut:
 def find_cut(scores: Scores, count: int) -> Cut:
     """The cut that selects exactly `count` values of `scores`, 0 to all of them.
 
-    Cost: one pass; three or four where a value repeats very often next to the cut; extra memory for 1/8 of the
+    Cost: one pass; three or four where a value repeats very often next to the cut; extra memory for 1/4 of the
     values at most. Whatever the sample says, no more passes than a key has bits.
     """
     if count == 0:
