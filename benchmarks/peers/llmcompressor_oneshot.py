@@ -1,6 +1,6 @@
 """Prunes the vision tower by llmcompressor, in an environment of its own; `against_llmcompressor.py` runs it.
 
-    python benchmarks/peers/llmcompressor_oneshot.py wanda MODEL_DIRECTORY 32 RESULT.json
+python benchmarks/peers/llmcompressor_oneshot.py wanda MODEL_DIRECTORY 32 RESULT.json
 """
 
 from __future__ import annotations

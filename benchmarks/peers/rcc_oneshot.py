@@ -1,6 +1,6 @@
 """Prunes the vision tower by this project's `dare`, in a process of its own; `against_llmcompressor.py` runs it.
 
-    python benchmarks/peers/rcc_oneshot.py wanda MODEL_DIRECTORY 32 RESULT.json
+python benchmarks/peers/rcc_oneshot.py wanda MODEL_DIRECTORY 32 RESULT.json
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ from rcc.ops.select import count_selected
 from rcc.stages.base import Compressible, Stage, StageContext, naming
 
 SOLVERS = ("none", "admm", "obs")
-WIDE = 1024
-"""Layers of more inputs than this are solved in float32, smaller ones in float64."""
 DAMPING, PAIR_DAMPING = 0.01, 1e-3
 """Share of the mean of diag H that pulls towards the weight there is: for S alone, and where there is a pair U V."""
 REFIT = 6
@@ -62,9 +60,8 @@ class Solver:
 
     def _solve(self, site: Site, zeros: int) -> dict[str, Any]:
         form = site.unit.read().folded()
-        dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
-        weight = form.dense().to(dtype)
-        problem = _as(site.damped(weight, DAMPING if form.left is None else PAIR_DAMPING), dtype)
+        weight = form.dense().float()
+        problem = site.damped(weight, DAMPING if form.left is None else PAIR_DAMPING)
         before = site.objective().relative_error(weight)
         pruned = self._pruned(form, problem, zeros)
         site.unit.write(site.settled(pruned))
@@ -138,7 +135,3 @@ class Solver:
             scores["right"] = activation_score(form.right, diagonal, torch.linalg.vector_norm(form.left, dim=0))
         gone = count_selected(list(scores.values()), zeros)
         return {name: score.numel() - lost for (name, score), lost in zip(scores.items(), gone, strict=True)}
-
-
-def _as(problem: Quadratic, dtype: torch.dtype) -> Quadratic:
-    return Quadratic(problem.moment.to(dtype), problem.cross.to(dtype), problem.energy)
