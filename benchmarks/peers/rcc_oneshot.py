@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, safe_open(directory / "model.safetensors", "pt") as weights:
         dense = Path(scratch) / "dense"
         write_artifact(adapter, dense, entropy="none")  # what the cascade has of the dense model: its step 0
-        stage = DARECompressor(0.5, **METHODS[method])
+        stage = None if method == "dense" else DARECompressor(0.5, **METHODS[method])
 
         def prune(batches: list[dict[str, Tensor]]):
             context = StageContext(
@@ -45,7 +45,8 @@ def main() -> None:
                 dense=lambda: on_demand(adapter, dense),
             )
             units = [unit for unit in adapter.units() if unit.kind == "linear"]
-            stage.apply(adapter, context)
+            if stage is not None:
+                stage.apply(adapter, context)
             return lambda: {unit.name: unit.read().dense() for unit in units}
 
         measured(model, batch, prune, out)
