@@ -100,7 +100,8 @@ def median(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     machine, rows = result["machine"], result["methods"]
     lines = [
-        f"{machine['processors']} processors, one thread, batches of {result['batch']}, median of {machine['repeats']}.",
+        f"{machine['processors']} processors, one thread, batches of {result['batch']}, "
+        f"median of {machine['repeats']}.",
         "",
         "| method | processor s | × less | zeros | cosine, error: calibration | cosine, error: held out | peak, GB |",
         "| :-- | --: | --: | --: | --: | --: | --: |",
