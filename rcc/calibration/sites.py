@@ -15,6 +15,7 @@ from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.quadratic import DAMPING, Quadratic
+from rcc.ops.symmetric import add_gram_, mirror_
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,8 @@ def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: 
         cross.addmm_(outputs.T, rows, alpha=1 / count)
         variance += outputs.square().sum(0, dtype=torch.float64) / count
         if known is None:
-            own.addmm_(rows.T, rows, alpha=1 / count)
-    return Site(unit, known or Inputs(samples, centre, own), wanted_centre, cross, variance, passages)
+            add_gram_(own, rows, 1 / count)
+    return Site(unit, known or Inputs(samples, centre, mirror_(own)), wanted_centre, cross, variance, passages)
 
 
 def _rows(unit: Unit, passages: Sequence[Passage]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -23,6 +23,23 @@ def lower_triangle(left: Tensor, right: Tensor) -> Tensor:
     return product
 
 
+def add_gram_(lower: Tensor, rows: Tensor, share: float) -> None:
+    """Add `share` · rowsᵀ rows, (n, in), to the lower triangle, in blocks, of `lower` (in, in), in place."""
+    step = -(-len(lower) // BLOCKS)
+    for start in range(0, len(lower), step):
+        end = start + step
+        lower[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=share)
+
+
+def mirror_(lower: Tensor) -> Tensor:
+    """Write what lies below the diagonal blocks of `lower` (n, n) above them, in place; returns it."""
+    step = -(-len(lower) // BLOCKS)
+    for start in range(step, len(lower), step):
+        end = start + step
+        lower[:start, start:end] = lower[start:end, :start].T
+    return lower
+
+
 def congruence(weight: Tensor, moment: Tensor) -> Tensor:
     """W H Wᵀ (m, m), symmetric, of W (m, n) and a symmetric H (n, n).
 
