@@ -87,7 +87,7 @@ def test_the_default_is_the_embedded_cascade(configs: Composer) -> None:
     picked = chosen(cfg, configs.groups())
     assert picked["model"] == "clip_tiny"
     assert picked["data"] == "digits"
-    assert picked["stage"] == "dare+nullu+alpha"
+    assert picked["stage"] == "dare+quant"
     assert (picked["trainer"], picked["eval"], picked["logger"]) == ("none", "zero_shot", "local")
     assert "experiment" not in picked
     assert "debug" not in picked

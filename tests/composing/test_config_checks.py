@@ -18,7 +18,7 @@ from rcc.composing.composition import Composer, composer
         ["stage=nullu+dare", "stage.nullu.rank_reduction_ratio=null"],
         ["model=clip", "model.path=/some/where", "device=cpu"],
         ["stage.dare.include=['*.mlp.*']", "stage.dare.target_sparsity=0"],
-        ["stage.alpha.task_weights.a=0.5"],
+        ["stage=dare+alpha", "stage.alpha.task_weights.a=0.5"],
         ["job=evaluate", "artifact=outputs/2026-11-20/10-00-00/artifact"],
         ["gate.threshold=1", "threads=2", "experiment=specification", "debug=quick"],
         ["hydra.run.dir=somewhere"],
@@ -44,7 +44,7 @@ def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]
         ("gate.treshold=1", "unknown option 'gate.treshold'. Did you mean 'threshold'? Available in gate:"),
         ("+gate.treshold=1", "unknown option 'gate.treshold'."),
         ("stage.dare.sparsity=1", "Did you mean 'target_sparsity'? Available in stage.dare: target_sparsity,"),
-        ("stage.dare_2.scope=layer", "no stage is labelled 'dare_2' in stage=dare+nullu+alpha."),
+        ("stage.dare_2.scope=layer", "no stage is labelled 'dare_2' in stage=dare+quant."),
         ("gate.tries=abc", "gate.tries is 'abc'; it must be a whole number."),
         ("gate.tries=1.5", "gate.tries is 1.5; it must be a whole number."),
         ("gate.threshold=high", "gate.threshold is 'high'; it must be a number."),
@@ -127,7 +127,7 @@ def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: P
     with composer(tmp_path) as configs:
         found = problems(["experiment=mine"], configs)
         assert [line.split(".")[0] for line in found] == [
-            "no stage is labelled 'dare_2' in stage=dare+nullu+alpha",
+            "no stage is labelled 'dare_2' in stage=dare+quant",
             "unknown option 'gate",
             "seed is 'abc'; it must be a whole number",
         ]

@@ -143,6 +143,7 @@ def test_the_plan_predicts_the_bytes_of_the_run(rcc_run, tmp_path):
 
 def test_every_problem_of_a_config_is_reported_at_once(rcc_run):
     code, _, err = rcc_run(
+        "stage=dare+nullu",
         "stage.dare.target_sparsity=1.5",
         "stage.nullu.rank_reduction_ratio=-1",
         "gate.threshold=2",
@@ -180,7 +181,7 @@ def test_every_problem_of_a_config_is_reported_at_once(rcc_run):
         (["resume=nowhere"], "no such directory"),
         (["data.calibration=5000"], "1797 exist"),
         (["stage.dare.include=[nothing*]"], "matches none"),
-        (["stage.alpha.loss=output"], "Did you mean 'outputs'?"),
+        (["stage=dare+alpha", "stage.alpha.loss=output"], "Did you mean 'outputs'?"),
     ],
 )
 def test_wrong_input_exits_2_and_says_what_to_do(rcc_run, arguments, said):
