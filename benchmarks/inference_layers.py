@@ -85,8 +85,8 @@ def table(result: dict[str, Any]) -> str:
     about, layers = result["machine"], result["layers"]
     names = list(dict.fromkeys(name for row in layers for name in row["faster"]))
     lines = [
-        f"{about['processors']} processors ({about['cpu']}), {about['threads']} threads, torch {about['torch']}. How many "
-        "times faster than the layer as stored in float32.",
+        f"{about['processors']} processors ({about['cpu']}), {about['threads']} threads, torch {about['torch']}. "
+        "How many times faster than the layer as stored in float32.",
         "",
         "| layer | form | rows | " + " | ".join(names[1:]) + " |",
         "| :-- | :-- | --: |" + " --: |" * (len(names) - 1),
