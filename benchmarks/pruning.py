@@ -5,7 +5,8 @@
 
 Ours and the peers take turns in one process, on the same random weights. Before every turn the weights are put
 back by a copy, and that copy, one read and one write of all of them into memory that is there already, is the
-yardstick. Peak memory is that of one turn in a fresh process that holds the weights and nothing else.
+yardstick. Seconds of the clock need idle cores; the processor seconds of one thread do not. Peak memory is that of
+one turn in a fresh process that holds the weights and nothing else.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ def main() -> None:
         "values": sum(rows * columns for rows, columns in shapes),
         "matrices": len(shapes),
         "pruned": SHARE,
-        "seconds": take_turns(shapes, repeats, peer_repeats),
+        # First, while this process is small: the kernel has a child's peak begin at what its parent holds.
         "peak_bytes": {name: peak_in_fresh_process(name, options) for name in (*OURS, *PEERS)},
+        **take_turns(shapes, repeats, peer_repeats),
     }
     options.output.mkdir(parents=True, exist_ok=True)
     text = table(result)
@@ -141,33 +143,39 @@ def random_weights(shapes: Shapes) -> list[Tensor]:
     return [torch.empty(shape).normal_(0, 0.02, generator=generator) for shape in shapes]
 
 
-def take_turns(shapes: Shapes, repeats: int, peer_repeats: int) -> dict[str, list[float]]:
-    """Seconds of every turn of the copy, of ours and of the peers, in turn; the first of ours is not counted."""
+def take_turns(shapes: Shapes, repeats: int, peer_repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds by the clock and of the processor of every turn of the copy, of ours and of the peers, interleaved.
+
+    The first turns of ours, which start threads and touch fresh memory, are not counted.
+    """
     original = random_weights(shapes)
     weights = [weight.clone() for weight in original]
-    seconds: dict[str, list[float]] = {name: [] for name in ("copy", *OURS, *PEERS)}
+    ways: dict[str, Callable[[list[Tensor]], Any]] = {"copy": partial(copy_into, original=original), **OURS, **PEERS}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+
+    def turn(name: str) -> list[Any]:
+        clock, processor = time.perf_counter(), time.process_time()
+        modules: list[Any] = ways[name](weights)
+        cpu[name].append(time.process_time() - processor)
+        wall[name].append(time.perf_counter() - clock)
+        return modules
+
     for repeat in range(repeats + 1):
-        for name, way in (OURS | PEERS if 0 < repeat <= peer_repeats else OURS).items():
-            seconds["copy"].append(timed(partial(copy_into, weights, original))[0])
-            spent, modules = timed(partial(way, weights))
-            seconds[name].append(spent)
+        for name in (*OURS, *PEERS) if 0 < repeat <= peer_repeats else OURS:
+            turn("copy")
+            modules = turn(name)
             check(weights if name in OURS else [module.weight for module in modules], name)
             del modules  # let go outside of anyone's time
         if not repeat:
-            seconds = {name: [] for name in seconds}
-    return seconds
+            for measured in (*wall.values(), *cpu.values()):
+                measured.clear()
+    return {"seconds": wall, "processor_seconds": cpu}
 
 
 def copy_into(weights: list[Tensor], original: list[Tensor]) -> None:
     for weight, values in zip(weights, original, strict=True):
         weight.copy_(values)
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of `work`, and what it returns."""
-    started = time.perf_counter()
-    returned = work()
-    return time.perf_counter() - started, returned
 
 
 def check(weights: list[Tensor], name: str) -> None:
@@ -221,23 +229,28 @@ def processor() -> str:
 def table(result: dict[str, Any]) -> str:
     """The result in Markdown."""
     here = result["machine"]
-    median = {name: statistics.median(values) for name, values in result["seconds"].items()}
+    wall, cpu = (
+        {name: statistics.median(values) for name, values in result[kind].items()}
+        for kind in ("seconds", "processor_seconds")
+    )
     lines = [
         f"{result['pruned']:.0%} of {result['values']:,} float32 values in {result['matrices']} matrices pruned by "
         f"magnitude; {here['processor']}, {here['cores']} cores, {here['threads']} threads, torch {here['torch']}, "
         f"load average {here['load_before']:.1f} at the start. Medians of {len(result['seconds'][next(iter(OURS))])} "
         f"turns of ours and {len(result['seconds'][next(iter(PEERS))])} of the peers.",
         "",
-        "| what | seconds | × one copy | × faster than its peer | peak above the weights, GB | whole process, GB |",
-        "| :-- | --: | --: | --: | --: | --: |",
-        f"| one copy of the weights | {median['copy']:.4f} | 1.0 |  |  |  |",
+        "| what | seconds | × copy | × faster than peer | processor s | × copy | × faster than peer "
+        "| peak above the weights, GB | whole process, GB |",
+        "| :-- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    for name in (*OURS, *PEERS):
-        faster = f"{median[AGAINST[name]] / median[name]:.0f}" if name in AGAINST else ""
-        peak = result["peak_bytes"][name]
-        cells = (f"{median[name]:.4f}", f"{median[name] / median['copy']:.1f}", faster)
-        memory = (f"{peak['growth'] / 1e9:.2f}", f"{peak['whole'] / 1e9:.2f}")
-        lines.append("| " + " | ".join((name, *cells, *memory)) + " |")
+    for name in wall:
+        cells = [name]
+        for median in (wall, cpu):
+            cells += [f"{median[name]:.4f}", f"{median[name] / median['copy']:.1f}"]
+            cells.append(f"{median[AGAINST[name]] / median[name]:.0f}" if name in AGAINST else "")
+        peak = result["peak_bytes"].get(name)
+        cells += [f"{peak[kind] / 1e9:.2f}" if peak else "" for kind in ("growth", "whole")]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 

@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rcc.artifact.manifest import read_manifest
+from rcc.cascade.balance import balancing, no_strength
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError
@@ -24,6 +25,7 @@ from rcc.jobs.compress import compress
 from rcc.jobs.evaluate import evaluate
 from rcc.jobs.plan import show_plan
 from rcc.jobs.request import Request
+from rcc.jobs.target import check_target
 from rcc.jobs.train import TRAINERS, train
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
@@ -90,14 +92,7 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
             not given or (type(value) is int and value >= least),
             f"{name} is {value}; it must be a whole number ≥ {least}.",
         )
-    for name in ("target_ratio", "target_bytes"):
-        value = settings[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        found.check(value is None or number, f"{name} is {value}; it must be a number above 0.")
-    found.check(
-        None in (settings["target_ratio"], settings["target_bytes"]),
-        "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
-    )
+    check_target(settings, found)
     keep_last, batch_size = settings["state"]["keep_last"], settings["calibration"]["batch_size"]
     found.check(type(keep_last) is int and keep_last >= 1, f"state.keep_last is {keep_last}; it must be 1 or more.")
     found.check(
@@ -121,6 +116,9 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     stages = [_collect(found, _stage, label, node) for label, node in cfg.stage.items()]
     cascade = [stage for stage in stages if stage is not None]
     found.found.extend(order_problems(cascade))
+    if settings["job"]["name"] == "compress" and len(cascade) == len(stages) > 0:
+        targeted = not (settings["target_ratio"] is None and settings["target_bytes"] is None)
+        found.check(not targeted or balancing(cascade) is not None, no_strength(cascade))
     request = Request(
         settings=settings,
         directory=directory,

@@ -97,7 +97,7 @@ def test_a_typing_error_loads_neither_torch_nor_transformers() -> None:
 def test_one_problem_is_one_line_and_several_are_listed(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stage=dar"]) == 2
     assert capsys.readouterr().err == (
-        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu.\n"
+        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant.\n"
     )
     stand_in.refuses = lambda cfg: ["stage 'dare': target_sparsity is 7."]
     assert main(["model=clp", "stage.dare.target_sparsity=7"]) == 2
@@ -291,8 +291,8 @@ def test_configs_of_ones_own_are_used_and_checked(
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("rcc-run stage=", ["stage=alpha", "stage=dare", "stage=nullu"]),
-        ("rcc-run stage=dare+", ["stage=dare+alpha", "stage=dare+dare", "stage=dare+nullu"]),
+        ("rcc-run stage=", ["stage=alpha", "stage=dare", "stage=nullu", "stage=quant"]),
+        ("rcc-run stage=dare+", ["stage=dare+alpha", "stage=dare+dare", "stage=dare+nullu", "stage=dare+quant"]),
         ("rcc-run stage=dare+nullu+a", ["stage=dare+nullu+alpha"]),
         ("rcc-run -m stage=dare+nullu,nullu+d", ["stage=dare+nullu,nullu+dare"]),
         ("rcc-run -m stage=dare,n", ["stage=dare,nullu"]),

@@ -12,7 +12,7 @@ from torch import Tensor
 from rcc.artifact.contents import named_tensors, steps_of, stored
 from rcc.artifact.packing import pack
 from rcc.artifact.weights import write_checkpoint
-from rcc.atomic import disk_errors
+from rcc.atomic import PARTIAL, disk_errors
 from rcc.errors import UserError, unknown
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.size import Size
@@ -46,7 +46,7 @@ def dense_bytes(adapter: Adapter, dtype: str | None, scratch: Path | str) -> int
     tensors, _ = named_tensors(adapter.module)
     with disk_errors(Path(scratch)):
         Path(scratch).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="dense-", dir=scratch) as directory:
+        with tempfile.TemporaryDirectory(prefix=".dense-", suffix=PARTIAL, dir=scratch) as directory:
             adapter.save_files(Path(directory))
             write_checkpoint(Path(directory) / "model.safetensors", tensors, target)
             return directory_bytes(directory)

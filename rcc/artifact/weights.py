@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from rcc.layers.entropy import Buffer
 KEY = "data"
 """The one key of a packed file: a `U8` tensor of all bytes, so that the manifest alone names the tensors."""
 _HEADER_BYTES = 88  # room for a length of 15 digits; a multiple of 8
+PACKED_HEADER = 8 + _HEADER_BYTES
+"""Bytes of a packed file before its data."""
 _CODES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
@@ -51,11 +54,26 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dty
     Raises:
         OSError: the file exists, or the disk is full or fails.
     """
+    header, _ = _layout(tensors, dtype)
+    with open(path, "xb") as file:
+        file.write(_header(header))
+        for name in header:
+            tensor = stored(tensors[name], dtype).cpu().contiguous()
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+
+
+def checkpoint_bytes(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> int:
+    """Bytes of the file that `write_checkpoint` would write; the tensors may be on the meta device."""
+    header, data = _layout(tensors, dtype)
+    return len(_header(header)) + data
+
+
+def _layout(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> tuple[dict[str, dict[str, Any]], int]:
+    """The header of a checkpoint, in the order of its data, and the bytes of these."""
     types = {name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()}
     kept = {name: stored(empty, dtype).dtype for name, empty in types.items()}
-    names = sorted(tensors, key=lambda name: (-kept[name].itemsize, name))
     header, begin = {}, 0
-    for name in names:
+    for name in sorted(tensors, key=lambda name: (-kept[name].itemsize, name)):
         end = begin + tensors[name].numel() * kept[name].itemsize
         header[name] = {
             "dtype": _CODES[dtype_name(kept[name])],
@@ -63,11 +81,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dty
             "data_offsets": [begin, end],
         }
         begin = end
-    with open(path, "xb") as file:
-        file.write(_header(header))
-        for name in names:
-            tensor = stored(tensors[name], dtype).cpu().contiguous()
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return header, begin
 
 
 def _header(header: Mapping[str, object], length: int = 0) -> bytes:

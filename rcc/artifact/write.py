@@ -66,25 +66,39 @@ def fill_artifact(
     for name, tensor in tensors.items():
         refuse_unstorable(name, tensor, target)
     adapter.save_files(directory)
-    files = {path.relative_to(directory).as_posix(): _entry(path) for path in _files(directory)}
+    files = file_entries(directory)
     contents = Contents()
     write_packed(directory / WEIGHTS, pack(tensors, steps_of(adapter.module), target, entropy, contents))
-    manifest = Manifest(
-        adapter=adapter.name,
-        rcc_version=_version(),
-        tensors=contents.tensors,
-        streams=contents.streams,
-        tied=tied,
-        files=files,
-        config=dict(config or {}),
-        metrics=dict(metrics or {}),
-    )
+    manifest = manifest_of(adapter, contents, tied, files, config, metrics)
     with open(directory / MANIFEST, "xb") as file:
         file.write(manifest.to_bytes())
 
 
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+def manifest_of(
+    adapter: Adapter,
+    contents: Contents,
+    tied: Mapping[str, str],
+    files: Mapping[str, FileEntry],
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """The manifest of an artifact of `adapter` whose tensors were packed as `contents` say."""
+    return Manifest(
+        adapter=adapter.name,
+        rcc_version=_version(),
+        tensors=contents.tensors,
+        streams=contents.streams,
+        tied=dict(tied),
+        files=dict(files),
+        config=dict(config or {}),
+        metrics=dict(metrics or {}),
+    )
+
+
+def file_entries(directory: Path) -> dict[str, FileEntry]:
+    """What the manifest says of the files of `directory`, by their paths in it."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): _entry(path) for path in paths}
 
 
 def _entry(path: Path) -> FileEntry:

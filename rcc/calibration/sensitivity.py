@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ ITEMS = 64
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Of one unit: `rows` (out,) is the mean over items of Σ (∂e/∂yᵢ)² over places and outputs; `variance` (out,)
-    that of yᵢ about its mean. Both float64."""
+    """Of one unit: `rows` (out,) is the mean over items of Σ (∂e/∂yᵢ)² over places, calls and outputs; `variance`
+    (out,) that of yᵢ about its mean, over the places that are no padding. Both float64."""
 
     rows: Tensor
     variance: Tensor
@@ -57,6 +58,9 @@ def sensitivities(
         batches: the first of them are looked at, until there are `items` items.
         generator: of the random directions; the same one gives the same numbers.
 
+    A unit that is called several times, or under several names, counts with all its calls. One that the outputs do
+    not depend on has rows of zero.
+
     Cost: one forward and one backward pass over these items, with the activations of one batch in memory.
     """
     fitted = [unit for unit in units if unit.kind in FITTED]
@@ -72,11 +76,11 @@ def sensitivities(
                 outputs = model.outputs(batch)
                 total = _projection(outputs, generator)
             seen += len(next(iter(outputs.values())))
-            names = list(probes)
-            gradients = torch.autograd.grad(total, [probes[name][0] for name in names], allow_unused=True)
-            for name, gradient in zip(names, gradients, strict=True):
-                probe, output, channel = probes[name]
-                sums[name].add(torch.zeros_like(probe) if gradient is None else gradient, output, channel)
+            gradients: Sequence[Tensor | None] = [None] * len(probes)
+            if total.requires_grad:  # as it does not where the outputs depend on no unit
+                gradients = torch.autograd.grad(total, [one.added for one in probes], allow_unused=True)
+            for one, gradient in zip(probes, gradients, strict=True):
+                sums[one.unit].add(one, gradient, batch.get("attention_mask"))
     return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
 
 
@@ -90,6 +94,16 @@ def _projection(outputs: dict[str, Tensor], generator: torch.Generator) -> Tenso
     return total
 
 
+@dataclass(frozen=True)
+class _Probe:
+    """One call of a unit: its output, to which `added` was added, with the output channels at `channel`."""
+
+    unit: str
+    added: Tensor
+    output: Tensor
+    channel: int
+
+
 class _Sums:
     """Sums over the places and items of one unit."""
 
@@ -97,13 +111,16 @@ class _Sums:
         self.count = 0
         self.squares, self.total, self.energy = (torch.zeros(rows, dtype=torch.float64) for _ in range(3))
 
-    def add(self, gradient: Tensor, output: Tensor, channel: int) -> None:
-        flat_gradient = gradient.movedim(channel, -1).flatten(0, -2)
-        flat = output.movedim(channel, -1).flatten(0, -2)
+    def add(self, probe: _Probe, gradient: Tensor | None, mask: Tensor | None) -> None:
+        output = probe.output.movedim(probe.channel, -1)
+        if mask is not None and probe.channel == -1 and output.dim() > 2 and output.shape[:2] == mask.shape:
+            output = output[mask.to(output.device) != 0]
+        flat = output.flatten(0, -2).double()
         self.count += len(flat)
-        self.squares += flat_gradient.square().sum(0, dtype=torch.float64).cpu()
-        self.total += flat.sum(0, dtype=torch.float64).cpu()
-        self.energy += flat.square().sum(0, dtype=torch.float64).cpu()
+        self.total += flat.sum(0).cpu()
+        self.energy += flat.square().sum(0).cpu()
+        if gradient is not None:
+            self.squares += gradient.movedim(probe.channel, -1).flatten(0, -2).double().square().sum(0).cpu()
 
     def sensitivity(self, items: int) -> Sensitivity:
         variance = self.energy / self.count - (self.total / self.count).square()
@@ -111,25 +128,24 @@ class _Sums:
 
 
 @contextmanager
-def _probed(units: Sequence[Unit]) -> Iterator[dict[str, tuple[Tensor, Tensor, int]]]:
-    """Inside, every unit's output at its first call has a zero added whose gradient is that of the output.
+def _probed(units: Sequence[Unit]) -> Iterator[list[_Probe]]:
+    """Inside, every output of a unit has a zero added whose gradient is that of the output.
 
-    Yields the probes by unit name, filled as forwards run: (probe, output, dimension of the channels).
+    Yields the probes, one for each call, which come as forwards run.
     """
-    probes: dict[str, tuple[Tensor, Tensor, int]] = {}
+    probes: list[_Probe] = []
 
-    def hook(unit: Unit) -> Any:
-        def after(module: nn.Module, _: Any, output: Tensor) -> Tensor | None:
-            if unit.name in probes:
-                return None
-            probe = torch.zeros_like(output, requires_grad=True)
-            kernel = getattr(module, "kernel_size", None)
-            probes[unit.name] = (probe, output.detach(), -1 if kernel is None else -len(kernel) - 1)
-            return output + probe
+    def hook(name: str, module: nn.Module, output: Tensor) -> Tensor:
+        added = torch.zeros_like(output, requires_grad=True)
+        kernel = getattr(module, "kernel_size", None)
+        probes.append(_Probe(name, added, output.detach(), -1 if kernel is None else -len(kernel) - 1))
+        return output + added
 
-        return after
-
-    handles = [unit.module.register_forward_hook(hook(unit)) for unit in units]
+    handles = []
+    for unit in units:
+        modules = {id(module): module for module in map(unit.root.get_submodule, (unit.name, *unit.tied))}
+        for module in modules.values():
+            handles.append(module.register_forward_hook(partial(lambda name, m, _, y: hook(name, m, y), unit.name)))
     try:
         yield probes
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from rcc.calibration.input_rows import input_rows
+from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.lockstep import Passage, meetings
 from rcc.calibration.row_fit import FITTED, Answering, Batch
 from rcc.errors import WorkError
@@ -19,25 +19,30 @@ from rcc.ops.quadratic import DAMPING, Quadratic
 
 @dataclass(frozen=True)
 class Inputs:
-    """Moments of what a layer is given, over `samples` rows: E[x xᵀ] (in, in) and E[x] (in,)."""
+    """What a layer is given, over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ]."""
 
     samples: int
-    moment: Tensor
     mean: Tensor
+    covariance: Tensor
+
+    @property
+    def moment(self) -> Tensor:
+        """E[x xᵀ] (in, in)."""
+        return self.covariance + torch.outer(self.mean, self.mean)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A unit, the inputs it sees in the compressed model, and what it should make of them.
+    """A unit, the inputs it sees in the compressed model, and what it should make of them, y, as the dense model does.
 
-    cross: E[y xᵀ] (out, in), mean: E[y] (out,), energy: E[y²] (out,), with y the dense model's output.
+    mean: E[y] (out,). covariance: E[(y − E[y])(x − E[x])ᵀ] (out, in). variance: of each yᵢ, (out,), float64.
     """
 
     unit: Unit
     inputs: Inputs
-    cross: Tensor
     mean: Tensor
-    energy: Tensor
+    covariance: Tensor
+    variance: Tensor
     passages: Sequence[Passage] = field(repr=False)
 
     def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,36 +56,41 @@ class Site:
         return _rows(self.unit, self.passages)
 
     @property
+    def cross(self) -> Tensor:
+        """E[y xᵀ] (out, in)."""
+        return self.covariance + torch.outer(self.mean, self.inputs.mean)
+
+    @property
+    def energy(self) -> Tensor:
+        """E[yᵢ²] (out,), float64."""
+        return self.variance + self.mean.double().square()
+
+    @property
     def has_bias(self) -> bool:
         return self.unit.read().bias is not None
 
     @property
     def fired(self) -> bool:
         """Whether any input was ever other than zero."""
-        return bool(self.inputs.moment.diagonal().any())
+        return bool(self.inputs.mean.any() or self.inputs.covariance.diagonal().any())
 
     @property
     def note(self) -> str:
         """What a user should know before relying on the fit; empty where all is well."""
         if not self.fired:
             return "no calibration batch reached it with an input other than zero"
-        if self.inputs.samples < len(self.inputs.moment):
+        if self.inputs.samples < len(self.inputs.mean):
             return (
-                f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.moment)} dimensions:"
+                f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.mean)} dimensions:"
                 " damping decides the rest"
             )
         return ""
 
     def objective(self) -> Quadratic:
         """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖²."""
-        if not self.has_bias:
-            return Quadratic(self.inputs.moment, self.cross, self.energy)
-        mean, wanted = self.inputs.mean, self.mean
-        return Quadratic(
-            self.inputs.moment - torch.outer(mean, mean),
-            self.cross - torch.outer(wanted, mean),
-            self.energy - wanted.double().square(),
-        )
+        if self.has_bias:
+            return Quadratic(self.inputs.covariance, self.covariance, self.variance)
+        return Quadratic(self.inputs.moment, self.cross, self.energy)
 
     def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
         """`objective`, with what the inputs do not tell decided by `near` (out, in)."""
@@ -111,12 +121,10 @@ def sites(
         WorkError: a unit's inputs or outputs hold a NaN or an infinity.
     """
     fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
-    last: tuple[list[Tensor], Inputs] | None = None
+    last: tuple[_Given, Inputs] | None = None
     for unit, passages in meetings(model, dense, fitted, batches):
-        given = [passage.given for passage in passages]
-        known = None
-        if last is not None and all(one is other for one, other in zip(given, last[0], strict=True)):
-            known = last[1]
+        given = _Given.of(unit, passages)
+        known = last[1] if last is not None and last[0].is_that(given) else None
         site = _site(unit, passages, known, dtype)
         last = (given, site.inputs)
         del given
@@ -124,32 +132,56 @@ def sites(
         passages.clear()
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What decides the rows of a layer's inputs: the tensors, unchanged since, and how they are cut into rows."""
+
+    tensors: list[Tensor]
+    versions: list[int]
+    geometry: tuple[object, ...]
+
+    @classmethod
+    def of(cls, unit: Unit, passages: Sequence[Passage]) -> _Given:
+        tensors = [passage.given for passage in passages]
+        return cls(tensors, [tensor._version for tensor in tensors], geometry(unit.module))
+
+    def is_that(self, other: _Given) -> bool:
+        same = all(one is another for one, another in zip(self.tensors, other.tensors, strict=True))
+        return same and (self.versions, self.geometry) == (other.versions, other.geometry)
+
+
 def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: torch.dtype) -> Site:
+    """Means first, then the products of what deviates from them: sums of products less a product of sums would lose
+    the covariance of inputs that hardly vary about a large mean."""
     rows_out, columns = unit.shape
     device = passages[0].given.device
-    moment = torch.zeros(columns, columns, dtype=dtype, device=device)
-    mean = torch.zeros(columns, dtype=torch.float64, device=device)
-    cross = torch.zeros(rows_out, columns, dtype=dtype, device=device)
-    wanted_mean = torch.zeros(rows_out, dtype=torch.float64, device=device)
-    energy = torch.zeros(rows_out, dtype=torch.float64, device=device)
-    samples = 0
+    samples, mean, wanted_mean = (
+        0,
+        *(torch.zeros(size, dtype=torch.float64, device=device) for size in (columns, rows_out)),
+    )
     for given, wanted in _rows(unit, passages):
-        rows, outputs = given.to(dtype), wanted.to(dtype)
-        samples += len(rows)
-        cross.addmm_(outputs.T, rows)
-        wanted_mean += outputs.sum(0, dtype=torch.float64)
-        energy += outputs.double().square().sum(0)
+        samples += len(given)
+        wanted_mean += wanted.sum(0, dtype=torch.float64)
         if known is None:
-            moment.addmm_(rows.T, rows)
-            mean += rows.sum(0, dtype=torch.float64)
-    if not bool(torch.isfinite(energy).all() and torch.isfinite(mean).all()):
+            mean += given.sum(0, dtype=torch.float64)
+    count = max(1, samples)
+    centre = known.mean if known is not None else (mean / count).to(dtype)
+    wanted_centre = (wanted_mean / count).to(dtype)
+    if not bool(torch.isfinite(wanted_centre).all() and torch.isfinite(centre).all()):
         raise WorkError(
             f"on the calibration batches the inputs or the wanted outputs of {unit.name} hold a NaN or an infinity:"
             " look at the model and at these batches."
         )
-    count = max(1, samples)
-    inputs = known or Inputs(samples, moment / count, (mean / count).to(dtype))
-    return Site(unit, inputs, cross / count, (wanted_mean / count).to(dtype), energy / count, passages)
+    own = torch.zeros(columns, columns, dtype=dtype, device=device) if known is None else known.covariance
+    cross = torch.zeros(rows_out, columns, dtype=dtype, device=device)
+    variance = torch.zeros(rows_out, dtype=torch.float64, device=device)
+    for given, wanted in _rows(unit, passages):
+        rows, outputs = given.to(dtype) - centre, wanted.to(dtype) - wanted_centre
+        cross.addmm_(outputs.T, rows, alpha=1 / count)
+        variance += outputs.square().sum(0, dtype=torch.float64) / count
+        if known is None:
+            own.addmm_(rows.T, rows, alpha=1 / count)
+    return Site(unit, known or Inputs(samples, centre, own), wanted_centre, cross, variance, passages)
 
 
 def _rows(unit: Unit, passages: Sequence[Passage]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,27 +26,40 @@ def weight_gradients(
     """E[G], or E[G²] elementwise, over the batches, for each matrix of each unit by (unit name, matrix name).
 
     G is the gradient of one batch's loss; with batches of one E[G²] is the diagonal of the empirical Fisher
-    information. Takes the memory of the units' matrices once more. A matrix the loss does not depend on has zeros.
+    information. In float32 or wider. Takes the memory of the units' matrices once more, and that of one matrix's
+    gradient beside it. A matrix the loss does not depend on has zeros.
 
     Raises:
         WorkError: a loss is not finite.
     """
     shapes = {(unit.name, name): matrix.shape for unit in units for name, matrix in unit.read().matrices()}
-    with evaluating(module), torch.enable_grad():
-        parameters = {(unit.name, name): _parameter(unit, name) for unit in units for name, _ in unit.read().matrices()}
+    parameters = {(unit.name, name): _parameter(unit, name) for unit in units for name, _ in unit.read().matrices()}
+    sums = {
+        key: torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32), requires_grad=False)
+        for key, parameter in parameters.items()
+    }
+    with evaluating(module), torch.enable_grad(), ExitStack() as hooks:
         train_only(module, parameters.values())
-        sums = {key: torch.zeros_like(parameter, requires_grad=False) for key, parameter in parameters.items()}
+        for key, parameter in parameters.items():
+            handle = parameter.register_post_accumulate_grad_hook(partial(_add, sums[key], squared))
+            hooks.callback(handle.remove)
         for number, batch in enumerate(batches):
             value = loss(batch)
             if not bool(torch.isfinite(value)):
                 raise WorkError(
                     f"the loss is {float(value.detach())} on calibration batch {number}: no gradients from it."
                 )
-            gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)
-            for key, gradient in zip(parameters, gradients, strict=True):
-                if gradient is not None:
-                    sums[key] += gradient.square() if squared else gradient
-    return {key: (total / max(1, len(batches))).detach().reshape(shapes[key]) for key, total in sums.items()}
+            if value.requires_grad:  # as it does not where the loss depends on no unit
+                value.backward()
+    return {key: total.div_(max(1, len(batches))).reshape(shapes[key]) for key, total in sums.items()}
+
+
+def _add(total: Tensor, squared: bool, parameter: Tensor) -> None:
+    gradient = parameter.grad
+    assert gradient is not None
+    parameter.grad = None
+    wide = gradient.to(total.dtype)
+    total.addcmul_(wide, wide) if squared else total.add_(wide)
 
 
 def _parameter(unit: Unit, name: str) -> nn.Parameter:

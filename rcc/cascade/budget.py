@@ -8,43 +8,58 @@ the target, the last round is done again with what was found.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from rcc.artifact.contents import named_tensors, steps_of
-from rcc.artifact.packing import pack
-from rcc.cascade.records import Step
+from rcc.artifact.packing import Contents
+from rcc.cascade.balance import Balance, Solved, balancing, due_bytes, no_strength
+from rcc.cascade.forecast import forecast
+from rcc.cascade.records import Step, StepRecord, TargetOutcome
 from rcc.errors import Problems, UserError
-from rcc.layers.form import MATRICES, STEPS
+from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-from rcc.ops.curves import CURVES, share
-from rcc.stages.base import Stage, UnitPlan
+from rcc.stages.base import Stage
 
 TOLERANCE = 0.01
 """How far from the target, as a share of it, a run may end."""
 REPEATS = 4
 """How often the last round is done again at most."""
-MOST = 0.99
+UNSURE = 0.5
+"""What plans say of the least bytes may be off by this factor before anything was compressed."""
+Overhead = Callable[[Adapter, Contents, Measurement], int]
 
 
 @dataclass(frozen=True)
 class Target:
-    """Bytes that the whole artifact is to take on disk, and `overhead(model)`, those that are no weights."""
+    """Bytes that the whole artifact is to take on disk.
+
+    `overhead(model, contents, baseline)` are those that are no data of weights, where `contents` tells how these were
+    packed and `baseline` is what was measured on the dense model.
+    """
 
     nbytes: int
-    overhead: Callable[[Adapter], int] = lambda model: 0
+    overhead: Overhead = lambda model, contents, baseline: 0
 
     def __post_init__(self) -> None:
         problems = Problems("target")
-        problems.check(self.nbytes > 0, f"the target is {self.nbytes} bytes; it must be above 0.")
+        whole = type(self.nbytes) is int and self.nbytes > 0
+        problems.check(whole, f"the target is {self.nbytes} bytes; it must be a whole number above 0.")
         problems.done()
 
     def met_by(self, nbytes: int) -> bool:
         return abs(nbytes - self.nbytes) <= TOLERANCE * self.nbytes
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a last round came out at: the planned bytes of its matrices, those they took, and all others."""
+
+    planned: float
+    matrices: int
+    fixed: int
 
 
 class Budget:
@@ -54,124 +69,133 @@ class Budget:
         UserError: no stage of the cascade has a strength.
     """
 
-    def __init__(self, target: Target, stages: Sequence[Stage], curve: str, dtype: torch.dtype, entropy: str) -> None:
-        self.target, self.curve, self.dtype, self.entropy = target, curve, dtype, entropy
-        balancing = [place for place, stage in enumerate(stages) if stage.strength is not None]
-        if not balancing:
-            raise UserError(
-                f"a target of {target.nbytes:,} bytes needs a stage with a strength, as dare or nullu has; the cascade"
-                f" is {'+'.join(stage.label for stage in stages)}."
-            )
-        self.stage = stages[balancing[-1]]
-        self.later = list(stages[balancing[-1] + 1 :])
-        self._planned = 0.0
-        self._found: list[tuple[float, float]] = []
+    def __init__(
+        self,
+        target: Target,
+        stages: Sequence[Stage],
+        curve: str,
+        dtype: torch.dtype,
+        entropy: str,
+        baseline: Measurement,
+    ) -> None:
+        stage = balancing(stages)
+        if stage is None:
+            raise UserError(no_strength(stages))
+        self.target, self.curve, self.dtype, self.entropy, self.baseline = target, curve, dtype, entropy, baseline
+        self.stage, self.stages = stage, list(stages)
+        self._asked: Solved | None = None
+        self._found: list[Found] = []
 
-    @torch.no_grad()
-    def strength(self, step: Step, model: Adapter) -> float:
-        """The strength at which the planned artifact takes what is due in the step's round.
+    def check(self, model: Adapter) -> None:
+        """Refuse, on the dense model, a target that no strength could meet by far.
 
         Raises:
-            UserError: not even the greatest strength would reach the target; says what is the least.
+            UserError: says what the least is, about.
         """
-        plans = {unit.name: UnitPlan.of(unit) for unit in model.units()}
-        chosen = {stage.label: [unit.name for unit in stage.choose(model)[0]] for stage in (self.stage, *self.later)}
-        now = self._bytes(plans, chosen, self.later)
-        packed, rest = self._packed(model, self.later)
-        ratio = packed / max(1.0, now)
-        fixed = rest + self.target.overhead(model)
+        balance, ratio, fixed = self._outlook(model)
+        least = balance.solve(0.0).planned
+        if fixed + UNSURE * ratio * least > self.target.nbytes:
+            raise self._impossible(f"about {fixed + ratio * least:,.0f} bytes", fixed)
+
+    def strength(self, step: Step, model: Adapter) -> float:
+        """The strength at which the artifact is expected to take what is due in the step's round; where none is, the
+        one at which it is expected to be smallest."""
+        balance, ratio, fixed = self._outlook(model)
         correct = self._correction() if step.round == step.rounds else None
+        now = fixed + ratio * balance.nbytes()
+        due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+        self._asked = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
+        return self._asked.strength
 
-        def expected(strength: float) -> float:
-            self._planned = self._bytes(plans, chosen, (self.stage.at(strength), *self.later))
-            return fixed + (correct(self._planned) if correct else ratio * self._planned)
+    def settle(self, model: Adapter, last_round: Sequence[StepRecord]) -> tuple[bool, TargetOutcome]:
+        """Whether the last round, now done, must be done again, and what came of the target; learns how far the plan
+        was off.
 
-        due = self._due(step, fixed + ratio * now)
-        least = expected(MOST)
-        if least > due:
-            if step.round < step.rounds:
-                return MOST
-            raise UserError(
-                f"a target of {self.target.nbytes:,} bytes cannot be met: the least that {self.stage.who} reaches is"
-                f" about {least:,.0f} bytes, of which {fixed:,.0f} are files, norms and biases. Ask for more bytes, let"
-                " stages take more units (their roles), or end the cascade with quant, or with quant of fewer bits."
-            )
-        low, high = 0.0, MOST
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if expected(middle) > due else (low, middle)
-        expected(high)
-        return high
+        Args:
+            last_round: the records from the step that balances on.
 
-    @torch.no_grad()
-    def again(self, model: Adapter) -> bool:
-        """Whether the last round, now done, must be done again; learns how far the plan was off."""
-        packed, rest = self._packed(model, ())
-        if self.target.met_by(packed + rest + self.target.overhead(model)) or not self._planned:
-            return False
-        self._found.append((self._planned, float(packed)))
-        return True
+        Raises:
+            UserError: not even the greatest strength met the target.
+        """
+        made = forecast(model, (), self.dtype, self.entropy)
+        fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
+        reached = made.matrices + fixed
+        reason = "" if self.target.met_by(reached) else self._no_help(last_round, reached, fixed)
+        again = not reason and not self.target.met_by(reached)
+        outcome = TargetOutcome(self.target.nbytes, reached, len(self._found), reason)
+        if again:
+            assert self._asked is not None
+            self._found.append(Found(self._asked.planned, made.matrices, fixed))
+        return again, outcome
+
+    def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
+        """Why doing the last round again would come no nearer; empty where it may."""
+        for record in last_round:
+            strengths = [attempt.strength for attempt in record.attempts]
+            if record.outcome == "skipped":
+                return f"{record.step.name} was rolled back: {record.attempts[-1].problem}"
+            if len(set(strengths)) > 1:
+                return f"the gate softened {record.step.name} from strength {strengths[0]:.3f} to {strengths[-1]:.3f}"
+        asked = self._asked
+        if asked is None:
+            return f"{self.stage.who} was not asked for a strength"
+        if not asked.met and reached > self.target.nbytes:
+            raise self._impossible(f"{reached:,} bytes, at strength {asked.strength:.3f}", fixed)
+        if asked.strength == 0 and reached < self.target.nbytes:
+            return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
+        if any(found.planned == asked.planned for found in self._found):
+            return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
+        if len(self._found) >= REPEATS:
+            return f"the last round was done {REPEATS + 1} times and came no nearer"
+        return ""
+
+    def _impossible(self, least: str, fixed: float) -> UserError:
+        return UserError(
+            f"a target of {self.target.nbytes:,} bytes cannot be met: the least that {self.stage.who} reaches is"
+            f" {least}, of which {fixed:,.0f} are files, norms and biases. Ask for more bytes, let stages take more"
+            " units (their roles), or end the cascade with quant, or with quant of fewer bits."
+        )
+
+    def _outlook(self, model: Adapter) -> tuple[Balance, float, int]:
+        """Plans of the model as it is, packed over planned bytes of its matrices, and the bytes of all else."""
+        balance = Balance.of(model, self.stages, self.dtype.itemsize)
+        later = [(stage, set(balance.chosen[stage.label])) for stage in balance.later]
+        expected = forecast(model, later, self.dtype, self.entropy)
+        fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
+        return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
 
     def _correction(self) -> Callable[[float], float] | None:
-        """From planned bytes of the matrices to those to expect: the line through what the last two rounds came out
-        at, or in proportion to the only one; None where none was done yet."""
+        """From planned bytes of the matrices to those of the artifact: the line through what the last two rounds came
+        out at, or in proportion to the only one; None where none was done yet."""
         if not self._found:
             return None
-        planned, packed = self._found[-1]
-        slope = packed / planned
+        last = self._found[-1]
+        slope = last.matrices / max(1.0, last.planned)
         if len(self._found) > 1:
-            before, its = self._found[-2]
-            if before != planned and (its - packed) / (before - planned) > 0:
-                slope = (its - packed) / (before - planned)
-        return lambda wanted: packed + slope * (wanted - planned)
-
-    def _due(self, step: Step, now: float) -> float:
-        """Bytes due in this round, from those of now: by equal factors along the curve, so that every round does
-        its part of what is left."""
-        if step.round == step.rounds:
-            return float(self.target.nbytes)
-        done = 0.0 if step.round == 1 else _progress(self.curve, step.round - 2, step.rounds)
-        part = (_progress(self.curve, step.round - 1, step.rounds) - done) / (1 - done)
-        return now * math.exp(part * math.log(min(1.0, self.target.nbytes / now)))
-
-    def _bytes(self, plans: dict[str, UnitPlan], chosen: dict[str, list[str]], stages: Sequence[Stage]) -> float:
-        """Planned bytes of all units' matrices after `stages`."""
-        state = dict(plans)
-        for stage in stages:
-            for unit in stage.plan([state[name] for name in chosen[stage.label]], self.dtype.itemsize):
-                state[unit.name] = unit
-        return float(sum(unit.nbytes(self.dtype.itemsize) for unit in state.values()))
+            before = self._found[-2]
+            rise = (before.matrices - last.matrices) / (before.planned - last.planned)
+            slope = rise if rise > 0 else slope
+        return lambda planned: last.fixed + last.matrices + slope * (planned - last.planned)
 
     def to_json(self) -> dict[str, Any]:
         """What a resumed run must know to decide as this one would."""
-        return {"planned": self._planned, "found": self._found}
+        asked = self._asked
+        return {
+            "target": self.target.nbytes,
+            "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
+            "found": [[found.planned, found.matrices, found.fixed] for found in self._found],
+        }
 
     def recall(self, data: Mapping[str, Any]) -> None:
-        self._planned = float(data["planned"])
-        self._found = [(float(planned), float(packed)) for planned, packed in data["found"]]
+        """Take up what a run knew.
 
-    def _packed(self, model: Adapter, later: Sequence[Stage]) -> tuple[int, int]:
-        """Bytes of the units' matrices, rounded as the later stages would, and of all other tensors."""
-        tensors, _ = named_tensors(model.module)
-        steps = steps_of(model.module)
-        held = 0
-        for unit in model.units():
-            if unit.kind == "norm":
-                continue
-            form = unit.read()
-            for stage in later:
-                form = stage.foresee(unit, form, self.dtype)
-            own = {part: getattr(form, part) for part in (*MATRICES, *STEPS) if getattr(form, part) is not None}
-            stepped = {part: f"{part}_step" for part in MATRICES if f"{part}_step" in own}
-            held += self._size(own, stepped)
-            for part in ("weight", *own):
-                tensors.pop(f"{unit.name}.{part}", None)
-        return held, self._size(tensors, {name: step for name, step in steps.items() if name in tensors})
-
-    def _size(self, tensors: dict[str, torch.Tensor], steps: dict[str, str]) -> int:
-        return sum(map(len, pack(tensors, steps, self.dtype, self.entropy)))
-
-
-def _progress(curve: str, index: int, total: int) -> float:
-    """The curve where it is one of shares of a strength; by equal factors, 'geometric', time itself."""
-    return share(curve, index, total) if curve in CURVES else (index + 1) / total
+        Raises:
+            UserError: it was on its way to another target.
+        """
+        if data["target"] != self.target.nbytes:
+            raise UserError(
+                f"this state belongs to a run to {data['target']:,} bytes, this one is to take {self.target.nbytes:,}."
+                " Resume with the target the run was started with, or start afresh."
+            )
+        self._asked = None if data["asked"] is None else Solved(*data["asked"])
+        self._found = [Found(*found) for found in data["found"]]

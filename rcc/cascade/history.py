@@ -8,7 +8,7 @@ from typing import Any
 
 from rcc.analysis.overlap import summarise
 from rcc.cascade.gate import Gate
-from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
 from rcc.cascade.suggestions import suggest
 from rcc.errors import UserError
 
@@ -17,13 +17,15 @@ from rcc.errors import UserError
 class History:
     """Grows by one record a step; written with every checkpoint and read back on resume and rollback.
 
-    `budget` is what the way to a target in bytes has learned, see `Budget.to_json`.
+    `budget` is what the way to a target in bytes has learned, see `Budget.to_json`; `target` what came of it, known
+    after the last step.
     """
 
     steps: list[Step]
     baseline: Baseline | None = None
     records: list[StepRecord] = field(default_factory=list)
     budget: dict[str, Any] | None = None
+    target: TargetOutcome | None = None
 
     @property
     def dense(self) -> Baseline:
@@ -87,6 +89,7 @@ class History:
             seconds=seconds,
             suggestions=suggest(self.records, gate),
             overlap=self.overlap(),
+            target=self.target,
         )
 
 

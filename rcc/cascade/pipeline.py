@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
-from rcc.cascade.budget import REPEATS, Budget, Target
+from rcc.cascade.balance import balancing, no_strength
+from rcc.cascade.budget import Budget, Target
 from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
@@ -98,10 +99,14 @@ class RCCPipeline(Checkpointing, PipelineViews):
         self.stages.append(stage)
         return self
 
+    def steps(self) -> list[Step]:
+        """Every step of a run in order. Those of the stage that a target balances have no strength yet."""
+        return self.schedule.steps(self.stages, None if self.target is None else balancing(self.stages))
+
     def plan(self, model: Adapter) -> Plan:
         """What a run would do to `model`, whose parameters may be on the meta device."""
         self._require_stages()
-        return plan_run(model, self.stages, self.schedule, self.dtype)
+        return plan_run(model, self.stages, self.schedule, self.dtype, self.target)
 
     def run(
         self,
@@ -130,7 +135,7 @@ class RCCPipeline(Checkpointing, PipelineViews):
         self._require_calibration(calibration)
         for stage in self.stages:
             stage.choose(model)
-        self.history = History(self.schedule.steps(self.stages))
+        self.history = History(self.steps())
         self._calibration = calibration
         self._store = self._open_store(resume)
         finished = self._store.latest()
@@ -147,15 +152,8 @@ class RCCPipeline(Checkpointing, PipelineViews):
             self.history.recall(self._store.load(finished, model.eval()))
         self._tell("baseline_measured", self.history.dense)
         self._targets = self._dense_targets(model)
-        if self.target is not None:
-            self._budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy)
-            if self.history.budget is not None:
-                self._budget.recall(self.history.budget)
-        repeats = 0
-        while len(self.history.records) < len(self.history.steps) or self._must_repeat(model, repeats):
-            if len(self.history.records) == len(self.history.steps):
-                repeats += 1
-                self._undo_last_round(model)
+        self._budget = self._open_budget(model)
+        while not self._done(model):
             step = self.history.steps[len(self.history.records)]
             record = self._run_step(step, model, validator)
             self.history.records.append(record)
@@ -167,15 +165,30 @@ class RCCPipeline(Checkpointing, PipelineViews):
 
     run_pipeline = run  # the specification's name for it
 
-    def _must_repeat(self, model: Adapter, repeats: int) -> bool:
-        """Whether the run is through its steps and off its target, and may try again."""
-        return repeats < REPEATS and self._budget is not None and self._budget.again(model)
+    def _open_budget(self, model: Adapter) -> Budget | None:
+        if self.target is None:
+            return None
+        baseline = self.history.dense.measurement
+        budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy, baseline)
+        if self.history.budget is not None:
+            budget.recall(self.history.budget)
+        elif not self.history.records:
+            budget.check(model)
+        return budget
 
-    def _undo_last_round(self, model: Adapter) -> None:
-        """Go back to before the step whose strength the target decides, in the last round."""
-        assert self._budget is not None
-        labels = [step.label for step in self.history.steps]
-        self._return_to(len(labels) - 1 - labels[::-1].index(self._budget.stage.label), model)
+    def _done(self, model: Adapter) -> bool:
+        """Whether every step is done and the target, if there is one, met or missed for good; else goes back to
+        before the step whose strength the target decides, in the last round."""
+        records, steps = self.history.records, self.history.steps
+        if len(records) < len(steps) or self._budget is None:
+            return len(records) == len(steps)
+        labels = [step.label for step in steps]
+        before = len(labels) - 1 - labels[::-1].index(self._budget.stage.label)
+        again, self.history.target = self._budget.settle(model, records[before:])
+        if again:
+            self._tell("round_repeated", steps[before:], self.history.target)
+            self._return_to(before, model)
+        return not again
 
     def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
@@ -257,7 +270,10 @@ class RCCPipeline(Checkpointing, PipelineViews):
     def _require_stages(self) -> None:
         if not self.stages:
             raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
-        if wrong := order_problems(self.stages):
+        wrong = order_problems(self.stages)
+        if self.target is not None and balancing(self.stages) is None:
+            wrong.append(no_strength(self.stages))
+        if wrong:
             raise UserError(*wrong)
 
     def _require_calibration(self, calibration: Sequence[Batch] | None) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from rcc.artifact.size import model_size
+from rcc.cascade.balance import Balance, balancing, due_bytes
+from rcc.cascade.budget import Target
 from rcc.cascade.records import Step
 from rcc.cascade.schedule import Schedule
 from rcc.layers.selection import Skipped
@@ -40,13 +42,17 @@ class Plan:
     units: tuple[UnitPlan, ...]
     dense_bytes: int
     itemsize: int
+    target: int | None = None
 
 
-def plan_run(model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype: torch.dtype) -> Plan:
+def plan_run(
+    model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype: torch.dtype, target: Target | None = None
+) -> Plan:
     """Walk the steps over the units' shapes alone; a model on the meta device is enough.
 
     Values are counted as if the gate let every step pass; an energy rule may keep fewer than planned. Bytes are those
-    without entropy coding, which only what is written can tell: the most to expect.
+    without entropy coding, which only what is written can tell: the most to expect. Strengths that a target decides
+    are the ones at which such bytes meet it, or come nearest to it; a run needs less.
     """
     itemsize = dtype.itemsize
     state = {unit.name: UnitPlan.of(unit) for unit in model.units()}
@@ -54,9 +60,15 @@ def plan_run(model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype:
     dense = model_size(model, dtype, "none").nbytes
     rest = dense - sum(unit.nbytes(itemsize) for unit in units)
     by_label = {stage.label: stage for stage in stages}
+    solved = None if target is None else balancing(stages)
     planned = []
-    for step in schedule.steps(stages):
+    for step in schedule.steps(stages, solved):
         stage = by_label[step.label]
+        if target is not None and stage is solved:
+            balance = Balance.of(model, stages, itemsize, state)
+            others = dense - sum(unit.nbytes(itemsize) for unit in units if unit.name in balance.plans)
+            due = due_bytes(schedule.curve, step.round, step.rounds, others + balance.nbytes(), target.nbytes)
+            step = replace(step, strength=balance.solve(due - others).strength)
         if step.strength is not None:
             stage = stage.at(step.strength)
         chosen, skipped = stage.choose(model)
@@ -65,4 +77,4 @@ def plan_run(model: Adapter, stages: Sequence[Stage], schedule: Schedule, dtype:
         state.update({unit.name: unit for unit in after})
         nbytes = rest + sum(unit.nbytes(itemsize) for unit in state.values())
         planned.append(PlannedStep(step, before, after, tuple(skipped), nbytes))
-    return Plan(tuple(planned), units, dense, itemsize)
+    return Plan(tuple(planned), units, dense, itemsize, None if target is None else target.nbytes)

@@ -16,7 +16,8 @@ from rcc.measurement import Measurement
 @dataclass(frozen=True)
 class Step:
     """One stage in one round. `index` counts from 1; step 0 is the dense model. `option` is the setting
-    that holds the strength, such as 'stage.dare.target_sparsity'; empty where a stage has none."""
+    that holds the strength, such as 'stage.dare.target_sparsity'; empty where a stage has none, and where the strength
+    is None because a target in bytes decides it."""
 
     index: int
     round: int
@@ -113,6 +114,17 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class TargetOutcome:
+    """A target in bytes, and what the artifact comes to after the last step. `repeats`: how often the last round was
+    done again. `reason`: why the target is missed; empty where it is met, or the round is to be done again."""
+
+    nbytes: int
+    reached: int
+    repeats: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Summary:
     """The whole run: the dense baseline, every step, and suggestions that follow from the numbers."""
 
@@ -123,6 +135,7 @@ class Summary:
     seconds: float
     suggestions: tuple[str, ...] = ()
     overlap: dict[str, Any] = field(default_factory=dict)
+    target: TargetOutcome | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -144,5 +157,8 @@ class Observer(Protocol):
     def attempt_finished(self, step: Step, attempt: Attempt) -> None: ...
 
     def step_finished(self, record: StepRecord) -> None: ...
+
+    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
+        """The target was missed: `steps`, the last of the plan, are undone and will be done again."""
 
     def run_finished(self, summary: Summary) -> None: ...

@@ -32,10 +32,11 @@ class Schedule:
         problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 
-    def steps(self, stages: Sequence[Stage]) -> list[Step]:
+    def steps(self, stages: Sequence[Stage], solved: Stage | None = None) -> list[Step]:
         """Every step of the run in order: round after round, stage after stage, with its strength.
 
-        A stage that must be last, as quantisation must, runs in the last round alone.
+        A stage that must be last, as quantisation must, runs in the last round alone. That of `solved` is None: a
+        target in bytes decides it on the way.
         """
         rounds = range(1, self.rounds + 1)
         runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.last]
@@ -46,8 +47,14 @@ class Schedule:
                 rounds=self.rounds,
                 label=stage.label,
                 method=stage.method,
-                strength=None if stage.strength is None else self._strength(stage.strength, number),
-                option=f"stage.{stage.label}.{stage.strength_option}" if stage.strength_option else "",
+                strength=(
+                    None if stage.strength is None or stage is solved else self._strength(stage.strength, number)
+                ),
+                option=(
+                    f"stage.{stage.label}.{stage.strength_option}"
+                    if stage.strength_option and stage is not solved
+                    else ""
+                ),
             )
             for index, (number, stage) in enumerate(runs, 1)
         ]

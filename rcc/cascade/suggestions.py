@@ -24,6 +24,8 @@ def _rolled_back(records: Sequence[StepRecord]) -> list[str]:
         if record.outcome == "skipped" and record.attempts:
             last = record.attempts[-1]
             advice = "give it more rounds (`schedule.rounds`), or move it in the order of `stage=`"
+            if last.strength is not None and not record.step.option:
+                advice = f"ask for more bytes (`target_bytes`, `target_ratio`), or {advice}"
             if last.strength is not None and record.step.option:
                 advice = f"start below {last.strength:.2f} with `{record.step.option}=`, or {advice}"
             lines.append(f"{record.step.name} was rolled back ({last.problem}): {advice}.")
@@ -35,10 +37,13 @@ def _softened(records: Sequence[StepRecord]) -> list[str]:
     for record in records:
         passed = record.attempts[-1] if record.attempts else None
         if record.outcome == "kept" and passed and len(record.attempts) > 1 and passed.strength is not None:
+            option = f"set `{record.step.option}={passed.strength:.2f}` to save the attempts"
+            if not record.step.option:
+                option = "ask for more bytes (`target_bytes`, `target_ratio`)"
             lines.append(
-                f"{record.step.name} passed only at {passed.strength:.2f} instead of {record.step.strength:.2f}, "
-                f"after {len(record.attempts)} attempts: set `{record.step.option}={passed.strength:.2f}` to save the "
-                "attempts, or raise `schedule.rounds` to reach more."
+                f"{record.step.name} passed only at {passed.strength:.2f} instead of "
+                f"{record.attempts[0].strength:.2f}, after {len(record.attempts)} attempts: {option}, or raise "
+                "`schedule.rounds` to reach more."
             )
     return lines
 
@@ -48,10 +53,10 @@ def _did_not_pay(records: Sequence[StepRecord]) -> list[str]:
     for record in records:
         unpaid = record.facts.get(DID_NOT_PAY, 0)
         if unpaid and record.step.round == record.step.rounds:
+            advice = f"raise `{record.step.option}`, or move" if record.step.option else "move"
             lines.append(
                 f"{record.step.name} left {unpaid} of {unpaid + len(record.touched)} layers as they were, because what "
-                f"it would have made of them takes no fewer bytes: raise `{record.step.option}`, or move the stage "
-                "forward in `stage=`."
+                f"it would have made of them takes no fewer bytes: {advice} the stage forward in `stage=`."
             )
     return lines
 
@@ -61,6 +66,8 @@ def _spare(records: Sequence[StepRecord], gate: Gate) -> list[str]:
         return []
     spare = records[-1].retention - gate.threshold
     options = dict.fromkeys(f"`{record.step.option}`" for record in records if record.step.option)
+    if any(record.step.strength is None and record.attempts[-1].strength is not None for record in records):
+        options = {"`target_ratio`": None}
     if spare <= SPARE or not options:
         return []
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rcc.cascade.records import Summary
 from rcc.errors import UserError
 from rcc.jobs.claim import claimed, finished
-from rcc.jobs.deliver import deliver
+from rcc.jobs.deliver import deliver, provenance
 from rcc.jobs.request import Request
 from rcc.jobs.target import target_of
 from rcc.jobs.watchers import watchers
@@ -29,11 +29,10 @@ def compress(request: Request) -> tuple[float, float] | None:
             f"{request.directory / 'artifact'}. Nothing was done; start a fresh run to compress again."
         )
         return None
-    with claimed(request, plan=request.schedule.steps(request.stages)), watchers(request) as observers:
+    with claimed(request, plan=request.steps()), watchers(request) as observers:
         splits = request.data()
         model = request.model()
-        pipeline = request.pipeline(observers, target_of(request, model))
-
+        pipeline = request.pipeline(observers, target_of(request, model, request.directory, provenance(splits)))
         pipeline.run(
             model,
             lambda adapter: request.measure(adapter, splits.selection, splits),

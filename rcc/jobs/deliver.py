@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rcc.artifact.load import load
@@ -30,12 +31,8 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     if artifact.exists():  # an attempt that was killed between writing it and saying so
         remove_directory(artifact)
     selection = pipeline.get_pipeline_summary()
-    recorded: dict[str, Any] = {
-        "selection": _values(selection.records[-1].measurement),
-        "retention": selection.retention,
-        "data_fingerprint": splits.fingerprint,
-        "calibration": {"items": len(splits.calibration), "fingerprint": splits.calibration.fingerprint[:32]},
-    }
+    chosen_by = selection.records[-1].measurement
+    recorded = manifest_metrics(chosen_by, selection.retention, provenance(splits))
     write_artifact(
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
     )
@@ -45,7 +42,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     reloaded = load(artifact)
     reloaded.module.to(model.device)
     compressed = request.measure(reloaded, splits.test, splits)
-    record_metrics(artifact, {**recorded, "test": _values(compressed), "dense_test": _values(dense)})
+    record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(
         artifact=str(artifact),
         dtype=request.dtype,
@@ -54,7 +51,28 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         dense=dense,
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
+        target=selection.target,
     )
+
+
+def provenance(splits: Splits) -> dict[str, Any]:
+    """Checksums of all data of a run, and of those that its stages were fitted to."""
+    calibration = {"items": len(splits.calibration), "fingerprint": splits.calibration.fingerprint[:32]}
+    return {"data_fingerprint": splits.fingerprint, "calibration": calibration}
+
+
+def manifest_metrics(
+    selection: Measurement,
+    kept: float,
+    data: Mapping[str, Any],
+    test: Measurement | None = None,
+    dense_test: Measurement | None = None,
+) -> dict[str, Any]:
+    """What the manifest notes of quality: the last step on the selection split, its retention, and the test split; and
+    of the `data` behind it, as `provenance` has it."""
+    metrics = {"selection": _values(selection), "retention": kept, **data}
+    tested = {"test": test, "dense_test": dense_test}
+    return metrics | {name: _values(measured) for name, measured in tested.items() if measured is not None}
 
 
 def _values(measurement: Measurement) -> dict[str, float]:

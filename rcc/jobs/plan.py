@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import psutil
 from rich.console import Console as Terminal
 
 from rcc.jobs.request import Request
+from rcc.jobs.target import target_of
 from rcc.models.registry import load_skeleton
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
+from rcc.reporting.target import planned_target_text
 
 WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not looked at
 
@@ -19,7 +22,10 @@ WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not look
 def show_plan(request: Request) -> None:
     """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
     options = request.settings["model"]
-    plan = request.pipeline().plan(load_skeleton(options["name"], path=options.get("path")))
+    skeleton = load_skeleton(options["name"], path=options.get("path"))
+    with tempfile.TemporaryDirectory() as scratch:
+        target = target_of(request, skeleton, Path(scratch))
+    plan = request.pipeline(target=target).plan(skeleton)
     terminal = Terminal(highlight=False)
     if not terminal.is_terminal:
         terminal.width = WIDTH
@@ -32,6 +38,8 @@ def show_plan(request: Request) -> None:
         draw(terminal, skips)
     say(terminal, f"Plan, with values stored as {request.dtype}:")
     draw(terminal, plan_steps(plan))
+    if plan.target is not None:
+        say(terminal, planned_target_text(plan))
     say(
         terminal,
         f"The gate asks for {request.gate.threshold:.1%} of the dense model after every step and allows "

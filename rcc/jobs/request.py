@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from rcc.cascade.balance import balancing
 from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
-from rcc.cascade.records import Observer
+from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
@@ -53,6 +54,11 @@ class Request:
     def entropy(self) -> str:
         """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
         return str(self.settings["export"]["entropy"])
+
+    def steps(self) -> list[Step]:
+        """The plan of the run: those of a stage that a target balances have no strength yet."""
+        targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))
+        return self.schedule.steps(self.stages, balancing(self.stages) if targeted else None)
 
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-import tempfile
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from rcc.artifact.manifest import WEIGHTS
-from rcc.artifact.size import dense_bytes, directory_bytes
-from rcc.artifact.write import write_artifact
+from rcc.artifact.envelope import Envelope
+from rcc.artifact.packing import Contents
 from rcc.cascade.budget import Target
+from rcc.errors import Problems
+from rcc.jobs.deliver import manifest_metrics
 from rcc.jobs.request import Request
+from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
-METRICS = 700
-"""Bytes by which the measurements noted after reloading lengthen the manifest, about."""
+THIRD = 1 / 3
+"""A retention of as many digits as most have."""
 
 
-def target_of(request: Request, dense: Adapter) -> Target | None:
+def check_target(settings: Mapping[str, Any], found: Problems) -> None:
+    """Note what is wrong with `target_ratio` and `target_bytes`."""
+    ratio, nbytes = settings["target_ratio"], settings["target_bytes"]
+    found.check(
+        ratio is None or (type(ratio) in (int, float) and math.isfinite(ratio) and ratio >= 1),
+        f"target_ratio is {ratio}; it must be a number ≥ 1: how many times smaller than the dense model.",
+    )
+    whole = type(nbytes) is int or (type(nbytes) is float and nbytes.is_integer())
+    found.check(
+        nbytes is None or (whole and nbytes >= 1), f"target_bytes is {nbytes}; it must be a whole number ≥ 1, in bytes."
+    )
+    found.check(
+        None in (ratio, nbytes),
+        "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
+    )
+
+
+def target_of(request: Request, dense: Adapter, scratch: Path, data: Mapping[str, Any] | None = None) -> Target | None:
     """The target of this run; None where it has none.
 
     A ratio is that of the dense model's loadable directory in float32 to the artifact's directory.
+
+    Args:
+        dense: the dense model; its parameters may be on the meta device.
+        scratch: where small files may be written for a moment.
+        data: what the manifest will note of the data, see `provenance`.
     """
     nbytes, ratio = request.settings["target_bytes"], request.settings["target_ratio"]
     if nbytes is None and ratio is None:
         return None
-    if nbytes is None:
-        nbytes = round(dense_bytes(dense, "float32", request.directory) / ratio)
-    return Target(nbytes, lambda model: _overhead(request, model))
+    # What an attempt was resumed from is in its settings, and must not decide.
+    envelope = Envelope(dense, scratch, {**request.settings, "resume": None})
 
+    def overhead(model: Adapter, contents: Contents, baseline: Measurement) -> int:
+        metrics = manifest_metrics(baseline, THIRD, data or {}, baseline, baseline)
+        return envelope.nbytes(model, contents, metrics)
 
-def _overhead(request: Request, model: Adapter) -> int:
-    """Bytes of an artifact of `model` that are no weights, by writing one."""
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=request.directory) as scratch:
-        trial = Path(scratch) / "artifact"
-        write_artifact(model, trial, dtype=request.dtype, entropy=request.entropy, config=request.settings)
-        return directory_bytes(trial) - (trial / WEIGHTS).stat().st_size + METRICS
+    return Target(int(nbytes) if ratio is None else round(envelope.dense_bytes(dense, "float32") / ratio), overhead)

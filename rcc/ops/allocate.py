@@ -37,41 +37,58 @@ def allocate(pools: Sequence[Scores], norms: Sequence[float], total: int, most: 
         pools: the weights of each pool.
         norms: ‖W‖ of each pool; a pool of norm 0 holds only zeros, which cost nothing.
         total: the values to remove, zeros that are there already included (they always go first).
-        most: the largest share of a pool that may be zero, unless it is so already; what a pool would lose
-            beyond falls to the others.
+        most: the largest share of a pool that may be zero, unless it is so already, to within one value; below 1 a
+            pool keeps one at least. What a pool would lose beyond falls to the others.
+
+    Cost: a selection over all values, and another each time that pools meet their limit.
 
     Raises:
         ValueError: `total` is more than the pools can give.
     """
-    limits = [max(math.ceil(most * pool.numel), _zeros(pool)) for pool in pools]
-    if not 0 <= total <= sum(limits):
-        raise ValueError(f"cannot remove {total} values from pools that can give {sum(limits)}")
     counts: dict[int, int] = {}
+    left = total
     while True:
         free = [place for place in range(len(pools)) if place not in counts]
-        found = _at_the_margin([pools[place] for place in free], [norms[place] for place in free], total)
-        over = {place: limits[place] for place, count in zip(free, found, strict=True) if count > limits[place]}
+        if not 0 <= left <= sum(pools[place].numel for place in free):
+            given = sum(counts.values()) + sum(_limit(pools[place], most) for place in free)
+            raise ValueError(f"cannot remove {total} values from pools that can give {given}")
+        found = _at_the_margin([pools[place] for place in free], [norms[place] for place in free], left)
+        over: dict[int, int] = {}
+        for place, count in zip(free, found, strict=True):
+            # Most pools are far from their limit: those alone that are not are read for the zeros that they have.
+            if count > least_limit(pools[place].numel, most):
+                limit = _limit(pools[place], most)
+                over |= {place: limit} if count > limit else {}
         if not over:
             return [counts[place] if place in counts else found[free.index(place)] for place in range(len(pools))]
         counts.update(over)
-        total -= sum(over.values())
+        left -= sum(over.values())
 
 
-def _zeros(pool: Scores) -> int:
-    return pool.numel - sum(int(torch.count_nonzero(pool[index])) for index in range(len(pool)))
+def least_limit(values: int, most: float) -> int:
+    """How many of `values` may be zero at a share of `most`, to within one; below 1 never all of them."""
+    return min(math.ceil(most * values), values - 1 if most < 1 else values)
+
+
+def _limit(pool: Scores, most: float) -> int:
+    zeros = pool.numel - sum(int(torch.count_nonzero(pool[index])) for index in range(len(pool)))
+    return max(least_limit(pool.numel, most), zeros)
 
 
 def _at_the_margin(pools: Sequence[Scores], norms: Sequence[float], total: int) -> list[int]:
     """Counts of the values among the `total` smallest |w| / ‖W‖ of all pools.
 
-    The quotients are float64, so that distinct magnitudes stay distinct and none underflows to zero.
+    The quotients are float64, so that distinct magnitudes stay distinct and none underflows to zero. Pools of one
+    norm are compared as they are.
     """
     places = [(place, index) for place, pool in enumerate(pools) for index in range(len(pool))]
+    alike = len(set(norms)) == 1
+    wide = not alike or any(pool.dtype == torch.float64 for pool in pools)
     relative = Scores(
         [pools[place].sizes[index] for place, index in places],
         lambda at: pools[places[at][0]][places[at][1]],
-        torch.float64,
-        [norms[place] or 1.0 for place, _ in places],
+        torch.float64 if wide else torch.float32,
+        None if alike else [norms[place] or 1.0 for place, _ in places],
     )
     counts = [0] * len(pools)
     for (place, _), count in zip(places, count_selected(relative, total), strict=True):
@@ -89,7 +106,7 @@ def outlier_shares(
 ) -> list[float]:
     """OWL's share of zeros for each pool: `target` on average over the values, less where outliers are more.
 
-    Yin et al. 2023, "Outlier Weighed Layerwise Sparsity" (OWL), equations 1 to 3: the outliers of a layer are its
+    Yin et al. 2023, "Outlier Weighed Layerwise Sparsity" (OWL): the outliers of a layer are its
     scores above `multiple` times their mean; the layers' shares of outliers are mapped linearly onto an interval of
     width 2 · `spread`, which is shifted so that the mean over all values is `target`.
 

@@ -28,7 +28,7 @@ GROUP = 4
 """Neighbours drawn together, from one line of the cache."""
 DEVIATIONS = 3
 """Half width of the bracket in standard deviations of the sampled rank; a miss, one in 400, costs one more pass."""
-DIRECT = 1 << 15
+DIRECT = 1 << 14
 """So few values are partitioned without a bracket."""
 ROWS = 16
 """Values in a column: more make the sums fewer and the columns with something inside more."""

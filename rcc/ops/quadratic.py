@@ -53,6 +53,27 @@ class Quadratic:
             self.energy + weight * near.square().sum(1, dtype=torch.float64),
         )
 
+    def definite(self, near: Tensor, share: float = DAMPING) -> Quadratic:
+        """`damped` by `share`, or by ten times as much for as long as rounding leaves H indefinite.
+
+        Raises:
+            torch.linalg.LinAlgError: it is indefinite even where `near` counts as much as the inputs do.
+        """
+        while True:
+            damped = self.damped(near, share)
+            try:
+                damped.cholesky  # noqa: B018 - kept by the objective, for which it is asked next
+            except torch.linalg.LinAlgError:
+                if share >= 1:
+                    raise
+                share *= 10
+            else:
+                return damped
+
+    def to(self, dtype: torch.dtype) -> Quadratic:
+        """The same in another dtype; `energy` stays float64."""
+        return Quadratic(self.moment.to(dtype), self.cross.to(dtype), self.energy)
+
     def error(self, weight: Tensor) -> Tensor:
         """E[(yᵢ − vᵢ x)²] of each output, (out,), float64; rounding below zero is cut off."""
         weight = weight.to(self.moment.dtype)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import (
@@ -28,6 +28,7 @@ from rcc.reporting.formats import (
 )
 from rcc.reporting.observers import RunObserver
 from rcc.reporting.tables import quality_table, size_table, step_table
+from rcc.reporting.target import repeated_text, target_text
 from rcc.reporting.time_left import TimeLeft
 
 STYLES = {"kept": "green", "continued": "yellow", "skipped": "red"}
@@ -84,6 +85,12 @@ class Console(RunObserver):
             self._display.update(self._run_row, completed=record.step.index)
             self._display.update(self._step_row, visible=False)
 
+    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
+        self.time_left.plan(steps, 0)
+        self._say(repeated_text(outcome, steps[0].name), "yellow")
+        if self._display is not None:
+            self._display.update(self._run_row, completed=steps[0].index - 1)
+
     def run_finished(self, summary: Summary) -> None:
         self._close_display()
         self._say("")
@@ -98,6 +105,8 @@ class Console(RunObserver):
         draw(self.terminal, quality_table(delivery))
         self._say("On disk:")
         draw(self.terminal, size_table(delivery))
+        if delivery.target is not None:
+            self._say(target_text(delivery.target, delivery.nbytes), "yellow" if delivery.target.reason else "")
         self._say(f"Artifact: {delivery.artifact}")
         self._say(f"Measure it again: rcc-run job=evaluate artifact={delivery.artifact}")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.atomic import write_text
-from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary, TargetOutcome
 from rcc.measurement import Measurement
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
@@ -39,11 +39,7 @@ class MetricsLog(RunObserver):
 
     def run_started(self, steps: Sequence[Step], finished: int) -> None:
         """Keep what finished steps wrote; drop a half-written line and all that will be written again."""
-        done = [line for line in read_metrics(self.path) if line["step"] is not None]
-        kept = [line for line in done if line["step"] <= finished]
-        self._known = {_key(line) for line in kept}
-        if self.path.exists():
-            write_text(self.path, "".join(_dump(line) for line in kept))
+        self._keep([line for line in read_metrics(self.path) if line["step"] is not None and line["step"] <= finished])
         plan: list[Number] = [("steps", len(steps), "steps"), ("steps_done_before", finished, "steps")]
         self._write(plan, stage="run")
 
@@ -81,6 +77,11 @@ class MetricsLog(RunObserver):
         step = record.step
         self._write(numbers, step=step.index, stage=step.label, round=step.round)
 
+    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
+        """Drop what the steps wrote that will be done again."""
+        first = steps[0].index
+        self._keep([line for line in read_metrics(self.path) if line["step"] is None or line["step"] < first])
+
     def run_finished(self, summary: Summary) -> None:
         numbers = [
             ("retention", summary.retention, "fraction"),
@@ -88,6 +89,12 @@ class MetricsLog(RunObserver):
             *_sized(summary.size),
             *_leaves("overlap", summary.overlap),
         ]
+        if summary.target is not None:
+            numbers += [
+                ("target_bytes", summary.target.nbytes, "bytes"),
+                ("expected_artifact_bytes", summary.target.reached, "bytes"),
+                ("rounds_repeated", summary.target.repeats, "rounds"),
+            ]
         self._write(numbers, stage="run")
 
     def delivered(self, delivery: Delivery) -> None:
@@ -99,6 +106,12 @@ class MetricsLog(RunObserver):
             *_measured(delivery.compressed, "compressed."),
         ]
         self._write(numbers, stage="artifact")
+
+    def _keep(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Make the file hold these lines and no others."""
+        self._known = {_key(line) for line in lines}
+        if self.path.exists():
+            write_text(self.path, "".join(_dump(line) for line in lines))
 
     def _write(
         self,

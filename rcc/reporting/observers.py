@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-from rcc.cascade.records import Attempt, Baseline, Observer, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Baseline, Observer, Step, StepRecord, Summary, TargetOutcome
 from rcc.reporting.delivery import Delivery
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ class RunObserver(Observer):
         return None
 
     def step_finished(self, record: StepRecord) -> None:
+        return None
+
+    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         return None
 
     def run_finished(self, summary: Summary) -> None:
@@ -76,6 +79,9 @@ class Observers(RunObserver):
 
     def step_finished(self, record: StepRecord) -> None:
         self._tell("step_finished", record)
+
+    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
+        self._tell("round_repeated", steps, outcome)
 
     def run_finished(self, summary: Summary) -> None:
         self._tell("run_finished", summary)

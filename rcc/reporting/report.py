@@ -21,6 +21,7 @@ from rcc.reporting.formats import (
 )
 from rcc.reporting.left_alone import left_alone
 from rcc.reporting.tables import SOFT_HYPHEN, Table, overlap_table, quality_table, size_table, step_table
+from rcc.reporting.target import target_text
 
 FILE = "report.md"
 
@@ -82,6 +83,8 @@ def _head(content: ReportContent) -> Iterator[str]:
         f"{share_text(summary.retention)} of the dense model's "
         f"{summary.baseline.measurement.primary} on the selection split."
     )
+    if delivery is not None and delivery.target is not None:
+        yield target_text(delivery.target, delivery.nbytes)
     yield from content.notes
     yield f"Run again:\n\n```\n{content.command}\n```"
     if delivery is None:

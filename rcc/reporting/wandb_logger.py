@@ -91,6 +91,10 @@ class WandbObserver(RunObserver):
         total = {"retention": summary.retention, "seconds": summary.seconds, "bytes": summary.size.nbytes}
         total["times_smaller"] = summary.baseline.size.nbytes / max(1, summary.size.nbytes)
         self._run.summary.update(total)
+        if summary.target is not None:
+            self._run.summary.update(
+                {"target/bytes": summary.target.nbytes, "target/rounds_repeated": summary.target.repeats}
+            )
         self._run.summary["suggestions"] = list(summary.suggestions)
 
     def delivered(self, delivery: Delivery) -> None:

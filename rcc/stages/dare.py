@@ -19,6 +19,7 @@ from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 from rcc.ops.allocate import energy_lost
 from rcc.ops.curves import share
+from rcc.ops.patterns import pattern_mask
 from rcc.stages.base import Compressible, StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.pruned_values import Deltas, StoredValues, Values
 from rcc.stages.pruning_budgets import budgets
@@ -101,6 +102,8 @@ class DARECompressor(PruningViews):
         self.base = base
         self.solver, self.solver_iterations, self.floor = solver, solver_iterations, floor
         self.pattern = parse_pattern(pattern)
+        within = "row" if self.scope == "row" else "layer"
+        self._solver = None if solver == "none" else Solver(solver, solver_iterations, within, self.pattern)
         self.needs_calibration = bool(self._asking_for_data())
         self.selection = Selection(include, exclude, roles, towers)
 
@@ -132,8 +135,8 @@ class DARECompressor(PruningViews):
         """Choose the units of `model` and stand before the first step; returns the units left alone.
 
         Raises:
-            UserError: weights that are not finite, tensors missing from `base`, or no calibration data for an
-                option that needs it. No weight has been touched then.
+            UserError: weights that are not finite, tensors missing from `base`, no calibration data for an option
+                that needs it, or layers that the solver or the pattern does not fit. No weight has been touched then.
         """
         context = context or StageContext()
         units, skipped = self.choose(model)
@@ -143,6 +146,8 @@ class DARECompressor(PruningViews):
                 f"{self.who}: {asking} needs calibration data, and there is none. Choose data with a calibration"
                 " split (from Python: StageContext(calibration=batches)), or leave that option at its default."
             )
+        if self._solver is not None:
+            self._solver.check(self.who, units)
         values: Values = StoredValues()
         if self.base is not None:
             values = Deltas(Checkpoint(self.base, f"{self.who}: base"), units)
@@ -191,27 +196,31 @@ class DARECompressor(PruningViews):
             inputs = self.score == "wanda" or self.allocation in ("owl", "sensitivity")
             state.calibrate(self.model, self.score, inputs)
         counts = budgets(state, self.model, target, self.scope, self.allocation, self.score, self.floor)
-        left = self._solve(counts)
-        done = self.current_iteration * len(state.units)
-        for unit in left:
-            with naming(self, unit):
-                state.prune(unit, state.masks([unit], self.score, self.scope, counts[unit.name]))
-            done += 1
-            state.context.progress(done, len(state.units) * self.num_iterations, "layers")
+        if self._solver is not None:
+            run = self._solver.run
+            self._solved = run(
+                self, self.model, state.units, counts, state.context, lambda unit: self._mask(unit, counts)
+            )
+        else:
+            done = self.current_iteration * len(state.units)
+            for unit in state.units:
+                with naming(self, unit):
+                    self._mask(unit, counts)
+                done += 1
+                state.context.progress(done, len(state.units) * self.num_iterations, "layers")
+        state.forget_gradients()
         self.current_iteration += 1
         self.current_sparsity, by_layer = state.sparsity()
         return by_layer
 
-    def _solve(self, counts: Mapping[str, int]) -> list[Unit]:
-        """Prune by the solver, where there is one, what it can; returns the units that are left to be masked."""
+    def _mask(self, unit: Unit, counts: Mapping[str, int]) -> None:
+        """Zero the values of least score, in the pattern where there is one."""
         state = self._state
-        if self.solver == "none":
-            return state.units
-        assert self.model is not None
-        scope = "row" if self.scope == "row" else "layer"
-        solver = Solver(self.solver, self.solver_iterations, scope, self.pattern)
-        self._solved = solver.run(self, self.model, state.units, counts, state.context)
-        return [unit for unit in state.units if unit.name not in self._solved]
+        if self.pattern is None:
+            state.prune(unit, state.masks([unit], self.score, self.scope, counts[unit.name]))
+        else:
+            n, m = self.pattern
+            state.prune(unit, (~pattern_mask(score, n, m) for score in state.scores([unit], self.score)))
 
     def _asking_for_data(self) -> str:
         """The option for which calibration data is needed; empty where none is."""
@@ -247,7 +256,9 @@ class DARECompressor(PruningViews):
         touched = {}
         for unit in self._state.units:
             touched[unit.name] = self._state.facts(unit) | {"importance": self.layer_importance[unit.name]}
-            touched[unit.name] |= self._solved.get(unit.name, {})
+            solved = self._solved.get(unit.name, {})
+            notes = [facts["note"] for facts in (touched[unit.name], solved) if "note" in facts]
+            touched[unit.name] |= solved | ({"note": "; ".join(notes)} if notes else {})
             if unit.name in self.scale_factors:
                 touched[unit.name]["scale"] = self.scale_factors[unit.name]
         return touched

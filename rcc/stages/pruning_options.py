@@ -75,8 +75,8 @@ def check_options(
     if solver != "none":
         problems.check(
             score == "magnitude" and rescale == "none" and base is None,
-            f"solver={solver} ranks and adjusts the values itself: leave score=magnitude, rescale=none and no base"
-            f" (found score={score}, rescale={rescale}, base={base}).",
+            f"solver={solver} ranks and adjusts the values itself: take solver=none, or leave score=magnitude,"
+            f" rescale=none and no base (found score={score}, rescale={rescale}, base={base}).",
         )
         problems.check(
             num_iterations == 1, f"solver={solver} shrinks its mask within one step: leave num_iterations=1."
@@ -102,7 +102,7 @@ def _check_pattern(
         problems.check(False, f"pattern is {pattern!r}; it reads as '2:4', two of every four inputs kept.")
         return
     problems.check(
-        abs(target - (1 - n / m)) < 1e-9,
+        not is_number(target) or abs(target - (1 - n / m)) < 1e-6,
         f"pattern={pattern} makes {1 - n / m:.4g} of the values zero: set target_sparsity={1 - n / m:.4g} (found"
         f" {target}).",
     )

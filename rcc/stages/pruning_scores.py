@@ -12,6 +12,8 @@ from rcc.ops.select import random_scores
 
 GRADIENTS = ("taylor", "fisher")
 """The scores that need the gradient of the model's loss by every value."""
+UNFELT = 1e-30
+"""Of its magnitude, what a value scores that the loss does not feel: the smallest of these go first."""
 
 
 def scored(
@@ -26,8 +28,9 @@ def scored(
     """What the values of the matrix `name` of `unit` are ranked by; zero exactly where they are.
 
     'wanda' is the root mean square by which the unit's output changes when one value goes, whichever of S, U
-    and V it is in: |Sᵢⱼ| √E[xⱼ²], |Uᵢₖ| √E[(V x)ₖ²] and ‖U₋ₖ‖ |Vₖⱼ| √E[xⱼ²]. Without moments, as for embeddings
-    and norms, the inputs are taken to be of size one.
+    and V it is in: |Sᵢⱼ| √E[xⱼ²], |Uᵢₖ| √E[(V x)ₖ²] and ‖U₋ₖ‖ |Vₖⱼ| √E[xⱼ²], with the rows of S and U multiplied by
+    the form's scale where it has one. Without moments, as for embeddings and norms, the inputs are taken to be of
+    size one.
 
     'taylor' is the loss's change to first order when the value goes, |w E[g]| (Molchanov et al. 2019); 'fisher' to
     second order about a minimum, w² E[g²] / 2, with the diagonal of the empirical Fisher information for the
@@ -36,9 +39,10 @@ def scored(
     if score in GRADIENTS:
         assert gradient is not None
         wide = torch.promote_types(values.dtype, torch.float32)
-        change = values.to(wide) * gradient.to(wide)
-        change = change * values.to(wide) / 2 if score == "fisher" else change.abs()
-        return change.clamp_min_(torch.finfo(wide).tiny).masked_fill_(values == 0, 0.0)
+        sizes = values.to(wide).abs()
+        change = (sizes.square() / 2 if score == "fisher" else sizes) * gradient.to(wide).abs()
+        change = torch.maximum(change, sizes.mul_(UNFELT)).clamp_min_(torch.finfo(wide).tiny)
+        return change.masked_fill_(values == 0, 0.0)
     if score == "magnitude":
         return values
     if score == "random":
@@ -47,8 +51,12 @@ def scored(
     inputs = torch.ones(values.shape[1]) if inputs is None else inputs
     if inputs.dim() == 2:  # a grouped convolution: the rows of W come group by group
         inputs = inputs.repeat_interleave(len(values) // len(inputs), 0)
-    left = unit.read().left if name == "right" else None
-    behind = None if left is None else torch.linalg.vector_norm(left.detach(), dim=0, dtype=torch.float32)
+    form = unit.read()
+    behind = None if form.scale is None else form.scale.detach().abs()
+    if name == "right":
+        assert form.left is not None
+        left = form.left.detach() if behind is None else form.left.detach() * behind[:, None]
+        behind = torch.linalg.vector_norm(left, dim=0, dtype=torch.float32)
     return activation_score(values, inputs, behind)
 
 

@@ -3,15 +3,16 @@ layer gives the dense model's outputs on the inputs that it really sees."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rcc.calibration.row_fit import FITTED
 from rcc.calibration.sites import Site, sites
-from rcc.errors import UserError
+from rcc.errors import Problems
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.units import Unit
 from rcc.ops.activation import activation_score
@@ -34,6 +35,11 @@ REFIT = 6
 Pattern = tuple[int, int] | None
 
 
+def solvable(unit: Unit) -> bool:
+    """Whether the unit's outputs are sums over one group of inputs, so that there is something to solve."""
+    return unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1
+
+
 class Solver:
     """Prunes one layer after the other by 'admm' or 'obs', to a number of zeros for each.
 
@@ -47,24 +53,79 @@ class Solver:
     def __init__(self, method: str, iterations: int, scope: str, pattern: Pattern) -> None:
         self.method, self.iterations, self.scope, self.pattern = method, iterations, scope, pattern
 
+    def check(self, who: str, units: Sequence[Unit]) -> None:
+        """Whether it can be done with these units.
+
+        Raises:
+            UserError: layers held as factors, which 'obs' does not prune, and matrices of a width that m of the
+                pattern does not divide; all of them by name.
+        """
+        problems = Problems(who)
+        if self.method == "obs":
+            paired = [unit.name for unit in units if solvable(unit) and unit.read().left is not None]
+            problems.check(
+                not paired,
+                f"solver=obs prunes a whole weight, and these layers are held as factors: {', '.join(paired)}. Take"
+                " solver=admm, or put this stage before the one that factorises.",
+            )
+        if self.pattern is not None:
+            n, m = self.pattern
+            odd = [
+                f"{unit.name} ({matrix.shape[0]} x {matrix.shape[1]})"
+                for unit in units
+                for _, matrix in unit.read().matrices()
+                if matrix.shape[1] % m
+            ]
+            problems.check(
+                not odd,
+                f"pattern={n}:{m} needs matrices of a width divisible by {m}, which these are not: {', '.join(odd)}."
+                " Leave them out by exclude=, or take another pattern.",
+            )
+        problems.done()
+
     def run(
-        self, stage: Stage, model: Compressible, units: Sequence[Unit], zeros: Mapping[str, int], context: StageContext
+        self,
+        stage: Stage,
+        model: Compressible,
+        units: Sequence[Unit],
+        zeros: Mapping[str, int],
+        context: StageContext,
+        mask: Callable[[Unit], None],
     ) -> dict[str, dict[str, Any]]:
-        """Prune those of `units` that the calibration batches reach; returns the facts of each that was, by name."""
+        """Prune `units`, those by `mask` that there is nothing to solve for; returns facts of each by name.
+
+        What is no sum over inputs (an embedding, a norm, a grouped convolution) goes first, so that the layers after it
+        make up for it. Layers that no calibration batch reaches come last.
+        """
         facts: dict[str, dict[str, Any]] = {}
+
+        def done(unit: Unit, found: dict[str, Any]) -> None:
+            facts[unit.name] = found
+            context.progress(len(facts), len(units), f"layers ({unit.name})")
+
         with context.dense_beside(model) as dense:
+            for unit in units:
+                if not solvable(unit):
+                    with naming(stage, unit):
+                        mask(unit)
+                    done(unit, {"note": f"pruned by magnitude: there is no solving for this {unit.kind}"})
             for site in sites(model, dense, units, context.calibration or ()):
                 if site.fired:
                     with naming(stage, site.unit):
-                        facts[site.unit.name] = self._solve(site, zeros[site.unit.name])
-                context.progress(len(facts), len(units), f"layers ({site.unit.name})")
+                        found = self._solve(site, zeros[site.unit.name])
+                    done(site.unit, found)
+        for unit in units:
+            if unit.name not in facts:
+                with naming(stage, unit):
+                    mask(unit)
+                done(unit, {"note": "pruned by magnitude: no calibration batch reached it with an input but zero"})
         return facts
 
     def _solve(self, site: Site, zeros: int) -> dict[str, Any]:
         form = site.unit.read().folded()
         dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
         weight = form.dense().to(dtype)
-        problem = _as(site.damped(weight, DAMPING if form.left is None else PAIR_DAMPING), dtype)
+        problem = site.objective().to(dtype).definite(weight, DAMPING if form.left is None else PAIR_DAMPING)
         before = site.objective().relative_error(weight)
         pruned = self._pruned(form, problem, zeros)
         site.unit.write(site.settled(pruned))
@@ -89,10 +150,6 @@ class Solver:
             sparse = self._prune(replace(problem, cross=target), keep["sparse"], sparse)
             cross = problem.cross - sparse @ problem.moment
         if left is not None and right is not None:
-            if self.method == "obs":
-                raise UserError(
-                    "solver=obs prunes a whole weight, and this layer is held as factors: take solver=admm."
-                )
             right = self._prune_right(problem, cross, keep["right"], left, right)
             inner = right @ problem.moment @ right.T
             inner.diagonal().add_(PAIR_DAMPING * inner.diagonal().mean())
@@ -104,7 +161,8 @@ class Solver:
         """V given U. Its support as if the columns of U were orthogonal, each row of V by itself with the norm of its
         column: coupling them within ADMM measured no better for three to ten times the time. Its values with them."""
         coupling = left.T @ left
-        coupling.diagonal().add_(PAIR_DAMPING * coupling.diagonal().mean())
+        # Where U is all zero there is nothing to solve: the identity keeps it from dividing by zero.
+        coupling.diagonal().add_(PAIR_DAMPING * float(coupling.diagonal().mean()) or 1.0)
         given = left.T @ cross
         norms = coupling.diagonal().sqrt()[:, None]
         alone = torch.linalg.solve(coupling, given) * norms
@@ -138,7 +196,3 @@ class Solver:
             scores["right"] = activation_score(form.right, diagonal, torch.linalg.vector_norm(form.left, dim=0))
         gone = count_selected(list(scores.values()), zeros)
         return {name: score.numel() - lost for (name, score), lost in zip(scores.items(), gone, strict=True)}
-
-
-def _as(problem: Quadratic, dtype: torch.dtype) -> Quadratic:
-    return Quadratic(problem.moment.to(dtype), problem.cross.to(dtype), problem.energy)

@@ -81,6 +81,10 @@ class PruningState:
             squared = score == "fisher"
             self._gradients = weight_gradients(model.module, self.units, batches, model.loss, squared)
 
+    def forget_gradients(self) -> None:
+        """Let go of the gradients, which are as large as the model."""
+        self._gradients = {}
+
     def masks(self, pool: Sequence[Unit], score: str, scope: str, count: int) -> Iterator[Tensor | Threshold]:
         """What is to go of `pool`, for matrix after matrix, lazily, `count` values in all.
 

@@ -55,7 +55,7 @@ class Quantizer(Stage):
 
     def __init__(
         self,
-        bits: int = 8,
+        bits: int = 4,
         embedding_bits: int = 4,
         rounding: str = "feedback",
         clip: str = "absmax",
@@ -97,13 +97,16 @@ class Quantizer(Stage):
     def _bits(self, role: str) -> int:
         return self.embedding_bits if role == "embedding" else self.bits
 
+    def _grid(self, role: str, storage: torch.dtype) -> Grid:
+        return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.clip)
+
     @torch.no_grad()
     def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
         counts = {name: (matrix.numel(), int(torch.count_nonzero(matrix))) for name, matrix in form.matrices()}
         names = stepped(counts, unit.shape[0], storage.itemsize)
         if unit.kind == "norm" or not names:
             return form
-        return nearest(form.folded(), names, Grid(2 ** (self._bits(unit.role) - 1) - 1, storage, self.clip))
+        return nearest(form.folded(), names, self._grid(unit.role, storage))
 
     @torch.no_grad()
     def apply(self, model: Compressible, context: StageContext) -> StageReport:
@@ -150,9 +153,8 @@ class Quantizer(Stage):
             report.skip(unit, NO_GAIN)
             return
         form = unit.read().folded()
-        bits = self._bits(unit.role)
-        grid = Grid(2 ** (bits - 1) - 1, context.storage, self.clip)
-        facts: dict[str, Any] = {"bits": bits, "steps": sum(names.values())}
+        grid = self._grid(unit.role, context.storage)
+        facts: dict[str, Any] = {"bits": self._bits(unit.role), "steps": sum(names.values())}
         if site is not None and site.fired:
             dense = form.dense()
             rounded = site.settled(with_feedback(form, names, grid, site.damped(dense)))

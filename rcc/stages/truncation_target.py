@@ -26,7 +26,6 @@ from rcc.ops.whitened import whitened
 
 NEAR = 1e-3
 """How much staying near the current weight counts, as a share of the mean E[x²], where that makes H definite."""
-MOST_NEAR = 1.0
 CONSTANT = 1e-6
 """Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
 WIDEST_IN_DOUBLE = 1024
@@ -135,19 +134,8 @@ def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Qu
     varying = float(problem.moment.diagonal().mean())
     if not varying > CONSTANT * float(site.inputs.moment.diagonal().mean()):
         return None
-    dtype = working_dtype(near.shape[1])
-    problem = Quadratic(problem.moment.to(dtype), problem.cross.to(dtype), problem.energy)
-    share = NEAR
-    while True:
-        damped = problem.damped(near, share)
-        try:
-            damped.cholesky  # noqa: B018 - kept by the objective, which asks for it next
-        except torch.linalg.LinAlgError:
-            if share >= MOST_NEAR:
-                raise
-            share *= 10
-        else:
-            return damped if directions is None else _free_of(damped, directions)
+    damped = problem.to(working_dtype(near.shape[1])).definite(near, NEAR)
+    return damped if directions is None else _free_of(damped, directions)
 
 
 def to_weight(weight: Tensor) -> Quadratic:

@@ -18,7 +18,7 @@ def test_a_quick_run_writes_every_figure_and_the_table(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "pruning.json").read_text())
     assert (result["values"], result["matrices"], result["machine"]["threads"]) == (90_112, 3, 1)
     ways = set(result["peak_bytes"])
-    assert set(result["seconds"]) == ways | {"copy"}
+    assert set(result["seconds"]) == set(result["processor_seconds"]) == ways | {"copy"}
     assert len(ways) == 5
     assert {name: len(values) for name, values in result["seconds"].items() if name.startswith("torch")} == {
         "torch global_unstructured": 1,

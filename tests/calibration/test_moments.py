@@ -1,4 +1,4 @@
-"""Second moments of inputs against numpy on the inputs themselves: shared, masked, unfolded, in parts."""
+"""Second moments of inputs against numpy on the inputs themselves: shared, masked, unfolded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import rcc.calibration.moments as under_test
+from rcc.calibration.input_rows import input_rows
 from rcc.calibration.moments import InputMoments
 from rcc.errors import WorkError
 from rcc.layers.form import Form
@@ -82,16 +83,14 @@ def seen(model: Model, name: str, data: list[dict[str, Tensor]], rows: Callable[
 
 
 @pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_moments_are_those_of_the_inputs_that_count(masked: bool, dtype: torch.dtype) -> None:
+def test_moments_are_those_of_the_inputs_that_count(masked: bool) -> None:
     model, data = Model(), batches(masked=masked)
-    found = InputMoments(model, find_units(model.module), data, full=True, dtype=dtype).gather()
+    found = InputMoments(model, find_units(model.module), data).gather()
     for name in ("q", "k", "v", "out"):
         x = seen(model, name, data, lambda inputs: inputs.reshape(-1, inputs.shape[-1]))
         assert found[name].samples == len(x) == (3 + 4 + 5 + 3 * 2 if masked else 2 * (3 + 4 + 5))
         np.testing.assert_allclose(found[name].diagonal.numpy(), (x**2).mean(0), rtol=1e-9)
-        np.testing.assert_allclose(found[name].full.numpy(), x.T @ x / len(x), rtol=1e-5, atol=1e-6)
-        assert found[name].full.dtype == dtype
+        assert found[name].diagonal.dtype == torch.float64
 
 
 def test_convolutions_are_unfolded_and_grouped_ones_have_a_row_for_each_group() -> None:
@@ -105,13 +104,12 @@ def test_convolutions_are_unfolded_and_grouped_ones_have_a_row_for_each_group() 
         places = images.unfold(2, 3, 1).unfold(3, 3, 1)[..., ::2, ::2]
         return places.unflatten(1, (2, 2)).permute(1, 0, 3, 4, 2, 5, 6).reshape(2, -1, 8)
 
-    found = InputMoments(model, find_units(model.module), data, full=True).gather()
+    found = InputMoments(model, find_units(model.module), data).gather()
     x = seen(model, "conv", data, patches)
     assert found["conv"].samples == len(x)
-    np.testing.assert_allclose(found["conv"].full.numpy(), x.T @ x / len(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["conv"].diagonal.numpy(), (x**2).mean(0), rtol=1e-9)
     x = seen(model, "grouped", data, halves)
     assert found["grouped"].samples == x.shape[1]
-    assert found["grouped"].full is None
     np.testing.assert_allclose(found["grouped"].diagonal.numpy(), (x**2).mean(1), rtol=1e-9)
 
 
@@ -119,9 +117,9 @@ def test_inputs_that_are_one_tensor_are_held_and_computed_once(monkeypatch: pyte
     model, made = Model(), []
     rows = under_test.input_rows
     monkeypatch.setattr(under_test, "input_rows", lambda *given: made.append(given[0]) or rows(*given))
-    found = InputMoments(model, find_units(model.module), batches(2), full=True).gather()
-    assert found["q"].full is found["k"].full is found["v"].full
-    assert found["q"].full is not found["out"].full
+    found = InputMoments(model, find_units(model.module), batches(2)).gather()
+    assert found["q"].diagonal is found["k"].diagonal is found["v"].diagonal
+    assert found["q"].diagonal is not found["out"].diagonal
     assert [model.module[name] for name in ("q", "conv", "grouped", "out")] == sorted(
         set(made), key=[model.module[name] for name in ("q", "conv", "grouped", "out")].index
     )
@@ -129,7 +127,7 @@ def test_inputs_that_are_one_tensor_are_held_and_computed_once(monkeypatch: pyte
 
 def test_one_pass_over_the_batches_after_a_look_at_the_first() -> None:
     model = Model()
-    InputMoments(model, find_units(model.module), batches(3), full=True).gather()
+    InputMoments(model, find_units(model.module), batches(3)).gather()
     assert model.calls == 1 + 3
 
 
@@ -151,7 +149,7 @@ class Changing(Model):
 @pytest.mark.parametrize("in_place", [True, False])
 def test_units_that_share_on_the_first_batch_alone_are_told_apart(in_place: bool) -> None:
     model, data = Changing(in_place), batches(3, masked=False)
-    found = InputMoments(model, find_units(model.module), data, full=True).gather()
+    found = InputMoments(model, find_units(model.module), data).gather()
     q = np.concatenate([batch["tokens"].reshape(-1, 6).double().numpy() for batch in data])
     k = np.concatenate([q[:6], 3 * q[6:]])
     np.testing.assert_allclose(found["q"].diagonal.numpy(), (q**2).mean(0), rtol=1e-6)
@@ -161,69 +159,32 @@ def test_units_that_share_on_the_first_batch_alone_are_told_apart(in_place: bool
 def test_inputs_of_a_low_rank_pair_are_those_of_both_its_factors() -> None:
     model, data = Model(), batches()
     rights = {}
+
+    def given(name: str, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        return (batch["tokens"], batch["attention_mask"]) if name == "k" else (batch["images"], None)
+
     for name, rank in (("k", 2), ("conv", 3)):
         unit = by_name(model)[name]
         u, s, v = torch.linalg.svd(unit.read().dense(), full_matrices=False)
         rights[name] = v[:rank].double().numpy()
         unit.write(Form(left=u[:, :rank] * s[:rank], right=v[:rank], bias=unit.read().bias))
-    found = InputMoments(model, find_units(model.module), data, full=True).gather()
+    found = InputMoments(model, find_units(model.module), data).gather()
     for name, right in rights.items():
-        inner = np.diag(right @ found[name].full.double().numpy() @ right.T)
-        np.testing.assert_allclose(found[name].inner.numpy(), inner, rtol=1e-4)
+        module = model.module[name]
+        rows = [part[0] for batch in data for part in input_rows(module, *given(name, batch))]
+        inner = (torch.cat(rows).double().numpy() @ right.T) ** 2
+        np.testing.assert_allclose(found[name].inner.numpy(), inner.mean(0), rtol=1e-4)
     assert found["q"].inner is None
-    assert found["k"].full is found["q"].full
+    assert found["k"].diagonal is found["q"].diagonal
 
 
-@pytest.mark.parametrize(
-    ("budget", "parts"),
-    [
-        (10**6, ["q k v out conv grouped idle"]),
-        (4 * (36 + 16), ["q k v out", "conv", "grouped", "idle"]),
-        (1, ["q k v", "out", "conv", "grouped", "idle"]),
-    ],
-)
-def test_parts_stay_under_the_budget_and_add_up_to_the_whole(budget: int, parts: list[str]) -> None:
-    model, data = Model(), batches()
-    moments = InputMoments(model, find_units(model.module), data, full=True, budget=budget)
-    assert [" ".join(unit.name for unit in part) for part in moments.passes()] == parts
-    whole = InputMoments(model, find_units(model.module), data, full=True).gather()
-    for part in moments.passes():
-        found = moments.gather(part)
-        assert list(found) == [unit.name for unit in part]
-        for name, one in found.items():
-            assert torch.equal(one.diagonal, whole[name].diagonal)
-            assert one.full is whole[name].full is None or torch.equal(one.full, whole[name].full)
-
-
-def test_without_full_moments_there_is_one_part_and_no_matrix() -> None:
+def test_a_unit_that_never_runs_is_told_of_and_not_fatal() -> None:
     model = Model()
-    moments = InputMoments(model, find_units(model.module), batches(), budget=1)
-    assert len(moments.passes()) == 1
-    assert all(one.full is None for one in moments.gather().values())
-
-
-def test_a_unit_that_never_runs_and_one_with_few_rows_are_told_of_and_not_fatal() -> None:
-    model = Model()
-    found = InputMoments(model, find_units(model.module), batches(1), full=True).gather()
+    found = InputMoments(model, find_units(model.module), batches(1)).gather()
     assert not found["idle"].fired
-    assert found["idle"].samples == 0
-    assert found["idle"].full.shape == (7, 7)
+    assert (found["idle"].samples, found["q"].samples) == (0, 5)
     assert "no calibration batch reached it" in found["idle"].note
-    assert found["q"].samples == 5
-    assert "5 rows of calibration inputs for 6 dimensions" in found["q"].note
-    assert found["conv"].note == ""
-    damped = found["q"].damped()
-    assert damped.dtype == torch.float64
-    assert float(torch.linalg.eigvalsh(damped)[0]) >= 0.0099 * float(found["q"].diagonal.mean())
-
-
-def test_damping_leaves_the_moments_as_they_are() -> None:
-    model = Model()
-    one = InputMoments(model, find_units(model.module), batches(), full=True, dtype=torch.float64).gather()["q"]
-    before = one.full.clone()
-    added = one.damped() - before
-    torch.testing.assert_close(added, torch.eye(6, dtype=torch.float64) * 0.01 * before.diagonal().mean())
-    assert torch.equal(one.full, before)
+    assert found["q"].note == found["conv"].note == ""
 
 
 def test_inputs_that_are_not_finite_are_named() -> None:
@@ -236,7 +197,7 @@ def test_inputs_that_are_not_finite_are_named() -> None:
 def test_the_model_is_left_as_it_was_and_the_same_comes_out_again() -> None:
     model, data = Model(), batches()
     model.module.train()
-    first, second = (InputMoments(model, find_units(model.module), data, full=True).gather() for _ in range(2))
+    first, second = (InputMoments(model, find_units(model.module), data).gather() for _ in range(2))
     assert all(torch.equal(first[name].diagonal, second[name].diagonal) for name in first)
     assert model.module.training
     assert not any(module._forward_pre_hooks for module in model.module.modules())

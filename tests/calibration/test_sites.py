@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from two_models import Model, batches
 
 from rcc.calibration.input_rows import input_rows
@@ -141,3 +141,30 @@ def test_nan_inputs_are_refused_by_the_name_of_the_unit() -> None:
     broken[0]["tokens"][0, 0, 0] = torch.nan
     with pytest.raises(WorkError, match="wanted outputs of q hold a NaN"):
         list(sites(model, model.double(), find_units(model.module), broken))
+
+
+def test_layers_of_one_input_but_different_kernels_have_moments_of_their_own() -> None:
+    class Branches(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.ModuleDict({"wide": nn.Conv2d(2, 3, 3, padding=1), "narrow": nn.Conv2d(2, 3, 1)})
+
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"image": self.module["wide"](batch["images"]) + self.module["narrow"](batch["images"])}
+
+    found = gathered(model := Branches(), model.double())
+    for name, width in (("wide", 18), ("narrow", 2)):
+        assert found[name].inputs.moment.shape == (width, width)
+        weight = model.module[name].weight.detach().flatten(1).double()
+        assert found[name].objective().relative_error(weight) < 1e-9
+
+
+def test_an_input_that_was_changed_in_place_is_summed_anew() -> None:
+    class InPlace(Model):
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            tokens = batch["tokens"].clone()
+            first = self.module["q"](tokens)
+            return {"text": first + self.module["k"](tokens.mul_(2))}
+
+    found = gathered(model := InPlace(), model.double())
+    torch.testing.assert_close(found["k"].inputs.moment, 4 * found["q"].inputs.moment)

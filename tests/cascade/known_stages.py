@@ -3,7 +3,7 @@
 import torch
 
 from rcc.layers.form import Form
-from rcc.stages.base import Stage, StageReport
+from rcc.stages.base import Stage, StageReport, planned
 
 
 class Erase(Stage):
@@ -84,4 +84,46 @@ class Noise(Erase):
             form = unit.read()
             noise = 1e-3 * torch.randn(unit.shape, generator=generator)
             unit.write(Form(sparse=form.dense() + noise, bias=form.bias))
+        return StageReport()
+
+
+class Cut(Erase):
+    """Zeroes exactly the smallest `share` of each chosen unit's values, and plans that to the value."""
+
+    method = "cut"
+
+    def plan(self, units, itemsize):
+        return [
+            planned(unit, "", **{name: self._left(*held) for name, held in unit.matrices.items()}) for unit in units
+        ]
+
+    def _left(self, numel, nonzeros):
+        return numel, min(nonzeros, numel - round(self.share * numel))
+
+    def apply(self, model, context):
+        report = StageReport()
+        for unit in self.choose(model)[0]:
+            form = unit.read()
+            weight = form.dense().clone()
+            weight.view(-1)[weight.abs().view(-1).argsort(stable=True)[: round(self.share * weight.numel())]] = 0
+            unit.write(Form(sparse=weight, bias=form.bias))
+            report.touched[unit.name] = {"nonzeros": int(torch.count_nonzero(weight))}
+        return report
+
+
+class Thin(Cut):
+    """Zeroes a tenth of what is left, which its plan does not know."""
+
+    method = "thin"
+    strength = None
+
+    def plan(self, units, itemsize):
+        return list(units)
+
+    def apply(self, model, context):
+        for unit in self.choose(model)[0]:
+            form = unit.read()
+            weight = form.dense().clone()
+            weight.view(-1)[torch.nonzero(weight.view(-1)).view(-1)[::10]] = 0
+            unit.write(Form(sparse=weight, bias=form.bias))
         return StageReport()

@@ -11,10 +11,13 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
-def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(tmp_path):
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
+
+
+def killed_everywhere(folder, *arguments):
+    """What became of a run killed at each of its writes and resumed."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "killed_run.py"), str(tmp_path)],
+        [sys.executable, str(HERE / "killed_run.py"), str(folder), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
@@ -26,3 +29,14 @@ def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(tmp_path):
     wrong = [point for point in points if not (point["killed"] and point["resumed"] and point["same"])]
     assert not wrong, f"{wrong}\n{done.stderr}"
     assert not [point for point in points if point["left"]], "a resumed run leaves temporary files behind"
+    return points
+
+
+def test_a_run_killed_at_any_write_resumes_to_the_same_bytes(tmp_path):
+    killed_everywhere(tmp_path)
+
+
+def test_a_run_on_its_way_to_a_target_does_too_even_where_its_last_round_is_done_again(tmp_path):
+    points = killed_everywhere(tmp_path, "1200")
+    assert points[0]["repeats"] >= 1
+    assert all(point["repeated_alike"] for point in points)

@@ -75,6 +75,20 @@ def test_every_curve_rises_to_exactly_the_target(curve):
     assert strengths[0] > 0
 
 
+def test_the_geometric_curve_keeps_the_same_share_of_what_was_left_in_every_round():
+    strengths = [step.strength for step in Schedule(4, "geometric").steps([Knob(0.9375, "a")])]
+    assert strengths == pytest.approx([0.5, 0.75, 0.875, 0.9375])
+    assert strengths[-1] == 0.9375
+    assert [step.strength for step in Schedule(3, "geometric").steps([Knob(0.0, "a")])] == [0, 0, 0]
+
+
+def test_a_stage_whose_strength_is_solved_for_has_none_in_the_plan_and_no_option_to_set():
+    stages = [Knob(0.9, "a"), Knob(0.3, "b")]
+    steps = Schedule(rounds=2, curve="linear").steps(stages, solved=stages[1])
+    assert [step.strength for step in steps] == [0.45, None, 0.9, None]
+    assert [step.option for step in steps] == ["stage.a.amount", "", "stage.a.amount", ""]
+
+
 def test_wrong_rounds_and_curves_are_refused_together():
     with pytest.raises(UserError) as error:
         Schedule(rounds=0, curve="cosin")

@@ -106,7 +106,11 @@ def _parameters(function: Any) -> dict[str, Any]:
     }
 
 
-WITH_DATA = {"nullu": {"metric": "calibration"}, "alpha": {"repair": "least_squares"}}
+WITH_DATA = {
+    "dare": {"target_sparsity": 0.9, "solver": "admm", "allocation": "sensitivity"},
+    "nullu": {"metric": "calibration"},
+    "alpha": {"repair": "least_squares", "num_epochs": 0},
+}
 """A run always has calibration data; a stage made in Python may have none, and does without by default."""
 
 

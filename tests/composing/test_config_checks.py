@@ -32,7 +32,7 @@ def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("stage=dar", "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu."),
+        ("stage=dar", "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant."),
         ("stage=", "stage= names no stage."),
         ("stage=null", "stage= names no stage."),
         ("stage=dare+", "stage=dare+ has an empty name."),
@@ -134,7 +134,7 @@ def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: P
     write("# @package _global_\ndefaults:\n  - override /stage: dare+nulu\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)
-        assert found_one == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, nullu."
+        assert found_one == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, nullu, quant."
     write("# @package _global_\ndefaults:\n  - override /model: clp\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)

@@ -12,7 +12,7 @@ from filelock import FileLock
 import rcc
 from rcc.artifact.load import load
 
-QUICK = ("debug=quick", "stage.alpha.num_epochs=1", "threads=1")
+QUICK = ("debug=quick", "stage=dare+nullu+alpha", "stage.alpha.num_epochs=1", "threads=1")
 
 
 def accuracy_lines(text):

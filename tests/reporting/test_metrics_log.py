@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from hand_made import attempt_at, measured, sized
 
-from rcc.cascade.records import StepRecord
+from rcc.cascade.records import StepRecord, TargetOutcome
 from rcc.reporting.metrics_log import KEY, MetricsLog, read_metrics
 
 
@@ -129,3 +130,18 @@ def test_names_with_line_separators_stay_on_one_line(tmp_path, steps):
 
 def test_a_missing_log_reads_as_no_numbers(tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl") == []
+
+
+def test_steps_that_are_done_again_are_written_anew_and_those_before_them_stay(tmp_path, steps, baseline, records):
+    log = MetricsLog(tmp_path)
+    play(log, steps, baseline, records)
+    once = keys(log.path)
+    before = values(log.path, step=records[0].step.index, attempt=None)
+    outcome = TargetOutcome(1000, 1100, 0)
+    log.round_repeated(steps[1:], outcome)
+    assert {key for key in once if key[0] in (None, 0, steps[0].index)} == set(keys(log.path))
+    for record in records[1:]:
+        log.step_finished(replace(record, retention=0.25))
+    assert values(log.path, step=records[0].step.index, attempt=None) == before
+    assert values(log.path, step=records[1].step.index, attempt=None)["retention"] == (0.25, "fraction")
+    assert len(keys(log.path)) == len(set(keys(log.path)))

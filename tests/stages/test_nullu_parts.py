@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,11 +92,12 @@ def test_what_is_stored_beside_the_kept_part_must_stay_below_a_dense_layer(conte
     facts = stage.apply(model, context).touched["hidden"]
     unit = model.unit("hidden")
     assert facts["bytes_before"] < facts["bytes_after"] == bytes_of(unit, 4) < 4 * unit.numel
-    model = pruned(0.2)
+    model = pruned(0.27)
     stage = NulluProjector(0.0, None, metric="calibration", of="residual", include=["hidden"])
-    report = stage.apply(model, StageContext(calibration=context.calibration, dense=context.dense, itemsize=1))
+    report = stage.apply(model, replace(context, storage=torch.float16))
     reasons = {entry.name: entry.reason for entry in report.skipped}
-    assert "where 192 are stored" in reasons["hidden"]  # 5 · 28 values of the pair, 38 of S, and an index
+    # 5 · 28 values of the pair and 51 of S, of two bytes, and a bit for each place of S
+    assert f"{2 * (140 + 51) + 24} bytes where 384 are stored" in reasons["hidden"]
     assert model.unit("hidden").read().left is None
 
 

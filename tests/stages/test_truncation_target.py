@@ -22,8 +22,10 @@ def matrix(m: int, n: int, seed: int = 0) -> torch.Tensor:
 
 def site_of(x: torch.Tensor, y: torch.Tensor, name: str = "head") -> Site:
     """The site of rows x (n, in) and y (n, out): 'head' of the small net has no bias, 'hidden' has one."""
-    inputs = Inputs(len(x), x.T @ x / len(x), x.mean(0))
-    return Site(SmallModel().unit(name), inputs, y.T @ x / len(x), y.mean(0), y.square().mean(0))
+    deviating, missing = x - x.mean(0), y - y.mean(0)
+    inputs = Inputs(len(x), x.mean(0), deviating.T @ deviating / len(x))
+    unit = SmallModel().unit(name)
+    return Site(unit, inputs, y.mean(0), missing.T @ deviating / len(x), missing.square().mean(0), ())
 
 
 def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
@@ -32,8 +34,9 @@ def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
     values[-1] = -0.004  # as rounding may leave it, if not of this size
     moment = (basis * values) @ basis.T
     near = matrix(10, 16, 1)
-    inputs = Inputs(99, moment, torch.zeros(16))
-    site = Site(SmallModel().unit("head"), inputs, near @ moment, torch.zeros(10), torch.ones(10).double())
+    inputs = Inputs(99, torch.zeros(16).double(), moment)
+    unit, mean = SmallModel().unit("head"), torch.zeros(10).double()
+    site = Site(unit, inputs, mean, near @ moment, torch.ones(10).double(), ())
     found = to_outputs(site, near)
     added = 0.01 * float(moment.diagonal().mean())
     torch.testing.assert_close(found.moment, moment + added * torch.eye(16).double())

@@ -1,0 +1,220 @@
+"""Sensitivities against exact Jacobians, against noise that was put in and measured, and over many draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcc.calibration.sensitivity import Sensitivity, sensitivities
+from rcc.layers.form import Form
+from rcc.layers.units import Unit, find_units
+
+
+class Net:
+    """Images through a convolution and tokens through two layers, to two named outputs; `idle` never runs."""
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.module = nn.ModuleDict(
+                {
+                    "conv": nn.Conv2d(2, 3, 2),
+                    "first": nn.Linear(4, 6),
+                    "drop": nn.Dropout(0.5),
+                    "second": nn.Linear(6, 5, bias=False),
+                    "idle": nn.Linear(3, 3),
+                }
+            ).double()
+
+    def units(self) -> list[Unit]:
+        return find_units(self.module)
+
+    def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        part = self.module
+        hidden = part["drop"](torch.tanh(part["first"](batch["tokens"])))
+        mask = batch.get("attention_mask", torch.ones(batch["tokens"].shape[:2])).double()[..., None]
+        return {
+            "image": part["conv"](batch["images"]).tanh().sum((2, 3)),
+            "text": (part["second"](hidden) * mask).sum(1),
+        }
+
+
+def batch(size: int = 3, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "images": torch.randn(size, 2, 3, 3, generator=generator, dtype=torch.float64),
+        "tokens": torch.randn(size, 2, 4, generator=generator, dtype=torch.float64),
+    }
+
+
+def found(model: Net, given: list[dict[str, Tensor]], seed: int = 0, items: int = 64) -> dict[str, Sensitivity]:
+    return sensitivities(model, model.units(), given, torch.Generator().manual_seed(seed), items)
+
+
+def outputs_of(model: Net, name: str, given: dict[str, Tensor]) -> Tensor:
+    """What the unit puts out on `given`, its channels last."""
+    seen: list[Tensor] = []
+    handle = model.module.get_submodule(name).register_forward_hook(lambda _, __, output: seen.append(output))
+    model.module.eval()
+    model.outputs(given)
+    handle.remove()
+    return seen[0].detach()
+
+
+def with_outputs(model: Net, name: str, given: dict[str, Tensor], output: Tensor) -> Tensor:
+    """The model's normalised outputs, side by side, when the unit puts out `output` instead."""
+    handle = model.module.get_submodule(name).register_forward_hook(lambda *_: output)
+    model.module.eval()
+    answers = model.outputs(given)
+    handle.remove()
+    return torch.cat([F.normalize(answer, dim=-1) for answer in answers.values()], -1)
+
+
+def repeated(given: dict[str, Tensor], times: int) -> dict[str, Tensor]:
+    return {key: value.repeat(times, *[1] * (value.dim() - 1)) for key, value in given.items()}
+
+
+def drawn(model: Net, given: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+    """The mean of the rows over 1,200 draws for each item, and its standard error, which 40 parts of them tell."""
+    many = repeated(given, 30)
+    draws = torch.stack([found(model, [many], seed)[name].rows for seed in range(40)])
+    return draws.mean(0), draws.std(0) / len(draws) ** 0.5
+
+
+def exact(model: Net, name: str, given: dict[str, Tensor]) -> Tensor:
+    """Σ over outputs and places of (∂e/∂yᵢ)², a mean over items, from the whole Jacobian."""
+    output = outputs_of(model, name, given)
+    jacobian = torch.autograd.functional.jacobian(lambda y: with_outputs(model, name, given, y), output)
+    squares = jacobian.square().sum((0, 1)) / len(output)
+    channel = 1 if name == "conv" else -1
+    return squares.movedim(channel, -1).flatten(0, -2).sum(0)
+
+
+@pytest.mark.parametrize("name", ["conv", "first", "second"])
+def test_the_mean_over_many_draws_is_the_trace_of_the_exact_jacobian(name: str) -> None:
+    model, given = Net(), batch()
+    mean, error = drawn(model, given, name)
+    wanted = exact(model, name, given)
+    assert bool(((mean - wanted).abs() <= 4 * error).all())
+    assert float(error.max()) < 0.1 * float(wanted.max())
+
+
+@pytest.mark.parametrize("name", ["conv", "first", "second"])
+def test_the_weight_foretells_how_far_noise_moves_the_outputs(name: str) -> None:
+    model, given = Net(), repeated(batch(), 800)
+    rows, _ = drawn(model, batch(), name)
+    sensitivity = Sensitivity(rows, found(model, [given])[name].variance)
+    output, generator, share = outputs_of(model, name, given), torch.Generator().manual_seed(1), 1e-6
+    size = (share * float(sensitivity.variance.mean())) ** 0.5
+    noise = size * torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        before, after = (with_outputs(model, name, given, one) for one in (output, output + noise))
+    # Two normalised outputs side by side: 1 − cos of each is half its squared distance.
+    moved = 0.5 * float((after - before).square().sum(-1).mean())
+    assert moved == pytest.approx(share * sensitivity.weight, rel=0.1)
+
+
+def test_variance_and_energy_are_those_of_the_outputs_about_their_mean() -> None:
+    model, given = Net(), [batch(seed=1), batch(size=2, seed=2)]
+    for name in ("conv", "first", "second"):
+        values = [outputs_of(model, name, one) for one in given]
+        flat = torch.cat([v.movedim(1 if name == "conv" else -1, -1).flatten(0, -2) for v in values])
+        one = found(model, given)[name]
+        torch.testing.assert_close(one.variance, flat.var(0, correction=0))
+        assert one.energy == pytest.approx(float(flat.var(0, correction=0).sum()))
+        assert one.weight == pytest.approx(0.5 * float(one.rows.sum()) * one.energy / len(one.rows))
+
+
+def test_padding_counts_neither_in_the_variance_nor_in_the_gradients() -> None:
+    model, given = Net(), batch()
+    mask = torch.tensor([[1, 1], [1, 0], [1, 0]])
+    padded = {**given, "attention_mask": mask, "tokens": given["tokens"].masked_fill(mask[..., None] == 0, 1e3)}
+    values = outputs_of(model, "first", given)[mask != 0]
+    one = found(model, [padded])["first"]
+    torch.testing.assert_close(one.variance, values.var(0, correction=0))
+    other = found(model, [{**padded, "tokens": padded["tokens"] * (1 + 8 * (mask[..., None] == 0))}])["first"]
+    torch.testing.assert_close(one.rows, other.rows)
+
+
+def test_a_unit_called_twice_counts_with_both_calls() -> None:
+    class Twice(Net):
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            first = self.module["first"]
+            return {"sum": first(batch["tokens"][:, 0]) + first(2 * batch["tokens"][:, 1])}
+
+    model, given = Twice(), batch()
+    sums = model.outputs(given)["sum"].detach()
+    jacobian = torch.autograd.functional.jacobian(lambda y: F.normalize(y, dim=-1), sums)
+    wanted = 2 * jacobian.square().sum((0, 1, 2)) / len(sums)  # the same derivative at either call
+    mean, error = drawn(model, given, "first")
+    assert bool(((mean - wanted).abs() <= 4 * error).all())
+    both = torch.cat([model.module["first"](given["tokens"][:, 0]), model.module["first"](2 * given["tokens"][:, 1])])
+    torch.testing.assert_close(found(model, [given])["first"].variance, both.detach().var(0, correction=0))
+
+
+def test_tied_layers_count_under_the_first_name() -> None:
+    class Tied(Net):
+        def __init__(self) -> None:
+            self.module = nn.ModuleDict({"a": nn.Linear(4, 4, bias=False), "b": nn.Linear(4, 4, bias=False)}).double()
+            self.module["b"].weight = self.module["a"].weight
+
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"out": self.module["b"](batch["tokens"]).sum(1)}
+
+    model = Tied()
+    one = found(model, [batch()])
+    assert list(one) == ["a"]
+    assert one["a"].weight > 0
+
+
+def test_a_unit_that_never_runs_is_absent_and_one_nobody_reads_has_rows_of_zero() -> None:
+    class Deaf(Net):
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.module["first"](batch["tokens"])
+            return {"image": self.module["conv"](batch["images"]).sum((2, 3))}
+
+    one = found(Deaf(), [batch()])
+    assert set(one) == {"conv", "first"}
+    assert (one["first"].weight, one["first"].energy > 0) == (0.0, True)
+
+
+def test_outputs_that_depend_on_no_unit_have_no_sensitivities() -> None:
+    class Constant(Net):
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"image": batch["images"].flatten(1)}
+
+    assert found(Constant(), [batch()]) == {}
+
+
+def test_the_way_a_weight_is_held_does_not_matter() -> None:
+    model, given = Net(), batch()
+    dense = found(model, [given])
+    unit = next(unit for unit in model.units() if unit.name == "first")
+    form = unit.read()
+    u, s, v = torch.linalg.svd(form.dense().detach(), full_matrices=False)
+    unit.write(Form(left=u * s, right=v, bias=form.bias))
+    for name, one in found(model, [given]).items():
+        torch.testing.assert_close(one.rows, dense[name].rows)
+
+
+def test_the_generator_decides_the_draw_and_enough_items_are_looked_at() -> None:
+    model, given = Net(), [batch(seed=seed) for seed in range(4)]
+    again = [found(model, given, seed)["first"].rows for seed in (5, 5, 6)]
+    assert torch.equal(again[0], again[1])
+    assert not torch.equal(again[0], again[2])
+    torch.testing.assert_close(found(model, given, items=4)["first"].rows, found(model, given[:2])["first"].rows)
+
+
+def test_nothing_is_left_behind() -> None:
+    model = Net()
+    model.module.train()
+    model.module["first"].weight.requires_grad_(False)
+    with torch.no_grad():
+        found(model, [batch()])
+    assert model.module.training
+    assert not model.module["first"].weight.requires_grad
+    assert model.module["conv"].weight.requires_grad
+    assert all(parameter.grad is None for parameter in model.module.parameters())
+    assert not any(module._forward_hooks for module in model.module.modules())
