@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None, help="torch's own choice by default")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--only", default="", help="of our models those with this in their name, 'dense' say")
     parser.add_argument("--quick", action="store_true", help="two small layers: checks the program, not the speed")
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory for the JSON and the table")
     options = parser.parse_args()
@@ -64,7 +65,7 @@ def main() -> None:
     config = shapes(options.quick)
     dense = power_law_tower(config)
     batches = [images(config, options.batch, seed) for seed in (1, 2, 3)]
-    ways, plans = everything(dense, *batches[:2])
+    ways, plans = everything(dense, *batches[:2], options.only)
     rows = measure(ways, batches[2], options.repeats)
     result = {"machine": machine(), "batch": options.batch, "repeats": options.repeats, "rows": rows, "plans": plans}
     write(result, options.output / ("inference" if options.batch == 32 else f"inference_batch_{options.batch}"))
@@ -98,7 +99,9 @@ def images(config: CLIPVisionConfig, count: int, seed: int) -> Tensor:
     return torch.randn(count, 3, config.image_size, config.image_size, generator=generator)
 
 
-def everything(dense: Tower, calibration: Tensor, chosen_on: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+def everything(
+    dense: Tower, calibration: Tensor, chosen_on: Tensor, only: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Every way as a function of the pixels, and the plans of ours."""
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "dense fp32": partial(run, dense),
@@ -115,6 +118,8 @@ def everything(dense: Tower, calibration: Tensor, chosen_on: Tensor) -> tuple[di
         "¼ of the parameters, whitened": partial(low_rank, share=0.25, calibration=calibration),
         "95 % sparse": partial(sparse, share=0.95),
     }.items():
+        if only not in name:
+            continue
         tower = deepcopy(dense)
         if compress is not None:
             compress(tower)
