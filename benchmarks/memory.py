@@ -132,7 +132,7 @@ def watched(overrides: list[str], directory: Path) -> None:
         splits = request.data()
         watch.next("dense model loaded, calibration batches prepared")
         model = request.model()
-        pipeline = request.pipeline(watch, target_of(request, model))
+        pipeline = request.pipeline(watch, target_of(request, model, directory))
         batches = request.calibration(model, splits.calibration)
         pipeline.run(model, lambda adapter: request.measure(adapter, splits.selection, splits), batches)
         deliver(request, pipeline, model, splits)

@@ -25,7 +25,7 @@ from rcc.stages.base import Stage
 
 TOLERANCE = 0.01
 """How far from the target, as a share of it, a run may end."""
-REPEATS = 4
+REPEATS = 6
 """How often the last round is done again at most."""
 UNSURE = 0.5
 """What plans say of the least bytes may be off by this factor before anything was compressed."""
@@ -57,9 +57,15 @@ class Target:
 class Found:
     """What a last round came out at: the planned bytes of its matrices, those they took, and all others."""
 
+    strength: float
     planned: float
     matrices: int
     fixed: int
+
+    @property
+    def reached(self) -> int:
+        """Bytes of the whole artifact."""
+        return self.matrices + self.fixed
 
 
 class Budget:
@@ -101,6 +107,10 @@ class Budget:
         """The strength at which the artifact is expected to take what is due in the step's round; where none is, the
         one at which it is expected to be smallest."""
         balance, ratio, fixed = self._outlook(model)
+        between = self._between() if step.round == step.rounds else None
+        if between is not None:
+            self._asked = Solved(between, balance.nbytes(between), met=True)
+            return between
         correct = self._correction() if step.round == step.rounds else None
         now = fixed + ratio * balance.nbytes()
         due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
@@ -125,7 +135,7 @@ class Budget:
         outcome = TargetOutcome(self.target.nbytes, reached, len(self._found), reason)
         if again:
             assert self._asked is not None
-            self._found.append(Found(self._asked.planned, made.matrices, fixed))
+            self._found.append(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
         return again, outcome
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
@@ -143,7 +153,7 @@ class Budget:
             raise self._impossible(f"{reached:,} bytes, at strength {asked.strength:.3f}", fixed)
         if asked.strength == 0 and reached < self.target.nbytes:
             return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
-        if any(found.planned == asked.planned for found in self._found):
+        if any(asked.planned == found.planned for found in self._found):
             return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
         if len(self._found) >= REPEATS:
             return f"the last round was done {REPEATS + 1} times and came no nearer"
@@ -164,6 +174,17 @@ class Budget:
         fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
         return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
 
+    def _between(self) -> float | None:
+        """The strength where the line through the two nearest rounds, one above the target and one below it, meets it;
+        None while they are all on one side. What rounds come out at bends, so that a line from outside may miss."""
+        above = [found for found in self._found if found.reached > self.target.nbytes]
+        below = [found for found in self._found if found.reached < self.target.nbytes]
+        if not above or not below:
+            return None
+        more, less = min(above, key=lambda found: found.reached), max(below, key=lambda found: found.reached)
+        part = (more.reached - self.target.nbytes) / (more.reached - less.reached)
+        return more.strength + part * (less.strength - more.strength)
+
     def _correction(self) -> Callable[[float], float] | None:
         """From planned bytes of the matrices to those of the artifact: the line through what the last two rounds came
         out at, or in proportion to the only one; None where none was done yet."""
@@ -183,7 +204,7 @@ class Budget:
         return {
             "target": self.target.nbytes,
             "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
-            "found": [[found.planned, found.matrices, found.fixed] for found in self._found],
+            "found": [[found.strength, found.planned, found.matrices, found.fixed] for found in self._found],
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
