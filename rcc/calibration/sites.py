@@ -15,6 +15,7 @@ from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.quadratic import DAMPING, Quadratic
+from rcc.ops.refit import best_bias
 from rcc.ops.symmetric import add_gram_, mirror_
 
 
@@ -102,7 +103,7 @@ class Site:
         if not self.has_bias or form.bias is None:
             return form
         weight = form.dense().to(self.mean.dtype)
-        return replace(form, bias=(self.mean - weight @ self.inputs.mean).to(form.bias))
+        return replace(form, bias=best_bias(self.mean, self.inputs.mean, weight).to(form.bias))
 
 
 def sites(
@@ -156,10 +157,8 @@ def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: 
     the covariance of inputs that hardly vary about a large mean."""
     rows_out, columns = unit.shape
     device = passages[0].given.device
-    samples, mean, wanted_mean = (
-        0,
-        *(torch.zeros(size, dtype=torch.float64, device=device) for size in (columns, rows_out)),
-    )
+    samples = 0
+    mean, wanted_mean = (torch.zeros(size, dtype=torch.float64, device=device) for size in (columns, rows_out))
     for given, wanted in _rows(unit, passages):
         samples += len(given)
         wanted_mean += wanted.sum(0, dtype=torch.float64)
