@@ -9,7 +9,11 @@ from rcc.data.splits import Split, Splits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
-EVALUATORS = {"zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator"}
+EVALUATORS = {
+    "classification": "rcc.evaluation.classification:ClassificationEvaluator",
+    "retrieval": "rcc.evaluation.retrieval:RetrievalEvaluator",
+    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
+}
 
 
 class Evaluator(Protocol):
