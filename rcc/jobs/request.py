@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rcc.cascade.balance import balancing
+from rcc.cascade.balance import solved_for
 from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
@@ -56,9 +56,11 @@ class Request:
         return str(self.settings["export"]["entropy"])
 
     def steps(self) -> list[Step]:
-        """The plan of the run: those of a stage that a target balances have no strength yet."""
+        """The plan of the run: those of stages that a target decides have no strength yet."""
         targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))
-        return self.schedule.steps(self.stages, balancing(self.stages) if targeted else None)
+        return self.schedule.steps(
+            self.stages, solved_for(self.stages, self.settings["target_split"]) if targeted else ()
+        )
 
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""
