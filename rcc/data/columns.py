@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rcc.data.images import EncodedImages
+from rcc.data.parts import official_part
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 CAPTIONS = ("captions", "caption", "sentences", "sentence", "texts", "text", "raw")
 LABELS = ("label", "labels", "fine_label", "class", "target")
-NAMES = ("filename", "file_name", "image_id", "img_id", "cocoid", "__key__", "key", "id")
+KEYS = ("filename", "file_name", "image_id", "img_id", "cocoid", "__key__", "key", "id")
 
 
 def captioned(dataset: str, part: str, table: Dataset) -> Split:
@@ -36,8 +37,29 @@ def captioned(dataset: str, part: str, table: Dataset) -> Split:
     if not columns:
         raise _no_column(dataset, part, table, "captions", CAPTIONS)
     written = [table.with_format(None)[name][:] for name in columns]
-    captions = tuple(tuple(text for value in row for text in sentences(value)) for row in zip(*written, strict=True))
-    return Split(part, images, captions)
+    captions = [[text for value in row for text in sentences(value)] for row in zip(*written, strict=True)]
+    first: dict[str, int] = {}  # the row of each image: some sets have a row for each caption
+    for row in range(len(images)):
+        if (of := first.setdefault(images.name(row), row)) != row:
+            captions[of] += captions[row]
+    rows = np.fromiter(first.values(), np.int64)
+    return Split(part, images.subset(rows), tuple(tuple(captions[row]) for row in rows))
+
+
+def captioned_parts(dataset: str, tables: Mapping[str, Dataset]) -> dict[str, Split]:
+    """The parts of an image–text set. A table that stands alone and has a column 'split' is divided by it.
+
+    Raises:
+        UserError: as of `captioned`.
+    """
+    parts = {name: captioned(dataset, name, table) for name, table in tables.items()}
+    alone = next(iter(tables)) if len(tables) == 1 else ""
+    if not alone or "split" not in tables[alone].column_names:
+        return parts
+    whole, named = parts[alone], tables[alone].with_format(None)["split"][:]
+    assert isinstance(whole.images, EncodedImages)
+    own = np.array([official_part(str(named[row])) for row in whole.images.indices])
+    return {str(part): whole.subset(np.flatnonzero(own == part)) for part in np.unique(own)}
 
 
 def labelled(dataset: str, part: str, table: Dataset) -> tuple[Split, tuple[str, ...]]:
@@ -94,7 +116,8 @@ def stored_images(dataset: str, part: str, table: Dataset) -> EncodedImages:
         found = encoded[row].as_py()
         return Path(paths[row]).read_bytes() if found is None else bytes(found)
 
-    return EncodedImages(_names(part, table, paths), stored)
+    names = _keys(part, table) or [f"{path or 'image'} (row {row} of {part})" for row, path in enumerate(paths)]
+    return EncodedImages(names, stored)
 
 
 def sentences(value: Any) -> list[str]:
@@ -106,11 +129,10 @@ def sentences(value: Any) -> list[str]:
     return [value.strip()] if isinstance(value, str) and value.strip() else []
 
 
-def _names(part: str, table: Dataset, paths: Sequence[str | None]) -> list[str]:
-    named = next((name for name in NAMES if name in table.column_names), None)
-    if named is not None:
-        return [f"{part}/{value}" for value in table.with_format(None)[named][:]]
-    return [path or f"{part}, row {row}" for row, path in enumerate(paths)]
+def _keys(part: str, table: Dataset) -> list[str]:
+    """What a column calls each row's image; rows of one image share it. Empty where no column does."""
+    named = next((name for name in KEYS if name in table.column_names), None)
+    return [] if named is None else [f"{part}/{value}" for value in table.with_format(None)[named][:]]
 
 
 def _encoded(feature: Any) -> bool:

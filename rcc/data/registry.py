@@ -11,7 +11,13 @@ LOADERS = {
     "digits": "rcc.data.digits:load_digits",
     "cifar10": "rcc.data.cifar:load_cifar10",
     "cifar100": "rcc.data.cifar:load_cifar100",
-    "flickr8k": "rcc.data.flickr8k:load_flickr8k",
+    "coco": "rcc.data.caption_sets:load_coco",
+    "conceptual_captions": "rcc.data.conceptual_captions:load_conceptual_captions",
+    "flickr30k": "rcc.data.caption_sets:load_flickr30k",
+    "flickr8k": "rcc.data.caption_sets:load_flickr8k",
+    "image_folder": "rcc.data.image_folder:load_image_folder",
+    "image_text": "rcc.data.image_text:load_image_text",
+    "imagenet": "rcc.data.imagenet:load_imagenet",
 }
 
 

@@ -6,7 +6,7 @@ rows are read by memory map. No code of a data set is ever run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import is_offline_mode
 
 from rcc.data.location import entries, located
+from rcc.data.parts import WHOLE, official_part, part_folders
 from rcc.errors import UserError
 from rcc.models.hub import why_unreachable
 
@@ -29,8 +30,9 @@ def read_tables(dataset: str, path: str | Path | None) -> dict[str, Dataset]:
 
     Args:
         dataset: what messages call the data set.
-        path: a file, a folder of files (named train…, validation… or val…, test…; all are 'train' where no name says
-            otherwise), a folder of `save_to_disk`, or a name on the hub such as 'uoft-cs/cifar10'.
+        path: a file; a folder of files named train…, validation… or val…, test…, themselves or in its data/ or its
+            train/, val/ and test/ (all are 'train' where no name says otherwise); a folder of `save_to_disk`; or a
+            name on the hub such as 'uoft-cs/cifar10'.
 
     Raises:
         UserError: nothing there that can be read, or a hub that cannot be reached.
@@ -47,7 +49,7 @@ def has_tables(path: str | Path | None) -> bool:
     if _hub_name(path):
         return True
     here = Path(path).expanduser()
-    return _saved(here) or any(_files(here, kind) for kind in FORMATS)
+    return here.exists() and (_saved(here) or any(_files(here, kind) for kind in FORMATS))
 
 
 def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
@@ -60,9 +62,8 @@ def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
         return {"train": found} if isinstance(found, Dataset) else {str(name): part for name, part in found.items()}
     for kind in FORMATS:
         if files := _files(path, kind):
-            where = {"data_files": [str(files[0])]} if path.is_file() else {"data_dir": str(path)}
             with _quiet(), _readable(path):
-                return {str(name): part for name, part in load_dataset(kind, **where).items()}
+                return {str(part): table for part, table in load_dataset(kind, data_files=_by_part(files)).items()}
     raise UserError(
         f"data '{dataset}': '{path}' holds no {' or '.join(f'*.{kind}' for kind in FORMATS)} file; it holds"
         f" {entries(path)}. docs/data.md shows how the files are laid out."
@@ -70,7 +71,23 @@ def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
 
 
 def _files(path: Path, kind: str) -> list[Path]:
-    return [path] * (path.suffix == f".{kind}") if path.is_file() else sorted(path.rglob(f"*.{kind}"))
+    """The file itself; or those in the folder; or those in its data/, or in the folders of its parts."""
+    if path.is_file():
+        return [path] * (path.suffix == f".{kind}")
+    for places in ((path,), (path / "data",), tuple(part_folders(path).values())):
+        if files := sorted(file for place in places for file in place.glob(f"*.{kind}")):
+            return files
+    return []
+
+
+def _by_part(files: Sequence[Path]) -> dict[str, list[str]]:
+    """The files by the part that their own name, or else their folder's, speaks of; 'train' where none does."""
+    parts: dict[str, list[str]] = {}
+    for file in files:
+        named = [official_part(name) for name in (file.stem, file.parent.name)]
+        part = next((part for part in named if part != WHOLE), "train")
+        parts.setdefault(part, []).append(str(file))
+    return parts
 
 
 def _saved(path: Path) -> bool:
@@ -110,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
     bars, level = not are_progress_bars_disabled(), logging.get_verbosity()
     disable_progress_bars()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
