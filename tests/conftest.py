@@ -17,6 +17,7 @@ import torch
 
 if TYPE_CHECKING:
     from rcc.data.splits import Splits
+    from rcc.models.blip import BLIPWrapper
     from rcc.models.clip import CLIPWrapper
 
 torch.set_num_threads(1)
@@ -91,3 +92,20 @@ def altered_checkpoint(clip_checkpoint: Path, tmp_path: Path) -> Callable[..., P
         return copy
 
     return alter
+
+
+@pytest.fixture(scope="session")
+def blip_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP that writes captions, random: two layers a tower, width 32, 32-pixel images. Read only."""
+    from small_checkpoints import save_blip
+    from transformers import BlipForConditionalGeneration
+
+    return save_blip(tmp_path_factory.mktemp("checkpoints") / "blip", BlipForConditionalGeneration)
+
+
+@pytest.fixture
+def blip(blip_checkpoint: Path) -> BLIPWrapper:
+    """The random BLIP of `blip_checkpoint`, the test's own to change."""
+    from rcc.models.blip import BLIPWrapper
+
+    return BLIPWrapper.load(blip_checkpoint, device="cpu")

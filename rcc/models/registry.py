@@ -12,9 +12,13 @@ from rcc.by_name import call, find
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
 
-ADAPTERS = {"clip": "rcc.models.clip:CLIPWrapper", "module": "rcc.models.module:ModuleAdapter"}
+ADAPTERS = {
+    "blip": "rcc.models.blip:BLIPWrapper",
+    "clip": "rcc.models.clip:CLIPWrapper",
+    "module": "rcc.models.module:ModuleAdapter",
+}
 EMBEDDED = {"clip_tiny": "clip"}
-LOADABLE = ("clip", *EMBEDDED)
+LOADABLE = ("blip", "clip", *EMBEDDED)
 
 
 def adapter_class(name: str) -> type[Adapter]:

@@ -24,7 +24,9 @@ def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path
 def test_adapters_are_found_by_the_name_in_a_manifest() -> None:
     assert adapter_class("clip") is CLIPWrapper
     assert adapter_class("module") is ModuleAdapter
-    with pytest.raises(UserError, match=r"unknown adapter 'clp'\. Did you mean 'clip'\? Available: clip, module\."):
+    with pytest.raises(
+        UserError, match=r"unknown adapter 'clp'\. Did you mean 'clip'\? Available: blip, clip, module\."
+    ):
         adapter_class("clp")
 
 
