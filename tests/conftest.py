@@ -10,14 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 if TYPE_CHECKING:
     from rcc.data.splits import Splits
-    from rcc.models.blip import BLIPWrapper
     from rcc.models.clip import CLIPWrapper
 
 torch.set_num_threads(1)
@@ -95,17 +94,23 @@ def altered_checkpoint(clip_checkpoint: Path, tmp_path: Path) -> Callable[..., P
 
 
 @pytest.fixture(scope="session")
-def blip_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BLIP that writes captions, random: two layers a tower, width 32, 32-pixel images. Read only."""
-    from small_checkpoints import save_blip
-    from transformers import BlipForConditionalGeneration
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory, clip_checkpoint: Path) -> Callable[[str], Path]:
+    """The random checkpoint of a model= by its name: two layers a tower, width 32, 32-pixel images. Read only."""
+    from small_checkpoints import SAVE
 
-    return save_blip(tmp_path_factory.mktemp("checkpoints") / "blip", BlipForConditionalGeneration)
+    made = {"clip": clip_checkpoint}
+
+    def find(name: str) -> Path:
+        if name not in made:
+            made[name] = SAVE[name](tmp_path_factory.mktemp("checkpoints") / name)
+        return made[name]
+
+    return find
 
 
 @pytest.fixture
-def blip(blip_checkpoint: Path) -> BLIPWrapper:
-    """The random BLIP of `blip_checkpoint`, the test's own to change."""
-    from rcc.models.blip import BLIPWrapper
+def random_model(checkpoint_of: Callable[[str], Path]) -> Callable[[str], Any]:
+    """Loads the random model of a model= by its name, the test's own to change."""
+    from rcc.models.registry import load_model
 
-    return BLIPWrapper.load(blip_checkpoint, device="cpu")
+    return lambda name: load_model(name, path=checkpoint_of(name), device="cpu")

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from rcc.errors import UserError
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
-from rcc.models.checkpoint import check_architecture, load_weights, locate
+from rcc.models.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.processor_files import load_image_processor, load_tokenizer, save_files
@@ -33,7 +33,7 @@ class PretrainedAdapter(Adapter):
     model_class: ClassVar[type[PreTrainedModel]]
     image_processor_class: ClassVar[type[Any]]
     tokenizer_class: ClassVar[type[PreTrainedTokenizerFast] | None] = None
-    published: ClassVar[str]
+    published: ClassVar[str] = ""
     """The hub's name of the checkpoint that is loaded where none is named."""
 
     module: Any
@@ -57,6 +57,8 @@ class PretrainedAdapter(Adapter):
                 holds a NaN, is pickled, or its processor's files are not of this model.
         """
         place, precision = pick_device(device), pick_dtype(dtype)
+        if model_name is None and not self.published:
+            raise UserError(f"model '{self.name}' needs a path: a checkpoint directory or a hub name. {HOW_TO_GIVE}.")
         where, local = locate(self.published if model_name is None else model_name)
         check_architecture(where, self.model_class, local)
         config = self._config(where, local)

@@ -14,11 +14,15 @@ from rcc.models.adapter import Adapter
 
 ADAPTERS = {
     "blip": "rcc.models.blip:BLIPWrapper",
+    "blip_retrieval": "rcc.models.blip_retrieval:BLIPRetrievalWrapper",
     "clip": "rcc.models.clip:CLIPWrapper",
+    "clip_vision": "rcc.models.clip_vision:CLIPVisionWrapper",
     "module": "rcc.models.module:ModuleAdapter",
+    "siglip": "rcc.models.siglip:SiglipWrapper",
+    "vit": "rcc.models.vit:ViTWrapper",
 }
 EMBEDDED = {"clip_tiny": "clip"}
-LOADABLE = ("blip", "clip", *EMBEDDED)
+LOADABLE = (*(name for name in ADAPTERS if name != "module"), *EMBEDDED)
 
 
 def adapter_class(name: str) -> type[Adapter]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import BlipForConditionalGeneration
 
-import rcc
 from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
 from rcc.data.splits import Splits
@@ -24,6 +23,16 @@ from rcc.models.blip import BLIPWrapper
 
 TEXTS = ["a photo of a cat", "the digit seven is on a dog", "red"]
 WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture
+def blip_checkpoint(checkpoint_of: Callable[[str], Path]) -> Path:
+    return checkpoint_of("blip")
+
+
+@pytest.fixture
+def blip(random_model: Callable[[str], BLIPWrapper]) -> BLIPWrapper:
+    return random_model("blip")
 
 
 @pytest.fixture
@@ -171,28 +180,6 @@ def test_units_have_the_exact_roles_and_towers(blip: BLIPWrapper) -> None:
     }
 
 
-def test_every_unit_that_may_be_compressed_is_called_on_images_with_captions(
-    blip: BLIPWrapper, images: list[Image.Image]
-) -> None:
-    called = set()
-    for unit in blip.units():
-        unit.module.register_forward_pre_hook(lambda *_, name=unit.name: called.add(name))
-    blip.outputs(blip.prepare(images, TEXTS))
-    assert called == {unit.name for unit in blip.units()}
-
-
-def test_a_skeleton_holds_no_weight_and_keeps_the_shared_ones_shared(blip: BLIPWrapper, blip_checkpoint: Path) -> None:
-    skeleton = BLIPWrapper.skeleton(blip_checkpoint)
-    assert all(parameter.is_meta for parameter in skeleton.module.parameters())
-    assert not any(buffer.is_meta for buffer in skeleton.module.buffers())
-    head = skeleton.module.text_decoder.cls.predictions
-    assert head.decoder.weight is skeleton.module.text_decoder.bert.embeddings.word_embeddings.weight
-    assert head.decoder.bias is head.bias
-    assert [(unit.name, unit.role, unit.tied) for unit in skeleton.units()] == [
-        (unit.name, unit.role, unit.tied) for unit in blip.units()
-    ]
-
-
 def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
     blip: BLIPWrapper, images: list[Image.Image], tmp_path: Path
 ) -> None:
@@ -211,57 +198,9 @@ def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
     assert head.decoder.weight is loaded.module.text_decoder.bert.embeddings.word_embeddings.weight
 
 
-def test_saved_files_are_the_same_bytes_whatever_the_model_was_used_for(
-    blip: BLIPWrapper, images: list[Image.Image], tmp_path: Path
-) -> None:
-    blip.save_files(tmp_path / "fresh")
-    blip.generate_caption(images, settings="published", max_length=6)
-    blip.save_files(tmp_path / "used")
-    BLIPWrapper.skeleton(tmp_path / "used").save_files(tmp_path / "again")
-    names = ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json",
-             "tokenizer_config.json"]  # fmt: skip
-    assert sorted(path.name for path in (tmp_path / "fresh").iterdir()) == names
-    for name in names:
-        expected = (tmp_path / "fresh" / name).read_bytes()
-        assert [(tmp_path / place / name).read_bytes() for place in ("used", "again")] == [expected] * 2
-        assert str(tmp_path).encode() not in expected
-
-
-def test_a_small_cascade_compresses_a_captioner_and_its_artifact_writes_the_same(
-    blip: BLIPWrapper, images: list[Image.Image], tmp_path: Path
-) -> None:
-    from rcc.measurement import Measurement, Metric
-
-    batches = [blip.prepare(images, TEXTS), blip.prepare(images[::-1], TEXTS)]
-
-    def measure(model: BLIPWrapper) -> Measurement:
-        with torch.no_grad():
-            loss = float(torch.stack([model.loss(batch) for batch in batches]).mean())
-        return Measurement((Metric("likelihood", float(np.exp(-loss)), "", True, None),), "likelihood", "test", 6)
-
-    stages = [
-        rcc.DARECompressor(0.5, solver="admm", allocation="sensitivity"),
-        rcc.NulluProjector(0.6, metric="calibration"),
-        rcc.AlphaEditor(num_epochs=1, repair="least_squares"),
-    ]
-    pipeline = rcc.RCCPipeline(stages, performance_threshold=1e-6)
-    pipeline.run(blip, measure, batches)
-    forms = {unit.name: unit.read() for unit in blip.units() if unit.role in blip.default_roles}
-    assert len(forms) == 4 + 8 + 8 + 4 + 4 + 1
-    assert all(form.rank is not None or int((form.sparse == 0).sum()) > 100 for form in forms.values())
-    assert sum(form.rank is not None for form in forms.values()) > 5
-    write_artifact(blip, tmp_path / "artifact", dtype="float32")
-    loaded = load(tmp_path / "artifact")
-    with torch.no_grad():
-        found, expected = loaded.outputs(batches[0]), blip.outputs(batches[0])
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert loaded.generate_caption(images) == blip.generate_caption(images)
-
-
-@pytest.mark.parametrize("name", [WORDS, "text_decoder.bert.encoder.layer.1.crossattention.self.key.weight"])
-def test_a_missing_weight_is_named_and_not_made_up(blip_checkpoint: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"lacks the weights .*{name}"):
-        BLIPWrapper.load(altered(blip_checkpoint, tmp_path, lambda weights: weights.pop(name)), device="cpu")
+def test_shared_weights_that_are_missing_are_named_and_not_made_up(blip_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"lacks the weights .*{WORDS}"):
+        BLIPWrapper.load(altered(blip_checkpoint, tmp_path, lambda weights: weights.pop(WORDS)), device="cpu")
 
 
 def test_an_unexpected_weight_is_named_and_old_buffers_and_copies_of_shared_weights_are_accepted(
@@ -299,19 +238,3 @@ def test_a_processor_that_does_not_fit_the_model_is_refused(
     (copy / file).write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         BLIPWrapper.load(copy, device="cpu")
-
-
-def test_gradient_checkpointing_changes_no_gradient(
-    blip: BLIPWrapper, blip_checkpoint: Path, images: list[Image.Image]
-) -> None:
-    saving = BLIPWrapper.load(blip_checkpoint, device="cpu", gradient_checkpointing=True)
-    gradients = []
-    for model in (blip, saving):
-        model.module.train()
-        model.loss(model.prepare(images, TEXTS)).backward()
-        gradients.append([parameter.grad for parameter in model.module.parameters()])
-    assert saving.module.is_gradient_checkpointing
-    for found, expected in zip(*gradients, strict=True):
-        assert (found is None) == (expected is None)
-        if found is not None:
-            torch.testing.assert_close(found, expected)
