@@ -21,6 +21,7 @@ from rcc.data.splits import Splits
 from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.registry import adapter_class, load_model
+from rcc.stages.quant import Quantizer
 
 NAMES = ["blip", "blip_retrieval", "clip", "clip_vision", "siglip", "vit"]
 TEXTS = ["a photo of the digit seven", "six", "the digit two is on a dog"]
@@ -138,7 +139,7 @@ def test_a_small_cascade_compresses_it_and_the_artifact_gives_the_same_bits(
         rcc.DARECompressor(0.5, solver="admm", allocation="sensitivity"),
         rcc.NulluProjector(0.6, metric="calibration"),
         rcc.AlphaEditor(num_epochs=1, repair="least_squares"),
-        rcc.Quantizer(8) if hasattr(rcc, "Quantizer") else rcc.DARECompressor(0.1, score="wanda"),
+        Quantizer(8),
     ]
     rcc.RCCPipeline(stages, performance_threshold=1e-6).run(model, measure, calibration)
     forms = [unit.read() for unit in model.units() if unit.role in model.default_roles and not unit.obstacle]
