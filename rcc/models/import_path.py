@@ -63,6 +63,18 @@ def build(target: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     return module
 
 
+def emptied(module: nn.Module) -> nn.Module:
+    """`module` with its parameters on the meta device, shared ones still shared, and its buffers as they are."""
+    meta: dict[nn.Parameter, nn.Parameter] = {}
+    for each in module.modules():
+        for name, parameter in each._parameters.items():
+            if parameter is not None:
+                if parameter not in meta:
+                    meta[parameter] = nn.Parameter(parameter.data.to("meta"), requires_grad=parameter.requires_grad)
+                each._parameters[name] = meta[parameter]
+    return module
+
+
 @torch.no_grad()
 def fill(module: nn.Module, path: str | Path) -> None:
     """Put the tensors of a safetensors file into `module`, all of them and nothing else.

@@ -16,7 +16,7 @@ from rcc.errors import Problems, UserError
 from rcc.models.adapter import Batch
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.image_input import ImageInput
-from rcc.models.import_path import build, fill
+from rcc.models.import_path import build, emptied, fill
 from rcc.models.module import DESCRIPTION, ModuleAdapter
 
 
@@ -76,9 +76,9 @@ class NetworkAdapter(ModuleAdapter):
 
     @classmethod
     def planned(cls, target: str | None = None, arguments: Mapping[str, Any] | None = None, **_: Any) -> Self:
-        """The network as it is built, its weights not read and moved to the meta device, for planning."""
+        """The network as it is built, with its parameters on the meta device: none is read."""
         _check_given(target, "")
-        return cls(build(str(target), arguments).to("meta"), target=str(target)).eval()
+        return cls(emptied(build(str(target), arguments)), target=str(target)).eval()
 
     @classmethod
     def described(cls, module: nn.Module, directory: Path) -> Self:

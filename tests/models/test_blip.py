@@ -37,7 +37,7 @@ def blip(random_model: Callable[[str], BLIPWrapper]) -> BLIPWrapper:
 
 @pytest.fixture
 def images(digits: Splits) -> list[Image.Image]:
-    return [Image.fromarray(digits.test.images[index]) for index in (0, 7, 11)]
+    return [digits.test.images[index] for index in (0, 7, 11)]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def reference(checkpoint_of: Callable[[str], Path]) -> BlipForImageTextRetrieval
 
 @pytest.fixture
 def images(digits: Splits) -> list[Image.Image]:
-    return [Image.fromarray(digits.test.images[index]) for index in (0, 7, 11)]
+    return [digits.test.images[index] for index in (0, 7, 11)]
 
 
 def test_similarity_and_matching_are_the_models_own_to_the_bit(

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import rcc
@@ -44,7 +43,7 @@ def batches(digits: Splits) -> Callable[[Any], list[dict[str, torch.Tensor]]]:
     def prepare(model: Any) -> list[dict[str, torch.Tensor]]:
         made = []
         for start in (0, 3):
-            images = [Image.fromarray(digits.test.images[start + index]) for index in range(3)]
+            images = [digits.test.images[start + index] for index in range(3)]
             made.append({**model.prepare(images, TEXTS), "labels": torch.arange(3)})
         return made
 

@@ -27,7 +27,7 @@ Checkpoint = Callable[[str], Path]
 
 @pytest.fixture
 def images(digits: Splits) -> list[Image.Image]:
-    return [Image.fromarray(digits.test.images[index]) for index in (0, 7, 11)]
+    return [digits.test.images[index] for index in (0, 7, 11)]
 
 
 def test_logits_and_loss_of_a_classifier_are_the_models_own_to_the_bit(

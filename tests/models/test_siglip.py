@@ -26,7 +26,7 @@ def siglip(random_model: Callable[[str], SiglipWrapper]) -> SiglipWrapper:
 
 @pytest.fixture
 def images(digits: Splits) -> list[Image.Image]:
-    return [Image.fromarray(digits.test.images[index]) for index in (0, 7, 11)]
+    return [digits.test.images[index] for index in (0, 7, 11)]
 
 
 def test_embeddings_similarity_and_loss_are_the_models_own_to_the_bit(
