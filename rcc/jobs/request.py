@@ -19,9 +19,9 @@ from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.registry import Evaluator
+from rcc.jobs.source import load_artifact, load_source
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-from rcc.models.registry import load_model
 from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
 
@@ -66,8 +66,11 @@ class Request:
 
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""
-        options = {**self.settings["model"], "device": self.settings["device"]}
-        return load_model(options.pop("name"), **{key: value for key, value in options.items() if value is not None})
+        return load_source(self.settings["model"], self.settings["device"])
+
+    def artifact(self, directory: Path | str) -> Adapter:
+        """The model of an artifact, verified, on the device that was asked for."""
+        return load_artifact(directory, self.settings["model"], device=self.settings["device"])
 
     def data(self) -> Splits:
         """The splits; what their loader has to say about them is printed."""
