@@ -77,8 +77,8 @@ class CaptioningEvaluator:
         """
         if not isinstance(adapter, Captioner):
             raise UserError(
-                f"eval 'captioning' needs a model that writes captions, such as model=blip, and '{adapter.name}' does not."
-                " Models with image and text embeddings are measured by eval=zero_shot or eval=retrieval."
+                f"eval 'captioning' needs a model that writes captions, such as BLIP, and '{adapter.name}' does not."
+                " Models of image and text embeddings are measured by eval=zero_shot or eval=retrieval."
             )
         if not split.captions:
             raise UserError(

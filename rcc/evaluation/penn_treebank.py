@@ -77,6 +77,7 @@ _KINDS = {
     "initial": rf"{_LETTER}\.(?=\s)(?!\s*$|\s+(?-i:{_any(SENTENCE_STARTERS)})\b)",
     "time": r"\d\d?:\d\d(?=[ap]\.?m)",
     "number": rf"[-+]?\d+(?:[.,:/_-]\d+)*(?:-?{_LETTER}{_IN_WORD}*(?:-{_RUN})*)?|[-+]?\.\d+",
+    "ampersand": r"(?-i:[A-Z]+&[A-Z]+)",
     "currency": r"(?:us|r|a|c|hk|nz)\$",
     "word": rf"{_RUN}(?:[-/@]{_RUN}|[.!?](?!\d){_RUN})*",
     "dots": r"\.{2,}",
