@@ -27,7 +27,8 @@ class CaptioningEvaluator:
         metrics: which of cider_d, bleu (1 to 4), rouge_l, meteor and spice. The last two need Java; where they cannot
             run, `details` say why and the others are reported.
         tokenizer: java, python, or auto: Java's where it is installed. `details` say which made the words.
-        num_beams, max_length, min_length: of the generation, in tokens; None leaves each to the model.
+        settings: how captions are written, by the name the model has for it; None leaves it to the model.
+        num_beams, max_length, min_length: of the generation, lengths in tokens; None leaves each to `settings`.
         clip_score_model: the checkpoint of a model that judges by CLIPScore and RefCLIPScore; None for neither.
     """
 
@@ -36,6 +37,7 @@ class CaptioningEvaluator:
         batch_size: int = 32,
         metrics: Sequence[str] = METRICS,
         tokenizer: str = "auto",
+        settings: str | None = None,
         num_beams: int | None = None,
         max_length: int | None = None,
         min_length: int | None = None,
@@ -44,12 +46,15 @@ class CaptioningEvaluator:
         """Raises:
         UserError: an option out of its range, an unknown metric or tokenizer, or a judge that cannot be loaded.
         """
-        lengths = {"num_beams": num_beams, "max_length": max_length, "min_length": min_length}
-        self.settings = {name: value for name, value in lengths.items() if value is not None}
+        given = {"settings": settings, "num_beams": num_beams, "max_length": max_length, "min_length": min_length}
+        self.settings = {name: value for name, value in given.items() if value is not None}
         problems = Problems("eval 'captioning'")
         problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
-        for name, value in self.settings.items():
-            problems.check(value >= 1, f"{name} is {value}; it must be at least 1, or null for the model's own.")
+        for name, number in (("num_beams", num_beams), ("max_length", max_length), ("min_length", min_length)):
+            problems.check(
+                number is None or number >= 1,
+                f"{name} is {number}; it must be at least 1, or null for the model's own.",
+            )
         problems.check(
             (min_length or 0) <= (max_length or min_length or 0),
             f"min_length is {min_length} and max_length {max_length}; no caption is both as long and as short.",

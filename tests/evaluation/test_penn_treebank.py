@@ -63,11 +63,16 @@ def test_no_caption_gives_an_empty_word_a_space_or_punctuation(caption: str) -> 
     assert not PUNCTUATION & set(found)
 
 
-@given(st.lists(st.sampled_from("a dog cat's can't t-shirt mr. 5 , . u.s. ( runs".split()), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["a", "dog", "cat's", "can't", "t-shirt", "mr.", "5", ",", ".", "u.s.", "(", "runs"]),
+        max_size=12,
+    )
+)
 def test_spaces_between_words_do_not_matter(parts: list[str]) -> None:
     assert words(" ".join(parts)) == words("\n  ".join(parts) + "  ")
 
 
-@given(st.lists(st.sampled_from("dog cat runs t-shirt red 5 snow".split()), min_size=1, max_size=12))
+@given(st.lists(st.sampled_from(["dog", "cat", "runs", "t-shirt", "red", "5", "snow"]), min_size=1, max_size=12))
 def test_words_without_punctuation_come_back_as_they_are_whatever_ends_the_sentence(parts: list[str]) -> None:
     assert words(" ".join(parts).upper() + ".") == words(" ".join(parts) + " !") == parts
