@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import suppress
 
 from rcc.errors import WorkError
 from rcc.evaluation.caption_corpus import CaptionCorpus, CaptionScore
@@ -34,9 +35,14 @@ def meteor(corpus: CaptionCorpus) -> CaptionScore:
     """
     from pycocoevalcap.meteor.meteor import Meteor
 
+    scorer = Meteor()
     try:
-        value, per_image = Meteor().compute_score(*corpus.by_image)
+        value, per_image = scorer.compute_score(*corpus.by_image)
     except (OSError, ValueError) as error:
+        # The scorer still holds its lock, which it would wait for when it is deleted.
+        scorer.lock.release()
+        with suppress(OSError):
+            scorer.meteor_p.stdin.close()
         raise WorkError(
             f"METEOR's Java program failed ({error}); it needs 2 GB of memory. Leave it out of metrics=[…]."
         ) from error
