@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcc.evaluation.caption_tokens import load_tokenizer
@@ -56,6 +56,7 @@ def test_the_known_words_are_those_of_the_published_tokenizer() -> None:
     assert dict(zip(KNOWN, load_tokenizer("java").tokenize(list(KNOWN)), strict=True)) == KNOWN
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_no_caption_gives_an_empty_word_a_space_or_punctuation(caption: str) -> None:
     found = words(caption)
@@ -63,6 +64,7 @@ def test_no_caption_gives_an_empty_word_a_space_or_punctuation(caption: str) -> 
     assert not PUNCTUATION & set(found)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["a", "dog", "cat's", "can't", "t-shirt", "mr.", "5", ",", ".", "u.s.", "(", "runs"]),
@@ -73,6 +75,7 @@ def test_spaces_between_words_do_not_matter(parts: list[str]) -> None:
     assert words(" ".join(parts)) == words("\n  ".join(parts) + "  ")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["dog", "cat", "runs", "t-shirt", "red", "5", "snow"]), min_size=1, max_size=12))
 def test_words_without_punctuation_come_back_as_they_are_whatever_ends_the_sentence(parts: list[str]) -> None:
     assert words(" ".join(parts).upper() + ".") == words(" ".join(parts) + " !") == parts
