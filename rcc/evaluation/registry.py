@@ -9,7 +9,10 @@ from rcc.data.splits import Split, Splits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
-EVALUATORS = {"zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator"}
+EVALUATORS = {
+    "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
+    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
+}
 
 
 class Evaluator(Protocol):
