@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcc.data.loading import prepared
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.embedding_files import EmbeddingFiles
@@ -64,7 +65,7 @@ class EmbeddingCache:
         key = f"{IMAGES} {model.checksum} {data}"
         found = self._find(key, model)
         if found is None:
-            found = _encoded(adapter, self._prepared(adapter, split, f"{model.inputs} {data}"), IMAGES)
+            found = _encoded(adapter, self._pixel_batches(adapter, split, f"{model.inputs} {data}"), IMAGES)
             self._keep(key, model, found)
         return found
 
@@ -111,15 +112,14 @@ class EmbeddingCache:
     def _on_disk(self, key: str) -> str:
         return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
 
-    def _prepared(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
+    def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
         """The split's pixels, batch after batch, kept for the next time while they fit."""
         held = self._pixels.get(key)
         if held is not None:
             yield from held
             return
         batches: list[Batch] | None = []
-        for start in range(0, len(split), self.batch_size):
-            batch = adapter.prepare(images=split.pictures(start, start + self.batch_size))
+        for batch in prepared(adapter, split, self.batch_size):
             if batches is not None:
                 batches.append(batch)
                 if not self._pixels.make_room(nbytes(batches)):
@@ -142,12 +142,13 @@ def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
 
 
 def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
-    outputs = adapter.outputs(batch)
+    lacks = f"this evaluation needs '{output}', which the model '{adapter.name}' does not give"
+    try:
+        outputs = adapter.outputs(batch)
+    except UserError as error:
+        raise UserError(f"{lacks}: {error}") from error
     if output not in outputs:
-        raise UserError(
-            f"this evaluation needs '{output}', which the model '{adapter.name}' does not give;"
-            f" its outputs are {', '.join(sorted(outputs)) or 'none'}."
-        )
+        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}.")
     embeddings = F.normalize(outputs[output].float(), dim=-1).cpu()
     if not bool(torch.isfinite(embeddings).all()):
         raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")

@@ -10,6 +10,7 @@ from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
 EVALUATORS = {
+    "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
     "classification": "rcc.evaluation.classification:ClassificationEvaluator",
     "retrieval": "rcc.evaluation.retrieval:RetrievalEvaluator",
     "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console as Terminal
 
-from rcc.artifact.load import load
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.size import directory_bytes
 from rcc.atomic import write_text
@@ -16,7 +15,6 @@ from rcc.jobs.claim import claimed
 from rcc.jobs.inference import Inference
 from rcc.jobs.request import Request
 from rcc.measurement import Measurement
-from rcc.models.device import pick_device
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import bytes_text, metric_text
 from rcc.reporting.tables import Table
@@ -39,8 +37,7 @@ def evaluate(request: Request) -> None:
             model, what = request.model(), request.settings["model"]["name"]
         else:
             recorded = _recorded(read_manifest(artifact).metrics, splits, terminal)
-            model, what = load(artifact), str(artifact)
-            model.module.to(pick_device(request.settings["device"]))
+            model, what = request.artifact(artifact), str(artifact)
         inference = None
         if request.settings["runtime"] != "dense":
             inference = Inference(request, model, splits.calibration, terminal)
