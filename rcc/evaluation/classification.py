@@ -69,7 +69,6 @@ class ClassificationEvaluator:
                     raise UserError(
                         f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
                         f" outputs are {', '.join(sorted(outputs)) or 'none'}."
-                        f"{' Take eval=zero_shot for it.' if 'image_embeds' in outputs else ''}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):
