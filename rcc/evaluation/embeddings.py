@@ -50,17 +50,24 @@ class EmbeddingCache:
         problems.done()
         self.batch_size = batch_size
         self.files = None if directory is None else EmbeddingFiles(Path(directory))
-        self._fingerprint = Fingerprinter()
+        self._fingerprinter = Fingerprinter()
         self._pixels, self._embeddings = Kept(int(megabytes * 1e6)), Kept(int(megabytes * 1e6))
 
-    def images(self, adapter: Adapter, split: Split) -> Tensor:
+    def fingerprint(self, adapter: Adapter) -> Fingerprint:
+        """The checksum of the model as it is now, for several calls between which nothing changes it."""
+        return self._fingerprinter(adapter)
+
+    def images(self, adapter: Adapter, split: Split, model: Fingerprint | None = None) -> Tensor:
         """(N, D), one embedding for each image of `split`, in order. Not to be written to.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
 
         Raises:
             UserError: the model gives no embeddings of images, or an image cannot be read.
             WorkError: embeddings are not finite.
         """
-        model = self._fingerprint(adapter)
+        model = model or self.fingerprint(adapter)
         data = hashlib.sha256(b"".join(split.digests)).hexdigest()
         key = f"{IMAGES} {model.checksum} {data}"
         found = self._find(key, model)
@@ -69,11 +76,14 @@ class EmbeddingCache:
             self._keep(key, model, found)
         return found
 
-    def texts(self, adapter: Adapter, texts: Sequence[str]) -> Tensor:
+    def texts(self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None) -> Tensor:
         """(T, D), one embedding for each text, in order. Not to be written to.
 
         A text that occurs several times is encoded once. Texts of similar length share a batch, since each batch is
         padded to its longest; the embeddings are those of any other order but for rounding.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
 
         Raises:
             UserError: no text, or the model gives no embeddings of texts.
@@ -81,7 +91,7 @@ class EmbeddingCache:
         """
         if not texts:
             raise UserError("embeddings: there are no texts to encode.")
-        model = self._fingerprint(adapter)
+        model = model or self.fingerprint(adapter)
         key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
         found = self._find(key, model)
         if found is None:
