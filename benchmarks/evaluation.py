@@ -222,8 +222,8 @@ def table(result: dict[str, Any]) -> str:
     naive = rows[NAIVE]
     lines = [
         f"{about['processors']} processors ({about['cpu']}), {about['threads']} threads of torch, torch"
-        f" {about['torch']}; {result['images']} images, {result['classes']} classes × {result['templates']} templates, batches of"
-        f" {result['batch']}; medians of {result['repeats']} interleaved repeats, times for one image.",
+        f" {about['torch']}; {result['images']} images, {result['classes']} classes × {result['templates']} templates,"
+        f" batches of {result['batch']}; medians of {result['repeats']} interleaved repeats, times for one image.",
         "",
         "| way | ms by the clock | ms of the processor | × the naive loop, clock | × processor |",
         "| :-- | --: | --: | --: | --: |",
