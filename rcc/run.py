@@ -20,7 +20,7 @@ from rcc.cascade.balance import balancing, no_strength
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError
-from rcc.evaluation.registry import load_evaluator
+from rcc.evaluation.suite import load_suite
 from rcc.jobs.compress import compress
 from rcc.jobs.evaluate import evaluate
 from rcc.jobs.plan import show_plan
@@ -119,6 +119,9 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     if settings["job"]["name"] == "compress" and len(cascade) == len(stages) > 0:
         targeted = not (settings["target_ratio"] is None and settings["target_bytes"] is None)
         found.check(not targeted or balancing(cascade) is not None, no_strength(cascade))
+    suite = _collect(found, load_suite, settings["eval"])
+    if suite is not None and settings["job"]["name"] != "evaluate":
+        found.check(not suite.at_the_end(suite.first), suite.costs_alone())
     request = Request(
         settings=settings,
         directory=directory,
@@ -126,7 +129,7 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
         stages=cascade,
         schedule=_collect(found, Schedule, **settings["schedule"]) or Schedule(),
         gate=_collect(found, Gate, **settings["gate"]) or Gate(),
-        evaluator=_collect(found, load_evaluator, **settings["eval"]),
+        suite=suite,
         config_text=OmegaConf.to_yaml(cfg, resolve=True),
     )
     found.done()

@@ -13,7 +13,11 @@ EVALUATORS = {"zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator"}
 
 
 class Evaluator(Protocol):
-    """Measures a model on one split of a data set."""
+    """Measures a model on one split of a data set. Metric names are its own among all evaluators.
+
+    One that sets `at_the_end = True` says what a model costs, not how good it is: the gate does without it, and it is
+    handed the model to be compared with as `beside` where there is one.
+    """
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
 

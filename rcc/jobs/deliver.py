@@ -37,11 +37,11 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
     )
     pipeline.rollback_to_dense(model)
-    dense = request.measure(model, splits.test, splits)
+    dense = request.measure_all(model, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
     reloaded = load(artifact)
     reloaded.module.to(model.device)
-    compressed = request.measure(reloaded, splits.test, splits)
+    compressed = request.measure_all(reloaded, splits, beside=model)
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(
         artifact=str(artifact),
@@ -69,11 +69,15 @@ def manifest_metrics(
     dense_test: Measurement | None = None,
 ) -> dict[str, Any]:
     """What the manifest notes of quality: the last step on the selection split, its retention, and the test split; and
-    of the `data` behind it, as `provenance` has it."""
-    metrics = {"selection": _values(selection), "retention": kept, **data}
+    of the `data` behind it, as `provenance` has it.
+
+    Only what the gate measured too: what a model costs on one machine is in the run's report, not in what is shipped.
+    """
+    metrics = {"selection": _values(selection, selection), "retention": kept, **data}
     tested = {"test": test, "dense_test": dense_test}
-    return metrics | {name: _values(measured) for name, measured in tested.items() if measured is not None}
+    return metrics | {name: _values(measured, selection) for name, measured in tested.items() if measured is not None}
 
 
-def _values(measurement: Measurement) -> dict[str, float]:
-    return {metric.name: metric.value for metric in measurement.metrics}
+def _values(measurement: Measurement, asked: Measurement) -> dict[str, float]:
+    names = {metric.name for metric in asked.metrics}
+    return {metric.name: metric.value for metric in measurement.metrics if metric.name in names}

@@ -45,7 +45,7 @@ def evaluate(request: Request) -> None:
         if request.settings["runtime"] != "dense":
             inference = Inference(request, model, splits.calibration, terminal)
             inference.speed_up()
-        measured = request.measure(model, splits.test, splits)
+        measured = request.measure_all(model, splits)
         say(terminal, f"{what} on the test split of {request.settings['data']['name']} ({measured.samples} samples):")
         draw(terminal, _table(measured, recorded))
         if artifact is not None:
