@@ -8,7 +8,7 @@ from typing import Any
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.registry import Evaluator, load_evaluator
+from rcc.evaluation.registry import CostEvaluator, Evaluator, load_evaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
@@ -19,13 +19,13 @@ class Suite:
     """Evaluators by label, in the order asked; the first one's primary metric is the one the gate reads.
 
     Args:
-        evaluators: at least one; see `Evaluator.at_the_end` for those that stay out of the gate.
+        evaluators: at least one. Those of costs are left out of measurements that are not final.
 
     Raises:
         UserError: there is none.
     """
 
-    def __init__(self, evaluators: Mapping[str, Evaluator]) -> None:
+    def __init__(self, evaluators: Mapping[str, Evaluator | CostEvaluator]) -> None:
         if not evaluators:
             raise UserError("eval= names no evaluator. Join one or more names with '+', as in eval=zero_shot.")
         self.evaluators = dict(evaluators)
@@ -35,9 +35,15 @@ class Suite:
         """The label of the evaluator whose primary metric is the primary one."""
         return next(iter(self.evaluators))
 
-    def at_the_end(self, label: str) -> bool:
-        """Whether an evaluator is left out of measurements that are not final."""
-        return bool(getattr(self.evaluators[label], "at_the_end", False))
+    @property
+    def measures_costs(self) -> bool:
+        """Whether there is an evaluator that compares with a model beside."""
+        return any(isinstance(evaluator, CostEvaluator) for evaluator in self.evaluators.values())
+
+    @property
+    def leads_with_costs(self) -> bool:
+        """Whether the first evaluator is one that the gate does without."""
+        return isinstance(self.evaluators[self.first], CostEvaluator)
 
     def costs_alone(self) -> str:
         """Why the first evaluator cannot lead a run that compresses or trains."""
@@ -45,6 +51,12 @@ class Suite:
             f"eval={SEPARATOR.join(self.evaluators)}: '{self.first}' says what a model costs, and the gate needs "
             "to know how good it is. Name an evaluator of quality first, as in eval=zero_shot+efficiency."
         )
+
+    def note_stored(self, adapter: Adapter, split: Split) -> None:
+        """Let evaluators of costs see a model as it is stored, before kernels take the place of its modules."""
+        for evaluator in self.evaluators.values():
+            if isinstance(evaluator, CostEvaluator):
+                evaluator.note_stored(adapter, split)
 
     def evaluate(
         self, adapter: Adapter, split: Split, splits: Splits, final: bool = True, beside: Adapter | None = None
@@ -54,19 +66,19 @@ class Suite:
         `details` has those of each evaluator under its label.
 
         Args:
-            final: ask those at the end too.
+            final: ask those of costs too.
             beside: the model that these compare with, both in memory at once.
 
         Raises:
             UserError: a model or a split that an evaluator cannot work with, two metrics of one name, or nothing but
-                evaluators for the end where the measurement is not final.
+                evaluators of costs where the measurement is not final.
         """
         found: dict[str, Measurement] = {}
         for label, evaluator in self.evaluators.items():
-            if not self.at_the_end(label):
+            if not isinstance(evaluator, CostEvaluator):
                 found[label] = evaluator.evaluate(adapter, split, splits)
             elif final:
-                found[label] = evaluator.evaluate(adapter, split, splits, beside)  # type: ignore[call-arg]
+                found[label] = evaluator.evaluate(adapter, split, splits, beside)
         if not found:
             raise UserError(self.costs_alone())
         _check_names(found)
@@ -87,7 +99,7 @@ def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
         UserError: every problem of every evaluator: an unknown name or option, or an option it refuses.
     """
     problems = Problems()
-    evaluators: dict[str, Evaluator] = {}
+    evaluators: dict[str, Evaluator | CostEvaluator] = {}
     for label, options in nodes.items():
         try:
             evaluators[label] = load_evaluator(**{"name": label, **options})

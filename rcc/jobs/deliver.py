@@ -13,10 +13,12 @@ from rcc.atomic import clean_leftovers, remove_directory
 from rcc.cascade.gate import retention
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.data.splits import Splits
+from rcc.evaluation.paired import differences
 from rcc.jobs.request import Request
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.delivery import Delivery
+from rcc.reporting.items import write_items
 
 DENSE_DTYPES = ("float32", "float16")
 
@@ -42,6 +44,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     reloaded = load(artifact)
     reloaded.module.to(model.device)
     compressed = request.measure_all(reloaded, splits, beside=model)
+    write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(
         artifact=str(artifact),
@@ -51,6 +54,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         dense=dense,
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
+        differences=differences(compressed, dense),
         target=selection.target,
     )
 

@@ -39,6 +39,9 @@ class Cost:
     at_the_end: ClassVar[bool] = True
     seen: list[Any] = field(default_factory=list)
 
+    def note_stored(self, adapter: Adapter, split: Split) -> None:
+        self.seen.append("stored")
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits, beside: Adapter | None = None) -> Measurement:
         self.seen.append(beside)
         return Measurement((Metric("cost", 1.0, "s", False),), "cost", split.name, 7, {"times": [1.0]})
@@ -63,12 +66,15 @@ def test_costs_wait_for_the_end_and_are_handed_the_model_beside(clip: CLIPWrappe
     assert ([metric.name for metric in gate.metrics], cost.seen) == (["images"], [])
     suite.evaluate(clip, few.selection, few)
     suite.evaluate(clip, few.selection, few, beside=clip)
-    assert cost.seen == [None, clip]
+    suite.note_stored(clip, few.selection)
+    assert cost.seen == [None, clip, "stored"]
+    assert suite.measures_costs
+    assert not suite.leads_with_costs
 
 
 def test_costs_alone_cannot_lead_a_gate(clip: CLIPWrapper, few: Splits) -> None:
     suite = Suite({"cost": Cost()})
-    assert suite.at_the_end(suite.first)
+    assert suite.leads_with_costs
     assert suite.evaluate(clip, few.test, few).primary == "cost"
     with pytest.raises(UserError, match=r"'cost' says what a model costs.*Name an evaluator of quality first"):
         suite.evaluate(clip, few.test, few, final=False)
