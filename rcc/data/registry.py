@@ -7,7 +7,12 @@ from typing import Any
 from rcc.by_name import call, find
 from rcc.data.splits import Splits
 
-LOADERS = {"digits": "rcc.data.digits:load_digits"}
+LOADERS = {
+    "digits": "rcc.data.digits:load_digits",
+    "cifar10": "rcc.data.cifar:load_cifar10",
+    "cifar100": "rcc.data.cifar:load_cifar100",
+    "flickr8k": "rcc.data.flickr8k:load_flickr8k",
+}
 
 
 def load_data(name: str, **options: Any) -> Splits:

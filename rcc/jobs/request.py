@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console as Terminal
 
 from rcc.cascade.balance import balancing
 from rcc.cascade.budget import Target
@@ -21,6 +22,7 @@ from rcc.evaluation.registry import Evaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.registry import load_model
+from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
 
 
@@ -66,8 +68,12 @@ class Request:
         return load_model(options.pop("name"), **{key: value for key, value in options.items() if value is not None})
 
     def data(self) -> Splits:
+        """The splits; what their loader has to say about them is printed."""
         options = dict(self.settings["data"])
-        return load_data(options.pop("name"), **options)
+        splits = load_data(options.pop("name"), **options)
+        for note in splits.notes:
+            say(Terminal(highlight=False), f"data: {note}")
+        return splits
 
     def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Evaluate on one split."""

@@ -39,7 +39,7 @@ def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]
         ("stage=[dare,nullu]", "join stages with '+'"),
         ("model=clpi", "unknown model 'clpi'. Did you mean 'clip'? Available: clip, clip_tiny."),
         ("experiment=swep", "unknown experiment 'swep'. Did you mean 'sweep'?"),
-        ("data=", "data= names no choice. Available: digits."),
+        ("data=", "data= names no choice. Available: cifar10, cifar100, digits,"),
         ("modle=clip", "unknown option 'modle'. Did you mean 'model'?"),
         ("gate.treshold=1", "unknown option 'gate.treshold'. Did you mean 'threshold'? Available in gate:"),
         ("+gate.treshold=1", "unknown option 'gate.treshold'."),
