@@ -28,7 +28,7 @@ def train(request: Request) -> None:
             model, history = pretrain(
                 splits,
                 seed=request.seed,
-                evaluator=request.evaluator,
+                measure=request.measure,
                 device=request.settings["device"],
                 progress=lambda done, total, what: display.update(row, completed=done, total=total, what=what),
                 **options,

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from rcc.data.splits import Splits
+from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.registry import Evaluator
 from rcc.evaluation.zero_shot import ZeroShotEvaluator
+from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter, Batch
 from rcc.models.clip import CLIPWrapper
 from rcc.models.device import pick_device
@@ -37,8 +37,9 @@ RECORD = "TRAINING.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scikit-learn")
 AUGMENTATIONS = ("affine", "crop")
 MARGIN = 5 / 4  # by which images are kept larger than the model's for crops, so that a crop is not an enlargement
-FIRST_LOOK = 8  # images that are measured before training, to see that the evaluator can
+FIRST_LOOK = 8  # images that are measured before training, to see that they can be
 
+Measure = Callable[[Adapter, Split, Splits], Measurement]
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
@@ -62,12 +63,12 @@ def pretrain(
     architecture: dict[str, int] | None = None,
     vocabulary: int = 4096,
     memory_megabytes: float = 2000,
-    evaluator: Evaluator | None = None,
+    measure: Measure | None = None,
     device: str = "auto",
     progress: Progress = lambda done, total, what: None,
 ) -> tuple[CLIPWrapper, History]:
-    """A CLIP trained on `splits.train`; the epoch that `evaluator` (zero-shot accuracy by default) finds best on
-    `splits.selection`, by its primary metric, is kept.
+    """A CLIP trained on `splits.train`; the epoch with the best primary metric of `measure` (zero-shot accuracy by
+    default) on `splits.selection` is kept.
 
     The same seed gives the same weights on the same machine with the same number of threads. `architecture`
     overrides sizes of `rcc.training.architecture.Architecture`. The tokenizer has a token for each word of the
@@ -79,7 +80,7 @@ def pretrain(
         memory_megabytes: that the decoded images may take.
 
     Raises:
-        UserError: an option out of range, data without texts, or data that `evaluator` cannot measure.
+        UserError: an option out of range, data without texts, or data that `measure` refuses.
     """
     options = TrainingOptions(
         epochs=epochs,
@@ -99,14 +100,14 @@ def pretrain(
     problems.done()
     adapter = _new_adapter(splits, sizes, vocabulary, seed)
     adapter.module.to(pick_device(device))  # type: ignore[arg-type]
-    evaluator = evaluator or ZeroShotEvaluator()
+    measure = measure or ZeroShotEvaluator().evaluate
 
     def score() -> float:
-        metric = evaluator.evaluate(adapter, splits.selection, splits).main
+        metric = measure(adapter, splits.selection, splits).main
         return metric.value if metric.higher_is_better else -metric.value
 
     pairs = pairs_of(adapter, splits.train, splits)
-    evaluator.evaluate(adapter, splits.selection.take(min(FIRST_LOOK, len(splits.selection))), splits)
+    measure(adapter, splits.selection.take(min(FIRST_LOOK, len(splits.selection))), splits)
     kept = round(sizes.image * MARGIN) if augmentation == "crop" else sizes.image
     pixels = Pixels(adapter, splits.train.images, kept, int(memory_megabytes * 1e6))
     change: Change = (

@@ -136,7 +136,7 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert dict(cfg.data) == {"name": "digits", **_parameters(load_digits)}
     assert dict(cfg.eval) == {"name": "zero_shot", **_parameters(ZeroShotEvaluator)}
     assert set(cfg.logger) - {"name"} == set(_parameters(WandbObserver)) - {"directory", "config"}
-    given_elsewhere = {"splits", "seed", "evaluator", "device", "progress"}
+    given_elsewhere = {"splits", "seed", "measure", "device", "progress"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(cfg.trainer) == {"name": "pretrain", **trainer}
 

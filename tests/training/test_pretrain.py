@@ -104,7 +104,7 @@ def test_training_on_captions_gets_far_below_the_loss_of_guessing_and_finds_the_
     wider = {**SMALL, "hidden": 64, "mlp": 128, "projection": 32, "image": 16, "context": 12}
     _, history = pretrain(
         captioned, epochs=20, batch_size=32, warmup=4, learning_rate=2e-3, architecture=wider, vocabulary=600,
-        augmentation="crop", area=0.9, flip=0.0, evaluator=evaluator, device="cpu",
+        augmentation="crop", area=0.9, flip=0.0, measure=evaluator.evaluate, device="cpu",
     )  # fmt: skip
     # Guessing one of about sixteen kinds of pair: the least loss is not zero, as equal pairs share the target.
     assert history.epochs[-1].loss < math.log(32) - 0.7
@@ -113,7 +113,7 @@ def test_training_on_captions_gets_far_below_the_loss_of_guessing_and_finds_the_
 
 
 def test_captions_and_crops_repeat_with_the_seed(captioned: Splits) -> None:
-    settings = {"augmentation": "crop", "vocabulary": 560, "evaluator": MatchingSide()}
+    settings = {"augmentation": "crop", "vocabulary": 560, "measure": MatchingSide().evaluate}
     one, same, other = (train(captioned, seed=seed, **settings) for seed in (5, 5, 6))
     assert one.tokenizer.backend_tokenizer.to_str() == same.tokenizer.backend_tokenizer.to_str()
     weights = one.module.state_dict()
@@ -129,7 +129,7 @@ def test_a_metric_that_falls_as_models_get_better_keeps_the_epoch_of_its_least_v
             return Measurement((Metric("rank", value, higher_is_better=False),), "rank", split.name, len(split))
 
     settings: dict[str, Any] = {"batch_size": 64, "architecture": SMALL, "vocabulary": 560, "device": "cpu"}
-    _, history = pretrain(captioned, epochs=3, evaluator=Falling(), **settings)
+    _, history = pretrain(captioned, epochs=3, measure=Falling().evaluate, **settings)
     assert history.kept == 2
 
 
