@@ -7,7 +7,6 @@ computed once.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rcc.calibration.identity import Identity
 from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
@@ -88,13 +88,13 @@ class InputMoments:
     def _find_sharing(self) -> list[list[Unit]]:
         """The units in groups of equal inputs on the first batch, in the order given."""
         given: dict[str, list[int]] = {unit.name: [] for unit in self.units}
-        seen: dict[int, tuple[_Identity, int]] = {}
+        seen: dict[int, tuple[Identity, int]] = {}
         events = iter(range(1 << 62))
 
         def note(unit: Unit, module: nn.Module, inputs: Tensor) -> None:
             known = seen.get(id(inputs))
             if known is None or not known[0].is_of(inputs):
-                known = seen[id(inputs)] = (_Identity(inputs), next(events))
+                known = seen[id(inputs)] = (Identity(inputs), next(events))
             given[unit.name].append(known[1])
 
         for batch in self.batches[:1]:
@@ -114,16 +114,6 @@ class _SharingError(Exception):
     """Units that shared their inputs on the first batch do not on another."""
 
 
-class _Identity:
-    """Tells whether a tensor is the very one given, unchanged since; does not keep it alive."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = weakref.ref(tensor), _version(tensor)
-
-    def is_of(self, tensor: Tensor) -> bool:
-        return self._tensor() is tensor and self._version == _version(tensor)
-
-
 class _Sums:
     """The sums over the rows of one input, for the units that are given it; the first of them adds."""
 
@@ -137,14 +127,14 @@ class _Sums:
             if unit.read().rank is not None
         }
         self._given: dict[str, int] = {}
-        self._inputs: list[_Identity] = []
+        self._inputs: list[Identity] = []
 
     def add(self, unit: Unit, module: nn.Module, inputs: Tensor, mask: Tensor | None) -> None:
         place = self._given.get(unit.name, 0)
         self._given[unit.name] = place + 1
         first = unit is self.units[0]
         if first:
-            self._inputs.append(_Identity(inputs))
+            self._inputs.append(Identity(inputs))
         elif place >= len(self._inputs) or not self._inputs[place].is_of(inputs):
             raise _SharingError
         if first or unit.name in self.inner:
@@ -202,7 +192,3 @@ def _hooked(units: Sequence[Unit], called: Called) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
