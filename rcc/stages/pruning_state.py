@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcc.calibration.moments import InputMoments, Moments
+from rcc.calibration.moments import Moments, input_moments
 from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
@@ -76,7 +76,7 @@ class PruningState:
         for, and gradients of its loss, where `score` is made of them."""
         batches = self.context.calibration or ()
         if inputs:
-            self._moments = InputMoments(model, self.units, batches).gather()
+            self._moments = input_moments(model, self.units, batches)
         if score in GRADIENTS:
             squared = score == "fisher"
             self._gradients = weight_gradients(model.module, self.units, batches, model.loss, squared)
