@@ -13,6 +13,7 @@ from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
+from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import prune_, relative_error, rescale, squared_norm, survival_factor
 from rcc.ops.row_select import select_by_row
 from rcc.ops.scores import Scores
@@ -56,9 +57,7 @@ class PruningState:
         return {name: self.values.read(unit, name) for name in matrix_names(unit)}
 
     def counts(self, unit: Unit) -> Counts:
-        return {
-            name: (matrix.numel(), int(torch.count_nonzero(matrix))) for name, matrix in self.matrices(unit).items()
-        }
+        return {name: (matrix.numel(), count_nonzeros(matrix)) for name, matrix in self.matrices(unit).items()}
 
     def note_counts(self) -> None:
         """Take the counts of now as those that `survivals` compares with."""
