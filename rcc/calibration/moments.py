@@ -6,7 +6,6 @@ told its squares together: they are computed once.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rcc.calibration.identity import Identity
 from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
@@ -73,22 +73,12 @@ def input_moments(model: Answering, units: Sequence[Unit], batches: Sequence[Bat
     return {name: one.moments() for name, one in sums.items()}
 
 
-class _Identity:
-    """Tells whether a tensor is the very one given, unchanged since; does not keep it alive."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = weakref.ref(tensor), _version(tensor)
-
-    def is_of(self, tensor: Tensor) -> bool:
-        return self._tensor() is tensor and self._version == _version(tensor)
-
-
 class _Seen:
     """The sums of the tensors given in the forward of one batch, as long as they live."""
 
     def __init__(self, mask: Tensor | None) -> None:
         self.mask = mask
-        self._known: dict[tuple[Any, ...], tuple[_Identity, int, Tensor]] = {}
+        self._known: dict[tuple[Any, ...], tuple[Identity, int, Tensor]] = {}
 
     def squares(self, module: nn.Module, inputs: Tensor) -> tuple[int, Tensor]:
         """The number of rows that `module` makes of `inputs`, and the sums of their squares (groups, in)."""
@@ -99,7 +89,7 @@ class _Seen:
             for rows in input_rows(module, inputs, self.mask):
                 count += rows.shape[1]
                 total = total + _squares(rows).cpu()
-            known = self._known[key] = (_Identity(inputs), count, total)
+            known = self._known[key] = (Identity(inputs), count, total)
         return known[1:]
 
 
@@ -160,7 +150,3 @@ def _hooked(units: Sequence[Unit], called: Called) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

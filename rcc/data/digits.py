@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rcc.data.splits import Split, Splits, stratified_parts
+from rcc.data.images import ArrayImages
+from rcc.data.splits import Split, Splits, class_texts, stratified_parts
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CAPTION = "a photo of the digit {}"
@@ -30,7 +31,7 @@ IMAGE_SIZE = 32
 def load_digits(
     train: int = 897, calibration: int = 256, selection: int = 284, test: int = 360, seed: int = 0
 ) -> Splits:
-    """The digits in four disjoint stratified splits of the sizes given, captioned "a photo of the digit
+    """The digits in four disjoint stratified splits of the sizes given, with texts such as "a photo of the digit
     seven".
 
     The embedded checkpoint was trained on the default sizes and seed: with others, some of its training
@@ -38,7 +39,7 @@ def load_digits(
     calibration, train, so a smaller calibration split or train split leaves the test split as it is.
 
     Raises:
-        UserError: a size below 1, or more than 1,797 items in all.
+        UserError: a size below 1 (0 for train), or more than 1,797 items in all.
     """
     from sklearn import datasets
 
@@ -58,6 +59,4 @@ def enlarged(digit: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _split(name: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
-    """Images captioned by the templates in turn, so that what learns from captions sees every way of putting it."""
-    captions = (TEMPLATES[i % len(TEMPLATES)].format(CLASS_NAMES[label]) for i, label in enumerate(labels))
-    return Split(name, images, tuple(captions), labels)
+    return Split(name, ArrayImages(images), labels=labels, texts=class_texts(labels, CLASS_NAMES, TEMPLATES))

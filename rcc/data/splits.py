@@ -1,4 +1,4 @@
-"""Splits of a labelled image set: seeded, stratified, and checked to share no image.
+"""Splits of an image set: seeded, stratified where there are labels, and checked to share no image.
 
 Calibration feeds stages, selection feeds the gate and sweeps, test is touched once, for the final report.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from rcc.data.images import Images
 from rcc.errors import Problems, UserError
 
 ROLES = ("train", "calibration", "selection", "test")
@@ -19,29 +22,55 @@ ROLES = ("train", "calibration", "selection", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """`images` (N, H, W, 3) uint8, one caption and one label (index into the class names) for each."""
+    """N images and what is known of each.
+
+    Attributes:
+        name: of the split: one of `ROLES`.
+        images: N of them, decoded when asked for.
+        captions: what people wrote, one or more for each image; () where the set has none.
+        labels: (N,) index into the class names; None where the set has no classes.
+        texts: one text for each image to pair with it in calibration and training; its first caption unless given.
+            () where there is nothing to pair it with.
+    """
 
     name: str
-    images: NDArray[np.uint8] = field(repr=False)
-    captions: tuple[str, ...] = field(repr=False)
-    labels: NDArray[np.int64] = field(repr=False)
+    images: Images = field(repr=False)
+    captions: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
+    labels: NDArray[np.int64] | None = field(default=None, repr=False)
+    texts: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         problems = Problems(f"split '{self.name}'")
-        shape, dtype = self.images.shape, self.images.dtype
-        problems.check(
-            dtype == np.uint8 and len(shape) == 4 and shape[-1] == 3,
-            f"images are {dtype} of shape {shape}; they must be uint8 of shape (N, H, W, 3).",
-        )
-        problems.check(
-            len(self.images) == len(self.captions) == len(self.labels),
-            f"{len(self.images)} images, {len(self.captions)} captions and {len(self.labels)} labels differ.",
-        )
-        problems.check(len(self.images) > 0, "it holds no image; give it a size of at least 1.")
+        count = len(self.images)
+        for what, found in (("captions", self.captions), ("texts", self.texts)):
+            problems.check(len(found) in (0, count), f"{count} images and {len(found)} {what} differ in number.")
+        labels = 0 if self.labels is None else len(self.labels)
+        problems.check(self.labels is None or labels == count, f"{count} images and {labels} labels differ in number.")
+        without = [index for index, written in enumerate(self.captions) if not written]
+        problems.check(not without, f"{len(without)} images have no caption; the first is {self._named(without)}.")
         problems.done()
+        if self.captions and not self.texts:
+            object.__setattr__(self, "texts", tuple(written[0] for written in self.captions))
+
+    def _named(self, indices: Sequence[int]) -> str:
+        return f"'{self.images.name(indices[0])}'" if indices else "none"
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def pictures(self, start: int = 0, stop: int | None = None) -> list[Image.Image]:
+        """The images from `start` up to `stop`, decoded."""
+        return list(self.images[start:stop])
+
+    def subset(self, indices: NDArray[np.int64]) -> Split:
+        """The items at `indices`, in that order."""
+        return Split(
+            self.name,
+            self.images.subset(indices),
+            tuple(self.captions[index] for index in indices) if self.captions else (),
+            None if self.labels is None else self.labels[indices],
+            tuple(self.texts[index] for index in indices) if self.texts else (),
+        )
 
     def take(self, count: int) -> Split:
         """The first `count` items; any prefix is stratified as the whole is.
@@ -51,25 +80,28 @@ class Split:
         """
         if not 1 <= count <= len(self):
             raise UserError(f"split '{self.name}' holds {len(self)} items; {count} were asked for.")
-        return Split(self.name, self.images[:count], self.captions[:count], self.labels[:count])
+        return self.subset(np.arange(count))
 
-    @property
-    def fingerprint(self) -> str:
-        """A checksum of its images, captions and labels."""
-        checksum = hashlib.sha256(repr((self.images.shape, self.captions)).encode())
-        checksum.update(self.images.tobytes())
-        checksum.update(self.labels.tobytes())
-        return checksum.hexdigest()
-
+    @cached_property
     def digests(self) -> list[bytes]:
-        """SHA-256 of each image's bytes."""
-        return [hashlib.sha256(image.tobytes()).digest() for image in self.images]
+        """SHA-256 of each image as it is stored."""
+        return self.images.digests()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A checksum of its images, captions, texts and labels."""
+        checksum = hashlib.sha256(repr((len(self), self.captions, self.texts)).encode())
+        for digest in self.digests:
+            checksum.update(digest)
+        checksum.update(b"none" if self.labels is None else self.labels.astype(np.int64).tobytes())
+        return checksum.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The four splits of one data set, what its classes are called and how prompts speak of them.
 
+    `train` may be empty; the others may not. `class_names` and `templates` are () where there are no classes.
     `fingerprint` is a checksum of all of it: two runs with the same fingerprint saw the same data.
     """
 
@@ -77,13 +109,23 @@ class Splits:
     calibration: Split
     selection: Split
     test: Split
-    class_names: tuple[str, ...]
-    templates: tuple[str, ...]
-    fingerprint: str = field(init=False)
+    class_names: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        problems = Problems("data")
+        for role, split in self:
+            problems.check(
+                len(split) > 0 or role == "train",
+                f"split '{role}' holds no image; give it a size of at least 1, or check that its files are there.",
+            )
+            highest = -1 if split.labels is None or not len(split) else int(split.labels.max())
+            problems.check(
+                highest < len(self.class_names),
+                f"split '{role}' has the label {highest} and there are {len(self.class_names)} class names.",
+            )
+        problems.done()
         check_disjoint([split for _, split in self])
-        object.__setattr__(self, "fingerprint", self._checksum())
 
     def __iter__(self) -> Iterator[tuple[str, Split]]:
         for role in ROLES:
@@ -99,11 +141,20 @@ class Splits:
         """Number of items by role."""
         return {role: len(split) for role, split in self}
 
-    def _checksum(self) -> str:
+    @cached_property
+    def fingerprint(self) -> str:
         checksum = hashlib.sha256(repr((self.class_names, self.templates)).encode())
         for role, split in self:
             checksum.update(f"{role} {split.fingerprint}".encode())
         return checksum.hexdigest()
+
+
+def class_texts(labels: NDArray[np.int64], class_names: Sequence[str], templates: Sequence[str]) -> tuple[str, ...]:
+    """A prompt for each item: its class's name in the templates in turn, so that what learns from the texts sees
+    every way of putting it."""
+    return tuple(
+        templates[index % len(templates)].replace("{}", class_names[label]) for index, label in enumerate(labels)
+    )
 
 
 def check_disjoint(splits: Sequence[Split]) -> None:
@@ -112,7 +163,7 @@ def check_disjoint(splits: Sequence[Split]) -> None:
     Raises:
         UserError: names every such pair of splits and the number of images they share.
     """
-    seen = [(split.name, set(split.digests())) for split in splits]
+    seen = [(split.name, set(split.digests)) for split in splits]
     problems = Problems("data")
     for i, (first, images) in enumerate(seen):
         for second, others in seen[i + 1 :]:
@@ -142,13 +193,14 @@ def stratified_parts(labels: NDArray[np.int64], sizes: Mapping[str, int], seed: 
     """Disjoint, stratified sets of indices into `labels`, of exactly the asked sizes, in the order given.
 
     Raises:
-        UserError: a size below 1, or more items asked for than there are.
+        UserError: a size below 1 (0 for `train`, which may be empty), or more items asked for than there are.
     """
     problems = Problems("data")
     for name, size in sizes.items():
+        least = 0 if name == "train" else 1
         problems.check(
-            isinstance(size, int) and size >= 1,
-            f"split '{name}' has size {size}; it must be a whole number ≥ 1.",
+            isinstance(size, int) and size >= least,
+            f"split '{name}' has size {size}; it must be a whole number ≥ {least}.",
         )
     problems.done()
     asked = sum(sizes.values())

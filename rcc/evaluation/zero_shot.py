@@ -88,7 +88,7 @@ class ZeroShotEvaluator:
             return
         batches: list[Batch] | None = []
         for start in range(0, len(split), self.batch_size):
-            batch = adapter.prepare(images=list(split.images[start : start + self.batch_size]))
+            batch = adapter.prepare(images=split.pictures(start, start + self.batch_size))
             if batches is not None:
                 batches.append(batch)
                 held = sum(_nbytes(other) for kept in (*splits.values(), batches) for other in kept)

@@ -78,4 +78,4 @@ class Inference:
 
     def _batch(self, model: Adapter, size: int) -> dict[str, torch.Tensor]:
         part = self.split.take(size)
-        return model.prepare(list(part.images), part.captions)
+        return model.prepare(part.pictures(), part.texts or None)

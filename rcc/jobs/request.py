@@ -100,8 +100,9 @@ class Request:
         size = self.settings["calibration"]["batch_size"]
         batches = []
         for start in range(0, len(split), size):
-            batch = adapter.prepare(list(split.images[start : start + size]), split.captions[start : start + size])
-            batch["labels"] = torch.from_numpy(split.labels[start : start + size]).to(adapter.device)
+            batch = adapter.prepare(split.pictures(start, start + size), split.texts[start : start + size] or None)
+            if split.labels is not None:
+                batch["labels"] = torch.from_numpy(split.labels[start : start + size]).to(adapter.device)
             batches.append(batch)
         return batches
 

@@ -27,7 +27,8 @@ SAMPLE = 1
 GROUP = 8
 """Neighbours drawn together, from one line of the cache."""
 DEVIATIONS = (2, 6)
-"""Half width of the bracket in standard deviations of the sampled rank; at first one in 22 misses, for one more pass."""
+"""Half width of the bracket in standard deviations of the sampled rank, and after a miss, as one in 22 does: that costs
+one more pass."""
 DIRECT = 1 << 14
 """So few values are partitioned without a bracket."""
 ROWS = 16

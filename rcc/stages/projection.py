@@ -19,9 +19,7 @@ from rcc.ops.subspace import project_out
 
 def matrix_bytes(form: Form, itemsize: int) -> int:
     """Bytes of a form's matrices as the artifact would write them."""
-    return sum(
-        encoded_bytes(matrix.numel(), count_nonzeros(matrix), itemsize) for _, matrix in form.matrices()
-    )
+    return sum(encoded_bytes(matrix.numel(), count_nonzeros(matrix), itemsize) for _, matrix in form.matrices())
 
 
 def projected(form: Form, directions: Tensor, factorable: bool, itemsize: int) -> Form:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import save
 
 from rcc.data.splits import Split, Splits
@@ -103,8 +104,8 @@ class _Batches:
 
 
 def _pixels(adapter: Adapter, split: Split, black: bool = False) -> torch.Tensor:
-    images = split.images[:1] * 0 if black else split.images
-    return adapter.prepare(images=list(images))["pixel_values"]
+    images = [Image.new("RGB", split.images[0].size)] if black else split.pictures()
+    return adapter.prepare(images=images)["pixel_values"]
 
 
 def _architecture(sizes: dict[str, int]) -> Architecture:

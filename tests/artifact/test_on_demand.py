@@ -16,7 +16,7 @@ from rcc.models.clip import CLIPWrapper
 
 def test_outputs_are_those_of_the_model_that_was_written(clip: CLIPWrapper, tmp_path: Path, digits) -> None:  # type: ignore[no-untyped-def]
     write_artifact(clip, tmp_path / "dense")
-    batch = clip.prepare(list(digits.calibration.images[:3]), list(digits.calibration.captions[:3]))
+    batch = clip.prepare(list(digits.calibration.images[:3]), list(digits.calibration.texts[:3]))
     wanted = clip.outputs(batch)
     for parameter in clip.module.parameters():
         parameter.data.zero_()
@@ -28,7 +28,7 @@ def test_outputs_are_those_of_the_model_that_was_written(clip: CLIPWrapper, tmp_
 
 def test_between_calls_layers_hold_no_weights(clip: CLIPWrapper, tmp_path: Path, digits) -> None:  # type: ignore[no-untyped-def]
     write_artifact(clip, tmp_path / "dense")
-    batch = clip.prepare(list(digits.calibration.images[:3]), list(digits.calibration.captions[:3]))
+    batch = clip.prepare(list(digits.calibration.images[:3]), list(digits.calibration.texts[:3]))
     with on_demand(clip, tmp_path / "dense") as dense, torch.no_grad():
         dense.outputs(batch)
         real = [name for name, parameter in dense.module.named_parameters() if not parameter.is_meta]

@@ -118,9 +118,8 @@ def test_inputs_that_are_one_tensor_are_computed_once_a_batch(monkeypatch: pytes
     rows = under_test.input_rows
     monkeypatch.setattr(under_test, "input_rows", lambda *given: made.append(given[0]) or rows(*given))
     found = input_moments(model, find_units(model.module), batches(2))
-    assert torch.equal(found["q"].diagonal, found["k"].diagonal) and torch.equal(
-        found["q"].diagonal, found["v"].diagonal
-    )
+    assert torch.equal(found["q"].diagonal, found["k"].diagonal)
+    assert torch.equal(found["q"].diagonal, found["v"].diagonal)
     assert made == 2 * [model.module[name] for name in ("q", "conv", "grouped", "out")]
 
 

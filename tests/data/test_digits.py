@@ -15,7 +15,7 @@ from rcc.errors import UserError
 def test_the_default_splits_use_all_1797_images_once(digits: Splits) -> None:
     assert digits.sizes() == {"train": 897, "calibration": 256, "selection": 284, "test": 360}
     check_disjoint([split for _, split in digits])
-    assert len({digest for _, split in digits for digest in split.digests()}) == 1797
+    assert len({digest for _, split in digits for digest in split.digests}) == 1797
 
 
 def test_every_split_is_stratified(digits: Splits) -> None:
@@ -26,14 +26,14 @@ def test_every_split_is_stratified(digits: Splits) -> None:
 
 
 def test_captions_name_the_class_of_their_image(digits: Splits) -> None:
-    assert digits.test.captions[0] == f"a photo of the digit {digits.class_names[digits.test.labels[0]]}"
+    assert digits.test.texts[0] == f"a photo of the digit {digits.class_names[digits.test.labels[0]]}"
     names = [digits.class_names[label] for label in digits.train.labels]
-    assert all(caption.endswith(name) for caption, name in zip(digits.train.captions, names, strict=True))
+    assert all(caption.endswith(name) for caption, name in zip(digits.train.texts, names, strict=True))
 
 
 def test_captions_go_through_the_templates_in_turn(digits: Splits) -> None:
     name = digits.class_names[digits.calibration.labels[9]]
-    assert digits.calibration.captions[9] == digits.templates[1].replace("{}", name)
+    assert digits.calibration.texts[9] == digits.templates[1].replace("{}", name)
 
 
 def test_images_are_the_digits_enlarged_bicubically() -> None:
@@ -55,7 +55,7 @@ def test_another_seed_gives_other_splits_and_the_same_seed_the_same() -> None:
 
 
 def test_a_smaller_training_split_leaves_the_test_split_as_it_is(digits: Splits) -> None:
-    assert (load_digits(train=50).test.images == digits.test.images).all()
+    assert load_digits(train=50).test.fingerprint == digits.test.fingerprint
 
 
 def test_too_many_items_are_refused() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rcc.data.images import ArrayImages
 from rcc.data.splits import Split, Splits, check_disjoint, stratified_order, stratified_parts
 from rcc.errors import UserError
 
@@ -16,7 +17,7 @@ from rcc.errors import UserError
 def numbered(name: str, values: list[int]) -> Split:
     """A split whose images are filled with the given values."""
     images = np.stack([np.full((2, 2, 3), value, np.uint8) for value in values])
-    return Split(name, images, ("",) * len(values), np.zeros(len(values), np.int64))
+    return Split(name, ArrayImages(images), labels=np.zeros(len(values), np.int64))
 
 
 @given(st.lists(st.integers(0, 4), min_size=4, max_size=80), st.integers(0, 2**32 - 1), st.data())
@@ -53,8 +54,16 @@ def test_the_seed_decides_the_parts() -> None:
 
 
 def test_all_bad_sizes_are_reported_at_once() -> None:
-    with pytest.raises(UserError, match=r"'train' has size 0(.|\n)*'test' has size -3"):
-        stratified_parts(np.zeros(9, np.int64), {"train": 0, "test": -3}, seed=0)
+    with pytest.raises(UserError, match=r"'selection' has size 0(.|\n)*'test' has size -3"):
+        stratified_parts(np.zeros(9, np.int64), {"selection": 0, "test": -3}, seed=0)
+
+
+def test_the_training_split_alone_may_be_empty() -> None:
+    parts = stratified_parts(np.zeros(9, np.int64), {"test": 3, "train": 0}, seed=0)
+    assert {name: len(part) for name, part in parts.items()} == {"test": 3, "train": 0}
+    filled = [numbered(role, [i]) for i, role in enumerate(("calibration", "selection", "test"))]
+    empty = Split("train", ArrayImages(np.zeros((0, 2, 2, 3), np.uint8)))
+    assert Splits(empty, *filled, ("zero",)).sizes() == {"train": 0, "calibration": 1, "selection": 1, "test": 1}
 
 
 def test_asking_for_more_items_than_exist_says_how_many_there_are() -> None:
@@ -88,22 +97,50 @@ def test_the_fingerprint_follows_every_part_of_the_content() -> None:
     assert fingerprint() == fingerprint()
 
 
-def test_a_split_refuses_images_of_another_kind_and_lengths_that_differ() -> None:
+def test_a_split_refuses_lengths_that_differ_and_images_without_a_caption() -> None:
+    images = ArrayImages(np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(UserError) as error:
-        Split("train", np.zeros((2, 4, 4), np.float32), ("one",), np.zeros(2, np.int64))
-    assert len(error.value.problems) == 2
-    assert "float32 of shape (2, 4, 4)" in str(error.value)
-    assert "2 images, 1 captions and 2 labels" in str(error.value)
+        Split("train", images, (("one", "two"),), np.zeros(3, np.int64), ("one", "two", "three"))
+    assert [problem.partition(": ")[2] for problem in error.value.problems] == [
+        "2 images and 1 captions differ in number.",
+        "2 images and 3 texts differ in number.",
+        "2 images and 3 labels differ in number.",
+    ]
+    with pytest.raises(UserError, match="1 images have no caption; the first is 'image 1'"):
+        Split("train", images, (("one",), ()))
 
 
-def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(UserError, match="split 'test': it holds no image"):
-        Split("test", np.zeros((0, 4, 4, 3), np.uint8), (), np.zeros(0, np.int64))
+def test_the_text_of_an_image_is_its_first_caption_unless_given() -> None:
+    images = ArrayImages(np.zeros((2, 4, 4, 3), np.uint8))
+    captions = (("a dog", "an animal"), ("a cat",))
+    assert Split("train", images, captions).texts == ("a dog", "a cat")
+    assert Split("train", images, captions, texts=("dog", "cat")).texts == ("dog", "cat")
+    assert Split("train", images).texts == ()
+
+
+def test_a_subset_takes_images_captions_labels_and_texts_along() -> None:
+    images = ArrayImages(np.arange(3, dtype=np.uint8).repeat(12).reshape(3, 2, 2, 3))
+    split = Split("train", images, (("a", "A"), ("b",), ("c",)), np.array([5, 6, 7]), ("x", "y", "z"))
+    part = split.subset(np.array([2, 0]))
+    assert [np.asarray(picture).max() for picture in part.pictures()] == [2, 0]
+    assert part.captions == (("c",), ("a", "A"))
+    assert part.labels is not None
+    assert part.labels.tolist() == [7, 5]
+    assert part.texts == ("z", "x")
+
+
+def test_empty_splits_and_labels_without_a_name_are_refused_together() -> None:
+    empty = Split("test", ArrayImages(np.zeros((0, 2, 2, 3), np.uint8)))
+    with pytest.raises(UserError) as error:
+        Splits(numbered("train", [1]), numbered("calibration", [2]), numbered("selection", [3]), empty)
+    problems = " ".join(error.value.problems)
+    assert "split 'test' holds no image" in problems
+    assert "split 'train' has the label 0 and there are 0 class names" in problems
 
 
 def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
     split = numbered("train", [7, 8, 9])
-    assert split.take(2).images[:, 0, 0, 0].tolist() == [7, 8]
+    assert [np.asarray(picture).max() for picture in split.take(2).pictures()] == [7, 8]
     with pytest.raises(UserError, match="holds 3 items; 4 were asked for"):
         split.take(4)
 
@@ -111,10 +148,11 @@ def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
 def test_the_fingerprint_of_a_split_tells_images_captions_and_labels_apart(digits: Splits) -> None:
     split = digits.calibration.take(4)
     others = [
-        replace(split, images=255 - split.images),
-        replace(split, captions=("another", *split.captions[1:])),
+        replace(split, images=split.images[::-1]),
+        replace(split, captions=tuple((text,) for text in split.texts)),
+        replace(split, texts=("another", *split.texts[1:])),
         replace(split, labels=split.labels[::-1].copy()),
         digits.calibration.take(3),
     ]
     assert digits.calibration.take(4).fingerprint == split.fingerprint
-    assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 5
+    assert len({split.fingerprint, *(other.fingerprint for other in others)}) == 6
