@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
+from rcc.evaluation.paired import PER_IMAGE
 from rcc.measurement import Measurement, Metric
 
 TOP_K = 5
@@ -55,15 +56,17 @@ def class_measurement(scores: Iterable[Tensor], split: Split, splits: Splits, la
         parts.append(ranked(block, labels[start : start + len(block)]))
         start += len(block)
     ranks, predictions = (torch.cat(column) for column in zip(*parts, strict=True))
-    metrics = [_accuracy(f"{of}accuracy", ranks, 1)]
+    right = {f"{of}accuracy": ranks < 1}
     if len(splits.class_names) >= TOP_K:
-        metrics.append(_accuracy(f"{of}top{TOP_K}_accuracy", ranks, TOP_K))
+        right[f"{of}top{TOP_K}_accuracy"] = ranks < TOP_K
+    metrics = [_accuracy(name, hits) for name, hits in right.items()]
     metrics.append(_mean_over_classes(f"{of}mean_class_accuracy", labels, predictions))
     details = {
         "labels": labels.tolist(),
         "predictions": predictions.tolist(),
         "ranks": (ranks + 1).tolist(),
         "confusions": confusions(labels, predictions, splits.class_names),
+        PER_IMAGE: {name: hits.int().tolist() for name, hits in right.items()},
     }
     return Measurement(tuple(metrics), f"{of}accuracy", split.name, len(split), details)
 
@@ -87,9 +90,9 @@ def confusions(labels: Tensor, predictions: Tensor, class_names: tuple[str, ...]
     ]
 
 
-def _accuracy(name: str, ranks: Tensor, k: int) -> Metric:
-    share = float((ranks < k).double().mean())
-    return Metric(name, share, "fraction", standard_error=math.sqrt(share * (1 - share) / len(ranks)))
+def _accuracy(name: str, hits: Tensor) -> Metric:
+    share = float(hits.double().mean())
+    return Metric(name, share, "fraction", standard_error=math.sqrt(share * (1 - share) / len(hits)))
 
 
 def _mean_over_classes(name: str, labels: Tensor, predictions: Tensor) -> Metric:

@@ -48,6 +48,7 @@ class EmbeddingCache:
         problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
         problems.check(megabytes >= 0, f"cache_megabytes is {megabytes}; it must not be negative.")
         problems.done()
+        self.settings = (batch_size, megabytes, None if directory is None else str(directory))
         self.batch_size = batch_size
         self.files = None if directory is None else EmbeddingFiles(Path(directory))
         self._fingerprinter = Fingerprinter()

@@ -18,7 +18,7 @@ from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
-from rcc.evaluation.registry import Evaluator
+from rcc.evaluation.suite import Suite
 from rcc.jobs.source import load_artifact, load_source
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -36,7 +36,7 @@ class Request:
     stages: list[Stage]
     schedule: Schedule
     gate: Gate
-    evaluator: Evaluator | None
+    suite: Suite | None
     config_text: str
 
     @property
@@ -81,9 +81,14 @@ class Request:
         return splits
 
     def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
-        """Evaluate on one split."""
-        assert self.evaluator is not None
-        return self.evaluator.evaluate(adapter, split, splits)
+        """How good the model is on one split, without what it costs to run."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, split, splits, final=False)
+
+    def measure_all(self, adapter: Adapter, splits: Splits, beside: Adapter | None = None) -> Measurement:
+        """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
 
     def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""

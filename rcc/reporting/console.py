@@ -27,7 +27,7 @@ from rcc.reporting.formats import (
     strength_text,
 )
 from rcc.reporting.observers import RunObserver
-from rcc.reporting.tables import quality_table, size_table, step_table
+from rcc.reporting.tables import notes_of, quality_table, size_table, step_table
 from rcc.reporting.target import repeated_text, shares_text, target_text
 from rcc.reporting.time_left import TimeLeft
 
@@ -106,6 +106,8 @@ class Console(RunObserver):
         self._say("")
         self._say(f"On the {tested.split or 'test'} split ({tested.samples} samples):")
         draw(self.terminal, quality_table(delivery))
+        for note in notes_of([delivery.dense, tested]):
+            self._say(note)
         self._say("On disk:")
         draw(self.terminal, size_table(delivery))
         if delivery.target is not None:
