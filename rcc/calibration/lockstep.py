@@ -47,20 +47,21 @@ class Meeting:
         self.unit, self.dense_unit, self.passages = unit, dense_unit, passages
         self._dense = dense
 
-    def outputs(self) -> Iterator[Tensor]:
-        """The dense model's output of the unit for each of `passages`; to be asked for once.
+    def outputs(self) -> Iterator[tuple[Passage, Tensor]]:
+        """Each of `passages`, which leaves the list, with the dense model's output of the unit.
 
-        Each is made when its turn comes, and then that forward goes on to where it waits next: one batch's inner
-        activations are held at a time. While an output is looked at, the weight of `dense_unit` can be read.
+        Each is made when its turn comes, and then that forward goes on to where it waits next: who lets go of one
+        before asking for the next holds the inner activations of one batch. While an output is looked at, the weight
+        of `dense_unit` can be read.
         """
         for forward in self._dense:
             forward.go_on()
             assert forward.stop is not None
-            yield forward.stop.tensor
+            yield self.passages.pop(0), forward.stop.tensor
             forward.go_on()
 
     def end(self) -> None:
-        """Let go of the passages, and take on the dense forwards whose output nobody asked for."""
+        """Take on the dense forwards whose output nobody asked for."""
         self.passages.clear()
         for forward in self._dense:
             while forward.stop is not None and forward.stop.name == self.unit.name:

@@ -181,7 +181,7 @@ def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: boo
     sums = [one for one in (own, crossing, cross) if one is not None]
     squares = torch.zeros(rows_out, dtype=torch.float64, device=device)
     activations, weight = [], None
-    for passage, output in zip(meeting.passages, meeting.outputs(), strict=True):
+    for passage, output in meeting.outputs():
         if through_inputs and weight is None:
             weight = meeting.dense_unit.read().dense()
         if hold:
@@ -196,7 +196,7 @@ def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: boo
                 dense_inputs.take(other)
             for one in sums:
                 one.add()
-        del output
+        del passage, output, given, wanted, other
     samples, mean = (inputs.count, inputs.mean) if known is None else (known.inputs.samples, known.inputs.mean)
     if not bool(torch.isfinite(outputs.mean).all() and torch.isfinite(mean).all()):
         raise WorkError(
