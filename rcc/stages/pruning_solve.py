@@ -162,12 +162,11 @@ class Solver:
         sparse, left, right = (
             None if part is None else part.to(dtype) for part in (form.sparse, form.left, form.right)
         )
-        cross = problem.cross
         if sparse is not None:
             target = problem.cross if left is None or right is None else problem.cross - left @ (right @ problem.moment)
             sparse = self._prune(replace(problem, cross=target), keep["sparse"], sparse, self.target == "own")
-            cross = problem.cross - sparse @ problem.moment
         if left is not None and right is not None:
+            cross = problem.cross if sparse is None else problem.cross - sparse @ problem.moment
             right = self._prune_right(problem, cross, keep["right"], left, right)
             inner = right @ problem.moment @ right.T
             inner.diagonal().add_(PAIR_DAMPING * inner.diagonal().mean())
