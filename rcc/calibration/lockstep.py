@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,8 +85,8 @@ def meetings(model: Answering, dense: Answering, units: Sequence[Unit], batches:
     with ExitStack() as stack:
         for one in (model, dense):
             stack.enter_context(evaluating(one.module))
-        stack.enter_context(_stopping(model.module, units, after=False))
-        stack.enter_context(_stopping(dense.module, units, after=True))
+        stack.enter_context(_stopping_before(model.module, units))
+        stack.enter_context(_stopping_around(dense.module, units))
         ours, theirs = ([_Forward(one, batch) for batch in batches] for one in (model, dense))
         for forward in (*ours, *theirs):
             stack.callback(forward.end)
@@ -161,6 +162,7 @@ class _Forward(greenlet):
 
     def __init__(self, model: Answering, batch: Batch) -> None:
         super().__init__(lambda: self._forward(model, batch))
+        self.reached: set[str] = set()
         self.passed: set[str] = set()
         self.stop: _Stop | None = None
 
@@ -182,17 +184,22 @@ class _Forward(greenlet):
             self.parent = getcurrent()
             self.throw()
 
+    @classmethod
+    def stop_at(cls, name: str, tensor: Tensor, before: bool) -> None:
+        """Where a forward comes to the unit `name`, or out of it, for the first time, it waits there."""
+        this = getcurrent()
+        if isinstance(this, cls) and name not in (seen := this.reached if before else this.passed):
+            seen.add(name)
+            this.parent.switch(_Stop(name, tensor))
+
 
 @contextmanager
-def _stopping(root: nn.Module, units: Sequence[Unit], after: bool) -> Iterator[None]:
-    """Inside, forwards stop at the units of `root`: before each with its input, and `after` it with its output."""
+def _stopping_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards stop before the units of `root`, whose modules may be replaced while they wait."""
     own: list[nn.Module] = []
-    for unit in units:
-        for name in (unit.name, *unit.tied):
-            module = root.get_submodule(name)
-            if "forward" not in module.__dict__:
-                module.forward = _forward_with_stop(root, name, unit.name, after)  # type: ignore[method-assign]
-                own.append(module)
+    for unit, name, module in _modules(root, units):
+        module.forward = _forward_with_stop(root, name, unit.name)  # type: ignore[method-assign]
+        own.append(module)
     try:
         yield
     finally:
@@ -200,17 +207,42 @@ def _stopping(root: nn.Module, units: Sequence[Unit], after: bool) -> Iterator[N
             module.__dict__.pop("forward", None)
 
 
-def _forward_with_stop(root: nn.Module, name: str, unit_name: str, after: bool) -> Callable[..., Any]:
+def _forward_with_stop(root: nn.Module, name: str, unit_name: str) -> Callable[..., Any]:
     def forward(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        this = getcurrent()
-        stops = isinstance(this, _Forward) and unit_name not in this.passed
-        if stops:
-            this.passed.add(unit_name)
-            this.parent.switch(_Stop(unit_name, input))
+        _Forward.stop_at(unit_name, input, before=True)
         now: Any = root.get_submodule(name)  # another module, if the unit was written while the forward waited
-        output = type(now).forward(now, input, *args, **kwargs)
-        if stops and after:
-            this.parent.switch(_Stop(unit_name, output))
-        return output
+        return type(now).forward(now, input, *args, **kwargs)
 
     return forward
+
+
+@contextmanager
+def _stopping_around(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards stop at the calls of the units of `root`, with the input, and after them, with the output.
+
+    Other hooks run in between: a module that is filled for its call is so at the second stop, and not at the first.
+    """
+
+    def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _Forward.stop_at(name, args[0] if args else next(iter(kwargs.values())), before=True)
+
+    def after(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        _Forward.stop_at(name, output, before=False)
+
+    with ExitStack() as hooks:
+        for unit, _, module in _modules(root, units):
+            call = module.register_forward_pre_hook(partial(before, unit.name), prepend=True, with_kwargs=True)
+            hooks.callback(call.remove)
+            hooks.callback(module.register_forward_hook(partial(after, unit.name), prepend=True).remove)
+        yield
+
+
+def _modules(root: nn.Module, units: Sequence[Unit]) -> Iterator[tuple[Unit, str, nn.Module]]:
+    """The modules of the units, each once, with the first name it has."""
+    seen: set[int] = set()
+    for unit in units:
+        for name in (unit.name, *unit.tied):
+            module = root.get_submodule(name)
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield unit, name, module
