@@ -99,17 +99,8 @@ def meetings(
         for forward in (*ours, *theirs):
             stack.callback(forward.end)
             forward.go_on()
-        while True:
-            at = {forward.due for forward in (*ours, *theirs)}
-            if at == {None} or not batches:
-                return
-            if len(at) > 1:
-                raise WorkError(
-                    "the model and the dense model do not run the same layers in the same order on the calibration"
-                    f" batches: {' and '.join(sorted(str(name) for name in at))} came at once. Batches of one kind"
-                    " only (images, texts, or both) go together."
-                )
-            unit = names[str(at.pop())]
+        while (name := _common_stop((*ours, *theirs))) is not None:
+            unit = names[name]
             passages = [
                 Passage(one.stop.tensor, other.given, batch.get("attention_mask"))
                 for one, other, batch in zip(ours, theirs, batches, strict=True)
@@ -120,6 +111,52 @@ def meetings(
             meeting.end()
             for forward in ours:
                 forward.go_on()
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One batch at one unit: what is given to it, and the batch's attention mask where it has one."""
+
+    given: Tensor
+    mask: Tensor | None
+
+
+def arrivals(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[tuple[Unit, list[Arrival]]]:
+    """As `meetings`, of one model by itself: one forward, and half of what is held.
+
+    Raises:
+        WorkError: the batches do not call the same units in the same order.
+    """
+    names = {unit.name: unit for unit in units}
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model.module))
+        stack.enter_context(_stopping_before(model.module, units))
+        forwards = [_Forward(model, batch) for batch in batches]
+        for forward in forwards:
+            stack.callback(forward.end)
+            forward.go_on()
+        while (name := _common_stop(forwards)) is not None:
+            held = [
+                Arrival(forward.stop.tensor, batch.get("attention_mask"))
+                for forward, batch in zip(forwards, batches, strict=True)
+                if forward.stop is not None
+            ]
+            yield names[name], held
+            held.clear()
+            for forward in forwards:
+                forward.go_on()
+
+
+def _common_stop(forwards: Sequence[_Forward]) -> str | None:
+    """The name of the unit at which all of them wait; None at their ends."""
+    at = {forward.due for forward in forwards}
+    if len(at) > 1:
+        raise WorkError(
+            "the forwards on the calibration batches, of the model and of the dense one, do not run the same layers in"
+            f" the same order: {' and '.join(sorted(str(name) for name in at))} came at once. Batches of one kind only"
+            " (images, texts, or both) go together."
+        )
+    return at.pop() if at else None
 
 
 @dataclass(frozen=True)
