@@ -85,7 +85,7 @@ def test_a_name_on_the_hub_that_cannot_be_had_is_said_at_once() -> None:
 def test_an_unreachable_hub_is_not_asked_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="Connection refused.*if it was downloaded before, HF_HUB_OFFLINE=1 takes it"):
+    with pytest.raises(UserError, match=r"Connection refused.*if it was downloaded before, HF_HUB_OFFLINE=1 takes it"):
         read_tables("it", "nobody/nothing")
 
 
