@@ -143,6 +143,14 @@ def test_unreadable_images_are_refused_by_name_when_they_are_met() -> None:
         [split.pictures() for _, split in splits]
 
 
+def test_skipping_looks_at_every_image_of_a_long_split() -> None:
+    broken = {0, 63, 64, 150}
+    splits = cut(
+        "it", damaged(broken, count=160), Cut(train=0, calibration=1, selection=1, test=None, unreadable="skip")
+    )
+    assert sum(splits.sizes().values()) == 160 - len(broken)
+
+
 def test_splits_that_skipping_left_empty_are_refused() -> None:
     with pytest.raises(UserError, match="split 'test' holds no image"):
         cut("it", damaged(set(range(12))), Cut(None, 3, 3, 3, unreadable="skip"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_files import picture, write_table
 
 from rcc.data.registry import load_data
@@ -77,6 +78,18 @@ def test_unreadable_images_are_refused_or_left_out(tmp_path: Path) -> None:
     assert sum(splits.sizes().values()) == 11
     (note,) = splits.notes
     assert "cat/0.png" in note
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "GIF"), ("LA", "PNG"), ("I;16", "PNG")]
+)
+def test_images_of_other_modes_are_not_taken_for_unreadable(tmp_path: Path, mode: str, kind: str) -> None:
+    write_pets(tmp_path, 4)
+    Image.new(mode, (8, 8)).save(tmp_path / "cat" / f"odd.{kind.lower()}", kind)
+    splits = load_data("image_folder", path=str(tmp_path), unreadable="skip", **SMALL)
+    assert sum(splits.sizes().values()) == 9
+    assert splits.notes == ()
+    assert {image.mode for _, split in splits for image in split.images} == {"RGB"}
 
 
 def test_a_folder_without_classes_says_what_was_expected(tmp_path: Path) -> None:
