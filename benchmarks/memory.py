@@ -31,7 +31,14 @@ MODEL = ROOT / "build" / "vit_b32"
 RESULTS = Path(__file__).parent / "results"
 ADMM = "stage.dare.solver=admm"
 LIGHT = (
-    *("schedule=one_shot", "data.train=1", "data.selection=16", "data.test=16", "eval.batch_size=16", "threads=1"),
+    *(
+        "schedule=one_shot",
+        "data.train=1",
+        "data.selection=16",
+        "data.test=16",
+        "eval.zero_shot.batch_size=16",
+        "threads=1",
+    ),
     *("gate.threshold=0.01", "gate.tries=0", "gate.on_failure=continue"),
 )
 """One round, and little evaluation around the cascade, so that what is measured is the cascade."""

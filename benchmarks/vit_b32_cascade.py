@@ -29,7 +29,7 @@ RESULTS = ROOT / "build" / "benchmarks"
 MEMORY_LIMIT = 4_000_000_000
 LIGHT = (
     *("schedule=one_shot", "data.train=1", "data.calibration=32", "data.selection=16", "data.test=16"),
-    *("eval.batch_size=16", "stage.alpha.num_epochs=1", "stage.alpha.repair=none"),
+    *("eval.zero_shot.batch_size=16", "stage.alpha.num_epochs=1", "stage.alpha.repair=none"),
     *("stage.dare.solver=none", "stage.dare.allocation=uniform", "stage.dare.target_sparsity=0.7"),
     # Random weights know no digits: every step is kept whatever it does to the accuracy.
     *("gate.threshold=0.01", "gate.tries=0", "gate.on_failure=continue"),

@@ -18,6 +18,14 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """What a metric changed by from one model to another, in its unit; the standard error where images are paired."""
+
+    value: float
+    standard_error: float | None = None
+
+
+@dataclass(frozen=True)
 class Measurement:
     """The metrics of one evaluation over `samples` items; `primary` names the one the gate reads."""
 

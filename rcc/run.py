@@ -15,16 +15,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rcc.artifact.manifest import read_manifest
 from rcc.cascade.balance import balancing, no_strength
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError
-from rcc.evaluation.registry import load_evaluator
+from rcc.evaluation.suite import load_suite
 from rcc.jobs.compress import compress
 from rcc.jobs.evaluate import evaluate
 from rcc.jobs.plan import show_plan
 from rcc.jobs.request import Request
+from rcc.jobs.subjects import subjects_of
 from rcc.jobs.target import check_target
 from rcc.jobs.train import TRAINERS, train
 from rcc.layers.encoding import STORED_DTYPES
@@ -98,13 +98,13 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     found.check(
         type(batch_size) is int and batch_size >= 1, f"calibration.batch_size is {batch_size}; it must be 1 or more."
     )
-    for option, value in (("model.path", settings["model"].get("path")), ("artifact", settings["artifact"])):
-        found.check(
-            value is None or isinstance(value, str),
-            f"{option} is {value}, which YAML reads as a {type(value).__name__}; write {option}=./{value}.",
-        )
-    if settings["job"]["name"] == "evaluate" and isinstance(settings["artifact"], str):
-        _collect(found, read_manifest, Path(settings["artifact"]))
+    path = settings["model"].get("path")
+    found.check(
+        path is None or isinstance(path, str),
+        f"model.path is {path}, which YAML reads as a {type(path).__name__}; write model.path=./{path}.",
+    )
+    if settings["job"]["name"] == "evaluate":
+        _collect(found, subjects_of, settings["artifact"])
     if settings["job"]["name"] == "train":
         found.choice("trainer for job=train", settings["trainer"]["name"], TRAINERS)
     if found.choice("runtime", settings["runtime"], RUNTIMES):
@@ -119,6 +119,9 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
     if settings["job"]["name"] == "compress" and len(cascade) == len(stages) > 0:
         targeted = not (settings["target_ratio"] is None and settings["target_bytes"] is None)
         found.check(not targeted or balancing(cascade) is not None, no_strength(cascade))
+    suite = _collect(found, load_suite, settings["eval"])
+    if suite is not None and settings["job"]["name"] != "evaluate":
+        found.check(not suite.leads_with_costs, suite.costs_alone())
     request = Request(
         settings=settings,
         directory=directory,
@@ -126,7 +129,7 @@ def read(cfg: DictConfig, directory: Path, overrides: list[str]) -> Request:
         stages=cascade,
         schedule=_collect(found, Schedule, **settings["schedule"]) or Schedule(),
         gate=_collect(found, Gate, **settings["gate"]) or Gate(),
-        evaluator=_collect(found, load_evaluator, **settings["eval"]),
+        suite=suite,
         config_text=OmegaConf.to_yaml(cfg, resolve=True),
     )
     found.done()

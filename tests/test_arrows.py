@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "stages": ("calibration", "layers", "ops"),
     "models": ("layers", "ops"),
     "data": ("models",),
-    "evaluation": ("models", "data"),
+    "evaluation": ("models", "data", "layers", "runtime", "artifact.size"),
     "training": ("models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "models"),
     "runtime": ("layers", "ops"),

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rcc.composing import cascades, overrides
+from rcc.composing import joined, overrides
 from rcc.composing.comparison import compare
 from rcc.composing.composition import Composer, chosen, misplaced, own
 from rcc.composing.overrides import Argument
@@ -109,24 +109,24 @@ class _Check:
         """The choices of an argument that exist; notes the others."""
         group, available = argument.key, self.composer.choices(argument.key)
         if argument.listed:
-            joined = "; join stages with '+'" if group == cascades.GROUP else ""
-            self._wrong(group, f"{argument.text} is a list; {group}= takes one choice{joined}.")
+            instead = f"; join {joined.GROUPS[group].noun}s with '+'" if group in joined.GROUPS else ""
+            self._wrong(group, f"{argument.text} is a list; {group}= takes one choice{instead}.")
             return []
         values = [value.strip("'\"") for value in argument.values if value != "null"]
         if not values or values == [""]:
-            empty = cascades.empty("") if group == cascades.GROUP else f"{group}= names no choice."
+            empty = joined.empty(group, "") if group in joined.GROUPS else f"{group}= names no choice."
             self._wrong(group, f"{empty} Available: {', '.join(available)}.")
             return []
         valid = []
         for value in values:
-            if group == cascades.GROUP:
-                wrong = cascades.problems(value, available)
-                value = cascades.SEPARATOR.join(name for name in value.split("+") if name in available)
+            if group in joined.GROUPS:
+                wrong = joined.problems(group, value, available)
+                value = joined.sound(group, value, available)
             else:
                 wrong = [] if value in available else [unknown(group, value, available)]
             for problem in wrong:
                 self._wrong(group, problem)
-            if value in available or (group == cascades.GROUP and value):
+            if value in available or (group in joined.GROUPS and value):
                 valid.append(value)
         return valid
 
@@ -147,14 +147,14 @@ class _Check:
             return
         wrong = {
             path: problem
-            for path, problem in compare(_plain(asked), _plain(shipped), str(asked.hydra.runtime.choices.stage))
+            for path, problem in compare(_plain(asked), _plain(shipped), chosen(asked, list(joined.GROUPS)))
             if not self._expected(path, shipped)
         }
         self.found += wrong.values()
         if self.deep:
             kept = [text for text in options if not _sets(text, wrong)]
             clean = asked if not wrong else self._compose([*choices, *kept], [])
-            if clean is not None and not any(compare(_plain(clean), _plain(shipped), "")):
+            if clean is not None and not any(compare(_plain(clean), _plain(shipped), {})):
                 self.found += self._deep_problems(self.deep, own(clean))
 
     @staticmethod
@@ -169,7 +169,7 @@ class _Check:
         group, _, rest = path.partition(".")
         if group not in self.wrong_groups:
             return False
-        return group != cascades.GROUP or rest.split(".")[0] not in shipped.stage
+        return group not in joined.GROUPS or rest.split(".")[0] not in shipped[group]
 
     def _compose(self, texts: list[str], fallback: list[str]) -> DictConfig | None:
         try:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rcc.composing import cascades
+from rcc.composing import joined
 from rcc.errors import nearest
 
 
 def compare(
-    asked: Mapping[str, Any], shipped: Mapping[str, Any], stage: str, where: str = ""
+    asked: Mapping[str, Any], shipped: Mapping[str, Any], choices: Mapping[str, str], where: str = ""
 ) -> Iterator[tuple[str, str]]:
     """The (path, problem) of every option that `shipped` lacks, lost, or holds another kind of value for.
 
-    `stage` is the choice of the group of that name, `where` the path of both mappings.
+    `choices` are those of the joined groups, `where` the path of both mappings.
     """
     for key, value in asked.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in shipped:
-            yield path, _unknown_option(path, str(key), where, shipped, stage)
+            yield path, _unknown_option(path, str(key), where, shipped, choices)
             continue
         default = shipped[key]
         if isinstance(default, dict) and isinstance(value, dict):
-            yield from compare(value, default, stage, path)
+            yield from compare(value, default, choices, path)
             continue
         kind = _wrong_kind(value, default)
         if kind:
@@ -34,11 +34,12 @@ def compare(
             yield path, f"the option '{path}' was taken away; set it to a value instead."
 
 
-def _unknown_option(path: str, key: str, where: str, shipped: Mapping[str, Any], stage: str) -> str:
+def _unknown_option(path: str, key: str, where: str, shipped: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     siblings = [str(name) for name in shipped if not str(name).startswith("_")]
-    if where == cascades.GROUP:
+    if where in joined.GROUPS:
         close, labels = nearest(key, siblings), ", ".join(siblings)
-        return f"no stage is labelled '{key}' in stage={stage}.{close} Labels: {labels}."
+        noun, choice = joined.GROUPS[where].noun, choices.get(where, "")
+        return f"no {noun} is labelled '{key}' in {where}={choice}.{close} Labels: {labels}."
     level = f" in {where}" if where else ""
     return f"unknown option '{path}'.{nearest(key, siblings)} Available{level}: {', '.join(siblings)}."
 

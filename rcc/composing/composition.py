@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
-from rcc.composing import cascades
+from rcc.composing import joined
 from rcc.composing.locations import HYDRA_GROUP, config_dir
 
 CONFIG_NAME = "config"
@@ -76,15 +76,17 @@ def chosen(cfg: DictConfig, groups: Sequence[str]) -> dict[str, str]:
 
 
 def misplaced(cfg: DictConfig) -> str:
-    """Why the stages of a composed config are not those of its choice in its order; empty when they are."""
-    choice = str(cfg.hydra.runtime.choices[cascades.GROUP])
-    wanted, found = cascades.labels(choice), [str(label) for label in cfg.stage]
-    if found == wanted:
-        return ""
-    for label, name in cascades.labelled(choice):
-        if label not in found:
-            return (
-                f"the options of stage '{name}' do not arrive under its name: the first line of its file "
-                f"must be '# @package stage.{name}'."
-            )
-    return f"stage={choice} was composed as {cascades.SEPARATOR.join(found)}: the order of the stages was lost."
+    """Why the joined groups of a composed config are not those of its choices in their order; empty when they are."""
+    for group, choice in chosen(cfg, list(joined.GROUPS)).items():
+        wanted, found = joined.labels(group, choice), [str(label) for label in cfg.get(group) or ()]
+        if found == wanted:
+            continue
+        noun = joined.GROUPS[group].noun
+        for label, name in joined.labelled(group, choice):
+            if label not in found:
+                return (
+                    f"the options of {noun} '{name}' do not arrive under its name: the first line of its file "
+                    f"must be '# @package {group}.{name}'."
+                )
+        return f"{group}={choice} was composed as {joined.SEPARATOR.join(found)}: the order of the {noun}s was lost."
+    return ""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import fill
 
-from rcc.composing import locations
-from rcc.composing.cascades import GROUP
+from rcc.composing import joined, locations
 
 WIDTH = 110
 DOCUMENTATION = "docs/ of the repository: configuration.md, run-directory.md, artifact-format.md, method/"
@@ -40,6 +39,7 @@ Resume
 
 Evaluate
   rcc-run job=evaluate artifact=outputs/<date>/<time>/artifact        measure an artifact again
+  rcc-run job=evaluate artifact=[dense,<artifact>,<artifact>] eval=zero_shot+efficiency      side by side
 """
 
 FLAGS = """\
@@ -77,9 +77,10 @@ def _groups(directory: Path) -> str:
     lines = ["Config groups (group=choice; the default in brackets)"]
     for group in locations.groups(directory):
         names, default = locations.choices(directory, group), defaults.get(group)
-        shown = [f"[{name}]" if name == default else name for name in names]
-        if group == GROUP:
-            shown.append(f"in any order, joined by '+' [{default}]")
+        if group in joined.GROUPS:
+            shown = [*names, f"joined by '+', {joined.GROUPS[group].order} [{default}]"]
+        else:
+            shown = [f"[{name}]" if name == default else name for name in names]
         lines.append(_wrapped(f"  {group:<11}", " ".join(shown)))
     return "\n".join(lines) + "\n"
 

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rcc.composing import cascades
+from rcc.composing import joined
 from rcc.composing.overrides import quoted, without
 from rcc.errors import UserError, nearest
 
@@ -114,10 +114,11 @@ def check(path: Path, cfg: DictConfig) -> None:
 
 
 def _another_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """The stages run in the order of their mapping, the one place where order means something."""
-    labels = [cascades.SEPARATOR.join(config.get(cascades.GROUP) or ()) for config in (then, now)]
-    if labels[0] != labels[1]:
-        yield f"{cascades.GROUP}: recorded {labels[0]}, asked {labels[1]}"
+    """The labels of a joined group are in the order of their mapping, the one place where order means something."""
+    for group in joined.GROUPS:
+        labels = [joined.SEPARATOR.join(config.get(group) or ()) for config in (then, now)]
+        if labels[0] != labels[1]:
+            yield f"{group}: recorded {labels[0]}, asked {labels[1]}"
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from rcc.by_name import call, find
 from rcc.data.splits import Split, Splits
+from rcc.evaluation.embeddings import EmbeddingCache
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
-EVALUATORS = {"zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator"}
+EVALUATORS = {
+    "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
+    "classification": "rcc.evaluation.classification:ClassificationEvaluator",
+    "efficiency": "rcc.evaluation.efficiency:EfficiencyEvaluator",
+    "retrieval": "rcc.evaluation.retrieval:RetrievalEvaluator",
+    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
+}
 
 
 class Evaluator(Protocol):
-    """Measures a model on one split of a data set."""
+    """Measures a model on one split of a data set. Metric names are its own among all evaluators.
+
+    Of a measurement's details, `note` is a sentence for people, and `per_image` has for some metrics a value for each
+    image whose mean is the metric, from which differences between models get their standard errors.
+    """
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
 
 
-def load_evaluator(name: str, **options: Any) -> Evaluator:
+@runtime_checkable
+class EmbeddingEvaluator(Protocol):
+    """Reads embeddings from a cache that others may share."""
+
+    cache: EmbeddingCache
+
+
+@runtime_checkable
+class CostEvaluator(Protocol):
+    """Says what a model costs and not how good it is: the gate does without it, a run ends with it."""
+
+    at_the_end: ClassVar[bool]
+
+    def evaluate(self, adapter: Adapter, split: Split, splits: Splits, beside: Adapter | None = None) -> Measurement:
+        """The costs of `adapter`, measured in turns with `beside` where there is one."""
+        ...
+
+    def note_stored(self, adapter: Adapter, split: Split) -> None:
+        """Look at a model as it is stored, before kernels take the place of its modules; for its next `evaluate`."""
+        ...
+
+
+def load_evaluator(name: str, **options: Any) -> Evaluator | CostEvaluator:
     """The evaluator `name` with its options.
 
     Raises:
         UserError: an unknown name or option, or an option it refuses.
     """
-    built: Evaluator = call("eval", name, find("eval", name, EVALUATORS), options)
+    built: Evaluator | CostEvaluator = call("eval", name, find("eval", name, EVALUATORS), options)
     return built

@@ -12,10 +12,12 @@ from rcc.atomic import clean_leftovers, remove_directory
 from rcc.cascade.gate import retention
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.data.splits import Splits
+from rcc.evaluation.paired import differences
 from rcc.jobs.request import Request
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.delivery import Delivery
+from rcc.reporting.items import write_items
 
 DENSE_DTYPES = ("float32", "float16")
 
@@ -36,10 +38,11 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
     )
     pipeline.rollback_to_dense(model)
-    dense = request.measure(model, splits.test, splits)
+    dense = request.measure_all(model, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
     reloaded = request.artifact(artifact)
-    compressed = request.measure(reloaded, splits.test, splits)
+    compressed = request.measure_all(reloaded, splits, beside=model)
+    write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(
         artifact=str(artifact),
@@ -49,6 +52,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         dense=dense,
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
+        differences=differences(compressed, dense),
         target=selection.target,
     )
 
@@ -67,11 +71,15 @@ def manifest_metrics(
     dense_test: Measurement | None = None,
 ) -> dict[str, Any]:
     """What the manifest notes of quality: the last step on the selection split, its retention, and the test split; and
-    of the `data` behind it, as `provenance` has it."""
-    metrics = {"selection": _values(selection), "retention": kept, **data}
+    of the `data` behind it, as `provenance` has it.
+
+    Only what the gate measured too: what a model costs on one machine is in the run's report, not in what is shipped.
+    """
+    metrics = {"selection": _values(selection, selection), "retention": kept, **data}
     tested = {"test": test, "dense_test": dense_test}
-    return metrics | {name: _values(measured) for name, measured in tested.items() if measured is not None}
+    return metrics | {name: _values(measured, selection) for name, measured in tested.items() if measured is not None}
 
 
-def _values(measurement: Measurement) -> dict[str, float]:
-    return {metric.name: metric.value for metric in measurement.metrics}
+def _values(measurement: Measurement, asked: Measurement) -> dict[str, float]:
+    names = {metric.name for metric in asked.metrics}
+    return {metric.name: metric.value for metric in measurement.metrics if metric.name in names}

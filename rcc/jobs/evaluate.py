@@ -1,84 +1,128 @@
-"""job=evaluate: load an artifact (or a dense model) as anyone would, and measure it on the test split."""
+"""job=evaluate: load artifacts and dense models as anyone would, and measure them on the test split, side by side."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console as Terminal
 
-from rcc.artifact.manifest import read_manifest
-from rcc.artifact.size import directory_bytes
 from rcc.atomic import write_text
 from rcc.data.splits import Splits
+from rcc.errors import UserError
+from rcc.evaluation.paired import differences
 from rcc.jobs.claim import claimed
-from rcc.jobs.inference import Inference
+from rcc.jobs.inference import speed_up
 from rcc.jobs.request import Request
-from rcc.measurement import Measurement
+from rcc.jobs.subjects import ARTIFACT, Subject, subjects_of
+from rcc.models.adapter import Adapter
+from rcc.reporting.comparison import Column, comparison_csv, comparison_table, single_table
 from rcc.reporting.drawing import draw, say
-from rcc.reporting.formats import bytes_text, metric_text
-from rcc.reporting.tables import Table
+from rcc.reporting.formats import bytes_text
+from rcc.reporting.items import write_items
+from rcc.reporting.tables import notes_of
 
-FILE = "evaluation.json"
+FILE, TABLE_FILE = "evaluation.json", "evaluation.csv"
 
 
 def evaluate(request: Request) -> None:
-    """Measure what `artifact=` names, verified and loaded from its files alone; without it, the model of `model=`.
+    """Measure what `artifact=` names, each verified and loaded from its files alone; without it, the model of `model=`.
 
-    Prints the metrics beside those the artifact's manifest recorded, and writes evaluation.json. With `runtime=` the
-    model is made fast on this machine first, and its speed is measured beside the dense model's.
+    Prints the metrics, beside those that an artifact's manifest recorded, and writes evaluation.json, evaluation.csv
+    and items.json after every model. One model is in memory at a time, and the first beside it where costs
+    are compared. With `runtime=` each is made fast on this machine first; of several, the first stays as it is stored.
     """
-    artifact = request.settings["artifact"]
+    subjects = subjects_of(request.settings["artifact"])
     terminal = Terminal(highlight=False)
     with claimed(request):
         splits = request.data()
-        recorded = None
-        if artifact is None:
-            model, what = request.model(), request.settings["model"]["name"]
-        else:
-            recorded = _recorded(read_manifest(artifact).metrics, splits, terminal)
-            model, what = request.artifact(artifact), str(artifact)
-        inference = None
-        if request.settings["runtime"] != "dense":
-            inference = Inference(request, model, splits.calibration, terminal)
-            inference.speed_up()
-        measured = request.measure(model, splits.test, splits)
-        say(terminal, f"{what} on the test split of {request.settings['data']['name']} ({measured.samples} samples):")
-        draw(terminal, _table(measured, recorded))
-        if artifact is not None:
-            say(terminal, f"{bytes_text(directory_bytes(artifact))} on disk, every tensor's SHA-256 verified.")
-        if inference is not None:
-            inference.compare()
-        content = {"evaluated": what, "data": request.settings["data"], "measurement": measured.to_json()}
-        if inference is not None:
-            content["runtime"] = inference.content
-        write_text(request.directory / FILE, json.dumps(content, indent=2) + "\n")
+        comparison = _Comparison(request, splits, terminal, len(subjects))
+        for subject in subjects:
+            comparison.add(subject)
+        columns = comparison.columns
+        what = columns[0].name if len(columns) == 1 else f"{len(columns)} models"
+        samples = columns[0].measured.samples
+        say(terminal, f"{what} on the test split of {request.settings['data']['name']} ({samples} samples):")
+        draw(terminal, comparison_table(columns) if len(columns) > 1 else single_table(columns[0]))
+        if len(columns) > 1:
+            say(
+                terminal,
+                f"± one standard error; differences are to {columns[0].name}, their errors those of paired images. "
+                "Bytes of the model of model= are those of its directory in float32.",
+            )
+        for note in notes_of([column.measured for column in columns]):
+            say(terminal, note)
+        for column in columns:
+            if column.kind == ARTIFACT:
+                nbytes = bytes_text(column.nbytes)
+                say(terminal, f"{column.name}: {nbytes} on disk, every tensor's SHA-256 verified.")
         say(terminal, f"Written: {request.directory / FILE}")
 
 
-def _recorded(metrics: dict[str, Any], splits: Splits, terminal: Terminal) -> dict[str, float] | None:
-    """What the run that wrote the artifact measured on this very test split; None, said why, if on another."""
-    if metrics.get("data_fingerprint") != splits.fingerprint:
-        say(terminal, "The artifact's own numbers were measured on other data or other splits, and are not compared.")
-        return None
-    recorded = metrics.get("test")
-    return recorded if isinstance(recorded, dict) else None
+class _Comparison:
+    """The columns so far, and the first model for as long as others are compared with it."""
 
+    def __init__(self, request: Request, splits: Splits, terminal: Terminal, count: int) -> None:
+        self.request, self.splits, self.terminal, self.count = request, splits, terminal, count
+        self.columns: list[Column] = []
+        self.plans: dict[str, Any] = {}
+        self._first: Adapter | None = None
 
-def _table(measured: Measurement, recorded: dict[str, float] | None) -> Table:
-    """Each metric with its standard error, all digits, and what the run that wrote the artifact had measured."""
-    head = ("metric", "value", "all digits", "recorded", "the same")
-    rows = []
-    for metric in measured.metrics:
-        before = (recorded or {}).get(metric.name)
-        same = "-" if before is None else "yes" if before == metric.value else "no"
-        rows.append(
-            (
-                metric.name,
-                metric_text(metric, error=True),
-                repr(metric.value),
-                "-" if before is None else repr(before),
-                same,
+    def add(self, subject: Subject) -> None:
+        """Load and measure one more model, and write what is known so far.
+
+        Raises:
+            UserError: the model cannot be loaded, or lacks what an evaluator needs.
+        """
+        request, suite = self.request, self.request.suite
+        assert suite is not None
+        start = perf_counter()
+        model = subject.load(request)
+        seconds = perf_counter() - start
+        nbytes = subject.nbytes(model, request.directory)
+        if request.settings["runtime"] != "dense" and (self.columns or self.count == 1):
+            suite.note_stored(model, self.splits.test)
+            plan = speed_up(model, request.settings["runtime"], self.splits.calibration, self.terminal)
+            self.plans[subject.name] = plan.to_json()
+        try:
+            measured = request.measure_all(model, self.splits, beside=self._first)
+        except UserError as error:
+            raise UserError(*(f"{subject.name}: {problem}" for problem in error.problems)) from error
+        column = Column(subject.name, subject.kind, nbytes, seconds, measured, recorded=self._recorded(subject))
+        if self.columns:
+            column = replace(column, differences=differences(measured, self.columns[0].measured))
+        elif suite.measures_costs:
+            self._first = model
+        self.columns.append(column)
+        self._write()
+
+    def _recorded(self, subject: Subject) -> Mapping[str, float] | None:
+        """What the run that wrote the artifact measured on this very test split; None, said why, if on another."""
+        metrics = subject.metrics()
+        if metrics is None:
+            return None
+        if metrics.get("data_fingerprint") != self.splits.fingerprint:
+            say(
+                self.terminal,
+                f"{subject.name}: its own numbers were measured on other data or other splits, and are not compared.",
             )
-        )
-    return Table(head, tuple(rows))
+            return None
+        recorded = metrics.get("test")
+        return recorded if isinstance(recorded, dict) else None
+
+    def _write(self) -> None:
+        directory = self.request.directory
+        content = {
+            "data": self.request.settings["data"],
+            "data_fingerprint": self.splits.fingerprint,
+            "eval": self.request.settings["eval"],
+            "models": [column.to_json() for column in self.columns],
+        }
+        if self.plans:
+            content["runtime"] = self.plans
+        write_items(directory, self.splits.fingerprint, {column.name: column.measured for column in self.columns})
+        write_text(directory / TABLE_FILE, comparison_csv(self.columns))
+        write_text(directory / FILE, json.dumps(content, indent=2) + "\n")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console as Terminal
 
-from rcc.cascade.balance import balancing
+from rcc.cascade.balance import solved_for
 from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
@@ -17,10 +18,11 @@ from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
-from rcc.evaluation.registry import Evaluator
+from rcc.evaluation.suite import Suite
 from rcc.jobs.source import load_artifact, load_source
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
+from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
 
 
@@ -34,7 +36,7 @@ class Request:
     stages: list[Stage]
     schedule: Schedule
     gate: Gate
-    evaluator: Evaluator | None
+    suite: Suite | None
     config_text: str
 
     @property
@@ -56,9 +58,11 @@ class Request:
         return str(self.settings["export"]["entropy"])
 
     def steps(self) -> list[Step]:
-        """The plan of the run: those of a stage that a target balances have no strength yet."""
+        """The plan of the run: those of stages that a target decides have no strength yet."""
         targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))
-        return self.schedule.steps(self.stages, balancing(self.stages) if targeted else None)
+        return self.schedule.steps(
+            self.stages, solved_for(self.stages, self.settings["target_split"]) if targeted else ()
+        )
 
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""
@@ -69,13 +73,22 @@ class Request:
         return load_artifact(directory, self.settings["model"], device=self.settings["device"])
 
     def data(self) -> Splits:
+        """The splits; what their loader has to say about them is printed."""
         options = dict(self.settings["data"])
-        return load_data(options.pop("name"), **options)
+        splits = load_data(options.pop("name"), **options)
+        for note in splits.notes:
+            say(Terminal(highlight=False), f"data: {note}")
+        return splits
 
     def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
-        """Evaluate on one split."""
-        assert self.evaluator is not None
-        return self.evaluator.evaluate(adapter, split, splits)
+        """How good the model is on one split, without what it costs to run."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, split, splits, final=False)
+
+    def measure_all(self, adapter: Adapter, splits: Splits, beside: Adapter | None = None) -> Measurement:
+        """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
 
     def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rcc.cascade.records import TargetOutcome
-from rcc.measurement import Measurement
+from rcc.measurement import Difference, Measurement
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Delivery:
         dense_bytes: bytes on disk of the dense loadable directory, by dtype ('float32', 'float16').
         dense, compressed: the test split, on the dense model and on the model reloaded from the artifact.
         retention: of the primary metric on the test split; 1.0 is all of it.
+        differences: from dense to compressed, by metric.
         target: the bytes that were asked for, and what the cascade made of it; None where none were.
     """
 
@@ -30,4 +31,5 @@ class Delivery:
     dense: Measurement
     compressed: Measurement
     retention: float
+    differences: Mapping[str, Difference]
     target: TargetOutcome | None = None

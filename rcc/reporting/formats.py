@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rcc.measurement import Metric
+from rcc.measurement import Difference, Metric
 
 MISSING = "-"
+COUNTED = ("parameters", "FLOPs")
+"""Units of counts, whose name says what is counted."""
 
 
 def bytes_text(nbytes: int) -> str:
@@ -62,14 +64,52 @@ def clock_text(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def seconds_short(seconds: float) -> str:
+    """'0.42 ms' below a tenth of a second."""
+    return f"{1000 * seconds:.2f} ms" if abs(seconds) < 0.1 else seconds_text(seconds)
+
+
+def quantity_text(value: float, unit: str) -> str:
+    """A value in its unit as people read it: a share as a percentage, bytes, counts and seconds scaled."""
+    if not math.isfinite(value):
+        return "not a number"
+    if unit == "fraction":
+        return share_text(value)
+    if unit == "bytes":
+        return bytes_text(round(value))
+    if unit == "s":
+        return seconds_short(value)
+    if unit in COUNTED:
+        return count_text(round(value))
+    return f"{value:.4g} {unit}".rstrip()
+
+
 def metric_text(metric: Metric, error: bool = False) -> str:
-    """A metric with its unit, a fraction as a percentage; with `error`, '± standard error' where known."""
-    fraction = metric.unit == "fraction"
-    value = share_text(metric.value) if fraction else f"{metric.value:.4g} {metric.unit}".rstrip()
+    """A metric with its unit; with `error`, '± standard error' where known."""
+    value = quantity_text(metric.value, metric.unit)
     if not error or metric.standard_error is None:
         return value
-    spread = 100 * metric.standard_error if fraction else metric.standard_error
-    return f"{value} ± {spread:.2f}" if fraction else f"{value} ± {spread:.2g}"
+    return f"{value} ± {_error_text(metric.standard_error, metric.unit)}"
+
+
+def difference_text(metric: Metric, difference: Difference) -> str:
+    """A change of a metric with its sign, of a fraction in percentage points, and its standard error where known."""
+    if metric.unit == "fraction":
+        value = f"{100 * difference.value:+.2f}"
+        if difference.standard_error is not None:
+            value = f"{value} ± {_error_text(difference.standard_error, metric.unit)}"
+        return f"{value} points"
+    sign = "-" if difference.value < 0 else "+"
+    value = f"{sign}{quantity_text(abs(difference.value), metric.unit)}"
+    if difference.standard_error is not None:
+        value = f"{value} ± {_error_text(difference.standard_error, metric.unit)}"
+    return value
+
+
+def _error_text(error: float, unit: str) -> str:
+    if unit == "fraction":
+        return f"{100 * error:.2f}"
+    return seconds_short(error) if unit == "s" else f"{error:.2g}"
 
 
 def _scaled(number: int, units: tuple[str, ...]) -> str:

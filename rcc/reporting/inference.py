@@ -1,12 +1,12 @@
-"""How the model was made to run, and what it costs beside the dense one, as tables."""
+"""How the model was made to run, as a table and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rcc.reporting.formats import MISSING, count_text, seconds_text
+from rcc.reporting.formats import MISSING, seconds_short
 from rcc.reporting.tables import Table
-from rcc.runtime.records import Efficiency, Pick, RuntimePlan
+from rcc.runtime.records import Pick, RuntimePlan
 
 
 def runtime_table(plan: RuntimePlan) -> Table:
@@ -46,32 +46,3 @@ def runtime_lines(plan: RuntimePlan) -> list[str]:
         f"Cosine of the outputs to those as stored: {plan.cosine:.4f}, about their mean {plan.centred_cosine:.4f}.",
         *plan.notes,
     ]
-
-
-def efficiency_table(models: Sequence[Efficiency]) -> Table:
-    """One row a model and batch size; speed-ups against the first model."""
-    first = {latency.batch_size: latency for latency in models[0].latencies}
-    rows = []
-    for model in models:
-        for latency in model.latencies:
-            base = first.get(latency.batch_size)
-            rows.append(
-                (
-                    model.model,
-                    str(latency.batch_size),
-                    seconds_short(latency.median),
-                    seconds_short(latency.p95),
-                    f"{latency.throughput:.1f}",
-                    MISSING if base is None else f"{base.median / latency.median:.2f}×",
-                    str(latency.repeats),
-                    count_text(model.executed_flops),
-                    count_text(model.theoretical_flops),
-                )
-            )
-    head = ("model", "batch", "p50", "p95", "items a second", "faster", "passes", "FLOPs executed", "FLOPs in theory")
-    return Table(head, tuple(rows))
-
-
-def seconds_short(seconds: float) -> str:
-    """'0.42 ms' below a tenth of a second."""
-    return f"{1000 * seconds:.2f} ms" if seconds < 0.1 else seconds_text(seconds)

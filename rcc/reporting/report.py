@@ -20,7 +20,7 @@ from rcc.reporting.formats import (
     share_text,
 )
 from rcc.reporting.left_alone import left_alone
-from rcc.reporting.tables import SOFT_HYPHEN, Table, overlap_table, quality_table, size_table, step_table
+from rcc.reporting.tables import SOFT_HYPHEN, Table, notes_of, overlap_table, quality_table, size_table, step_table
 from rcc.reporting.target import target_text
 
 FILE = "report.md"
@@ -120,10 +120,12 @@ def _steps(summary: Summary) -> Iterator[str]:
 def _test(delivery: Delivery) -> Iterator[str]:
     yield markdown(quality_table(delivery))
     yield (
-        f"{delivery.compressed.samples} samples that no stage, gate or sweep has seen; ± one standard error. "
+        f"{delivery.compressed.samples} samples that no stage, gate or sweep has seen; ± one standard error, of a "
+        "change that of paired images. "
         "The compressed column is the model reloaded from the artifact; it keeps "
         f"{share_text(delivery.retention)} of the dense {delivery.dense.primary}."
     )
+    yield from notes_of([delivery.dense, delivery.compressed])
 
 
 def _disk(delivery: Delivery) -> Iterator[str]:

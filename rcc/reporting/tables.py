@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rcc.cascade.records import Baseline, Size, Step, StepRecord
-from rcc.measurement import Measurement, Metric
+from rcc.measurement import Measurement
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.formats import (
     MISSING,
     bytes_text,
     count_text,
+    difference_text,
     metric_text,
     ratio_text,
     seconds_text,
@@ -71,19 +72,27 @@ def short_name(step: Step) -> str:
 
 def quality_table(delivery: Delivery) -> Table:
     """The dense model beside the reloaded artifact on the test split, every metric and its error."""
+    dense, compressed = (
+        {metric.name: metric for metric in measured.metrics} for measured in (delivery.dense, delivery.compressed)
+    )
     rows = []
-    for before in delivery.dense.metrics:
-        after = _named(delivery.compressed, before.name)
+    for name, metric in (compressed | dense).items():
+        apart = delivery.differences.get(name)
         rows.append(
             (
-                before.name + (" (primary)" if before.name == delivery.dense.primary else ""),
-                metric_text(before, error=True),
-                MISSING if after is None else metric_text(after, error=True),
-                MISSING if after is None else _difference(before, after),
-                "higher" if before.higher_is_better else "lower",
+                name + (" (primary)" if name == delivery.dense.primary else ""),
+                *(metric_text(of[name], error=True) if name in of else MISSING for of in (dense, compressed)),
+                MISSING if apart is None else difference_text(metric, apart),
+                "higher" if metric.higher_is_better else "lower",
             )
         )
     return Table(("metric", "dense", "compressed", "change", "better when"), tuple(rows))
+
+
+def notes_of(measured: Sequence[Measurement]) -> list[str]:
+    """What evaluators say about how they measured, each sentence once."""
+    details = (each for one in measured for each in one.details.values() if isinstance(each, dict))
+    return list(dict.fromkeys(str(each["note"]) for each in details if "note" in each))
 
 
 def size_table(delivery: Delivery) -> Table:
@@ -120,14 +129,3 @@ def _numbers(measurement: Measurement, size: Size, dense: Size) -> tuple[str, ..
         ratio_text(dense.nbytes, size.nbytes),
         count_text(size.nonzeros),
     )
-
-
-def _named(measurement: Measurement, name: str) -> Metric | None:
-    return next((metric for metric in measurement.metrics if metric.name == name), None)
-
-
-def _difference(before: Metric, after: Metric) -> str:
-    change = after.value - before.value
-    if before.unit == "fraction":
-        return f"{100 * change:+.2f} points"
-    return f"{change:+.4g} {before.unit}".rstrip()

@@ -56,35 +56,3 @@ class RuntimePlan:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of one pass over `batch_size` items, over `repeats` passes."""
-
-    batch_size: int
-    median: float
-    p95: float
-    repeats: int
-
-    @property
-    def throughput(self) -> float:
-        """Items a second at the median."""
-        return self.batch_size / self.median
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """What one model costs to run.
-
-    `executed_flops` are those of the products that really run for one item, zeros included; `theoretical_flops`
-    leave out the products with a stored zero. A multiplication and an addition are two.
-    """
-
-    model: str
-    executed_flops: int
-    theoretical_flops: int
-    latencies: tuple[Latency, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)

@@ -11,8 +11,10 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from rcc.by_name import find
 from rcc.composing import locations
 from rcc.composing.composition import Composer, chosen, composer, misplaced, own
+from rcc.evaluation.registry import EVALUATORS
 
 CONF = locations.config_dir()
 CHOICES = [(group, choice) for group in locations.groups(CONF) for choice in locations.choices(CONF, group)]
@@ -31,6 +33,19 @@ def test_a_single_stage_has_the_shape_of_several(configs: Composer) -> None:
     single, several = configs.compose(["stage=dare"]), configs.compose(["stage=nullu+dare"])
     assert list(single.stage) == ["dare"]
     assert single.stage.dare == several.stage.dare
+
+
+def test_evaluators_are_composed_like_stages(tmp_path: Path) -> None:
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval/mine.yaml").write_text("# @package eval.mine\nname: mine\nitems: 3\n")
+    (tmp_path / "eval/lost.yaml").write_text("name: lost\n")
+    with composer(tmp_path) as configs:
+        cfg = configs.compose(["eval=mine+zero_shot", "eval.zero_shot.batch_size=8"])
+        assert misplaced(cfg) == ""
+        assert list(cfg.eval) == ["mine", "zero_shot"]
+        assert (cfg.eval.mine["items"], cfg.eval.zero_shot.batch_size) == (3, 8)
+        assert list(configs.compose(["eval=zero_shot+mine"]).eval) == ["zero_shot", "mine"]
+        assert "must be '# @package eval.lost'" in misplaced(configs.compose(["eval=lost"]))
 
 
 def test_repeats_have_options_of_their_own(configs: Composer) -> None:
@@ -126,7 +141,6 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     from rcc.cascade.gate import Gate
     from rcc.cascade.schedule import Schedule
     from rcc.data.digits import load_digits
-    from rcc.evaluation.zero_shot import ZeroShotEvaluator
     from rcc.reporting.wandb_logger import WandbObserver
     from rcc.training.pretrain import pretrain
 
@@ -134,11 +148,19 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert dict(cfg.gate) == {field.name: field.default for field in fields(Gate)}
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
     assert dict(cfg.data) == {"name": "digits", **_parameters(load_digits)}
-    assert dict(cfg.eval) == {"name": "zero_shot", **_parameters(ZeroShotEvaluator)}
     assert set(cfg.logger) - {"name"} == set(_parameters(WandbObserver)) - {"directory", "config"}
     given_elsewhere = {"splits", "seed", "device", "progress"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(cfg.trainer) == {"name": "pretrain", **trainer}
+
+
+@pytest.mark.parametrize("name", locations.choices(CONF, "eval"))
+def test_an_evaluators_file_has_every_option_of_its_constructor_with_the_same_default(
+    configs: Composer, name: str
+) -> None:
+    options = _parameters(find("eval", name, EVALUATORS))
+    options.pop("cache", None)  # of embeddings, shared by the whole suite
+    assert OmegaConf.to_container(configs.compose([f"eval={name}"]).eval) == {name: {"name": name, **options}}
 
 
 @pytest.mark.parametrize("choice", locations.choices(CONF, "schedule"))

@@ -6,6 +6,7 @@ import pytest
 from hand_made import DENSE_BYTES, attempt_at, measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
+from rcc.measurement import Difference
 from rcc.reporting.delivery import Delivery
 
 
@@ -67,4 +68,5 @@ def delivery() -> Delivery:
         dense=measured(0.9972, "test"),
         compressed=measured(0.9917, "test"),
         retention=0.9945,
+        differences={"accuracy": Difference(-0.0055, 0.0047), "top5_accuracy": Difference(0.0)},
     )

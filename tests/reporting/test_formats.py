@@ -6,11 +6,12 @@ import math
 
 import pytest
 
-from rcc.measurement import Metric
+from rcc.measurement import Difference, Metric
 from rcc.reporting.formats import (
     bytes_text,
     clock_text,
     count_text,
+    difference_text,
     metric_text,
     ratio_text,
     seconds_text,
@@ -81,3 +82,33 @@ def test_a_metric_shows_its_unit_and_its_error_when_asked_and_known():
     assert metric_text(accuracy, error=True) == "98.33% ± 0.67"
     assert metric_text(latency, error=True) == "12.35 ms ± 0.25"
     assert metric_text(Metric("loss", 0.5), error=True) == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (Metric("stored_bytes", 2_244_342, "bytes", False), "2.24 MB"),
+        (Metric("flops", 35_343_360.0, "FLOPs", False), "35.3 M"),
+        (Metric("nonzeros", 1_327_361, "parameters", False), "1.33 M"),
+        (Metric("latency", 0.0322035, "s", False, 0.00038), "32.20 ms ± 0.38 ms"),
+        (Metric("latency", 1.25, "s", False, 0.5), "1.25 s ± 0.50 s"),
+        (Metric("throughput", 993.68, "items/s", True, 11.74), "993.7 items/s ± 12"),
+        (Metric("latency", math.inf, "s"), "not a number"),
+    ],
+)
+def test_costs_are_scaled_to_their_units(metric, text):
+    assert metric_text(metric, error=True) == text
+
+
+@pytest.mark.parametrize(
+    ("unit", "difference", "text"),
+    [
+        ("fraction", Difference(-0.0055, 0.0047), "-0.55 ± 0.47 points"),
+        ("fraction", Difference(0.0), "+0.00 points"),
+        ("s", Difference(-0.012), "-12.00 ms"),
+        ("bytes", Difference(-2_000_000), "-2.00 MB"),
+        ("", Difference(0.25, 0.125), "+0.25 ± 0.12"),
+    ],
+)
+def test_a_difference_has_a_sign_and_an_error_where_it_is_paired(unit, difference, text):
+    assert difference_text(Metric("any", 1.0, unit), difference) == text

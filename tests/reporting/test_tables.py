@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hand_made import steps_of
 
-from rcc.measurement import Metric
-from rcc.reporting.tables import quality_table, short_name, size_table, step_table
+from rcc.measurement import Difference, Metric
+from rcc.reporting.tables import notes_of, quality_table, short_name, size_table, step_table
 
 
 def test_the_step_table_starts_dense_and_gives_the_model_after_every_step(baseline, records):
@@ -36,11 +36,13 @@ def test_the_quality_table_compares_each_metric_and_knows_its_direction(delivery
     latency = Metric("latency", 12.5, "ms", higher_is_better=False)
     dense = replace(delivery.dense, metrics=(*delivery.dense.metrics, latency, Metric("extra", 1.0)))
     faster = replace(latency, value=10.0)
-    compressed = replace(delivery.compressed, metrics=(*delivery.compressed.metrics, faster))
-    assert quality_table(replace(delivery, dense=dense, compressed=compressed)).rows == (
-        ("accuracy (primary)", "99.72% ± 0.40", "99.17% ± 0.40", "-0.55 points", "higher"),
+    compressed = replace(delivery.compressed, metrics=(*delivery.compressed.metrics, faster, Metric("speedup", 2, "×")))
+    differences = {**delivery.differences, "latency": Difference(-2.5)}
+    assert quality_table(replace(delivery, dense=dense, compressed=compressed, differences=differences)).rows == (
+        ("accuracy (primary)", "99.72% ± 0.40", "99.17% ± 0.40", "-0.55 ± 0.47 points", "higher"),
         ("top5_accuracy", "100.00%", "100.00%", "+0.00 points", "higher"),
         ("latency", "12.5 ms", "10 ms", "-2.5 ms", "lower"),
+        ("speedup", "-", "2 ×", "-", "higher"),
         ("extra", "1", "-", "-", "higher"),
     )
 
@@ -51,3 +53,9 @@ def test_the_size_table_gives_exact_bytes_and_ratios_against_both_dense_director
         ("dense (float32)", "5,050,000", "5.05 MB", "5.05×"),
         ("dense (float16)", "2,550,000", "2.55 MB", "2.55×"),
     )
+
+
+def test_notes_of_evaluators_are_told_once(delivery):
+    dense = replace(delivery.dense, details={"a": {"note": "One thread."}, "b": {"note": "Java's words."}, "c": {}})
+    compressed = replace(delivery.compressed, details={"a": {"note": "One thread."}})
+    assert notes_of([dense, compressed]) == ["One thread.", "Java's words."]

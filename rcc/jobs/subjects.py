@@ -1,0 +1,98 @@
+"""What `artifact=` names for job=evaluate: artifacts, checkpoint directories, and the model of `model=`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcc.artifact.manifest import MANIFEST, read_manifest
+from rcc.artifact.size import dense_bytes, directory_bytes
+from rcc.errors import Problems, UserError
+from rcc.jobs.request import Request
+from rcc.jobs.source import load_source
+from rcc.models.adapter import Adapter
+from rcc.models.registry import adapter_for
+
+DENSE, ARTIFACT, CHECKPOINT = "dense", "artifact", "checkpoint"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model to be measured: `name` as it was asked for, `kind` as one of the three there are."""
+
+    name: str
+    kind: str
+
+    def load(self, request: Request) -> Adapter:
+        """The model, on the device that was asked for.
+
+        Raises:
+            UserError: files that cannot be read.
+        """
+        if self.kind == DENSE:
+            return request.model().eval()
+        if self.kind == CHECKPOINT:
+            options = {"name": adapter_for(self.name), "path": self.name}
+            return load_source(options, request.settings["device"]).eval()
+        return request.artifact(self.name)
+
+    def nbytes(self, model: Adapter, scratch: Path) -> int:
+        """Bytes of its directory; of the model of `model=` as a directory in float32, written for a moment."""
+        return dense_bytes(model, "float32", scratch) if self.kind == DENSE else directory_bytes(self.name)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What an artifact's manifest recorded; None for other models."""
+        return read_manifest(Path(self.name)).metrics if self.kind == ARTIFACT else None
+
+
+def subjects_of(value: Any) -> list[Subject]:
+    """The models that a value of `artifact=` names, in order; null is the model of `model=`.
+
+    Raises:
+        UserError: every entry that is no model, or comes again.
+    """
+    problems = Problems()
+    names = [DENSE] if value is None else value if isinstance(value, list) else [value]
+    problems.check(bool(names), "artifact=[] names no model; leave it out to measure the model of model=.")
+    found = []
+    seen: set[Path] = set()
+    for name in names:
+        if not problems.check(
+            isinstance(name, str),
+            f"artifact is {name}, which YAML reads as a {type(name).__name__}; write artifact=./{name}.",
+        ):
+            continue
+        place = Path(name) if name == DENSE else Path(name).resolve()
+        problems.check(place not in seen, f"artifact names {name} more than once; one column of each is enough.")
+        seen.add(place)
+        try:
+            found.append(Subject(name, _kind(name)))
+        except UserError as error:
+            problems.found.extend(error.problems)
+    problems.done()
+    return found
+
+
+def _kind(name: str) -> str:
+    """Which of the three an entry is; an artifact's manifest is read, so that a wrong one is told at once."""
+    path = Path(name)
+    if name == DENSE:
+        return DENSE
+    if (path / MANIFEST).is_file():
+        read_manifest(path)
+        return ARTIFACT
+    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        return CHECKPOINT
+    if not path.is_dir():
+        found = "there is no such directory"
+    else:
+        names = sorted(each.name for each in path.iterdir())
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        found = f"it holds {', '.join(names[:6]) or 'nothing'}{more}"
+    inside = path / "artifact"
+    hint = f" Did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
+    raise UserError(
+        f"{name} is not an artifact (a directory with manifest.json) nor a checkpoint (one with config.json and "
+        f"weights in safetensors): {found}.{hint} The word 'dense' stands for the model of model=."
+    )

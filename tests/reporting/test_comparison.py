@@ -1,0 +1,80 @@
+"""Models side by side: the table and the CSV of hand-made columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from rcc.measurement import Difference, Measurement, Metric
+from rcc.reporting.comparison import Column, comparison_csv, comparison_table, single_table
+from rcc.reporting.items import write_items
+
+
+def column(name, accuracy, nbytes, speedup=None, **more):
+    metrics = [
+        Metric("accuracy", accuracy, "fraction", standard_error=0.01),
+        Metric("nonzeros", 5000, "parameters", False),
+    ]
+    metrics += [] if speedup is None else [Metric("speedup", speedup, "×")]
+    measured = Measurement(tuple(metrics), "accuracy", "test", 100, {"zero_shot": {"predictions": [1, 2]}})
+    return Column(name, "artifact", nbytes, 0.5, measured, **more)
+
+
+DENSE = column("dense", 0.9, 4000)
+SMALL = column(
+    "a/artifact", 0.875, 1000, 2.0, differences={"accuracy": Difference(-0.025, 0.005), "nonzeros": Difference(-10)},
+    recorded={"accuracy": 0.875, "other": 1.0},
+)  # fmt: skip
+OTHER = column("b", 0.8, 500, recorded={"accuracy": 0.5})
+
+
+def test_each_metric_has_a_row_and_its_differences_another():
+    table = comparison_table([DENSE, SMALL, OTHER])
+    assert table.head == ("metric", "dense", "a/artifact", "b", "better when")
+    assert table.rows == (
+        ("accuracy (primary)", "90.00% ± 1.00", "87.50% ± 1.00", "80.00% ± 1.00", "higher"),
+        ("  difference", "", "-2.50 ± 0.50 points", "-", ""),
+        ("nonzeros", "5.00 k", "5.00 k", "5.00 k", "lower"),
+        ("  difference", "", "-10", "-", ""),
+        ("speedup", "-", "2 ×", "-", "higher"),
+        ("bytes_on_disk", "4.00 kB", "1.00 kB", "500 B", "lower"),
+        ("load_time", "0.50 s", "0.50 s", "0.50 s", "lower"),
+        ("times smaller", "1.00×", "4.00×", "8.00×", "higher"),
+        ("same as recorded", "-", "yes", "no", ""),
+    )
+
+
+def test_one_model_shows_all_digits_and_what_was_recorded():
+    assert single_table(SMALL).rows[:2] == (
+        ("accuracy", "87.50% ± 1.00", "0.875", "0.875", "yes"),
+        ("nonzeros", "5.00 k", "5000", "-", "-"),
+    )
+    assert single_table(OTHER).rows[0][-2:] == ("0.5", "no")
+    assert single_table(DENSE).rows[0][-2:] == ("-", "-")
+
+
+def test_the_csv_has_a_line_for_each_model_and_metric():
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([DENSE, SMALL]))))
+    assert [(row["model"], row["metric"]) for row in rows] == [
+        *(("dense", name) for name in ("accuracy", "nonzeros", "bytes_on_disk", "load_time")),
+        *(("a/artifact", name) for name in ("accuracy", "nonzeros", "speedup", "bytes_on_disk", "load_time")),
+    ]
+    accuracy = rows[4]
+    assert accuracy == {
+        "model": "a/artifact", "metric": "accuracy", "value": "0.875", "standard_error": "0.01", "unit": "fraction",
+        "better": "higher", "difference": "-0.025", "difference_standard_error": "0.005", "recorded": "0.875",
+    }  # fmt: skip
+    assert (rows[1]["better"], rows[1]["standard_error"], rows[1]["difference"]) == ("lower", "", "")
+
+
+def test_json_keeps_numbers_and_leaves_single_images_to_the_items(tmp_path):
+    written = json.loads(json.dumps(SMALL.to_json()))
+    assert written["differences"]["accuracy"] == {"value": -0.025, "standard_error": 0.005}
+    assert written["metrics"][0]["value"] == 0.875
+    assert "predictions" not in json.dumps(written)
+    path = write_items(tmp_path, "abc", {"dense": DENSE.measured, "a": SMALL.measured})
+    items = json.loads(path.read_text())
+    assert (items["split"], items["data_fingerprint"]) == ("test", "abc")
+    assert items["models"]["a"] == {"zero_shot": {"predictions": [1, 2]}}
+    assert list(items["models"]) == ["dense", "a"]
