@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -91,3 +91,26 @@ def altered_checkpoint(clip_checkpoint: Path, tmp_path: Path) -> Callable[..., P
         return copy
 
     return alter
+
+
+@pytest.fixture(scope="session")
+def checkpoint_of(tmp_path_factory: pytest.TempPathFactory, clip_checkpoint: Path) -> Callable[[str], Path]:
+    """The random checkpoint of a model= by its name: two layers a tower, width 32, 32-pixel images. Read only."""
+    from small_checkpoints import SAVE
+
+    made = {"clip": clip_checkpoint}
+
+    def find(name: str) -> Path:
+        if name not in made:
+            made[name] = SAVE[name](tmp_path_factory.mktemp("checkpoints") / name)
+        return made[name]
+
+    return find
+
+
+@pytest.fixture
+def random_model(checkpoint_of: Callable[[str], Path]) -> Callable[[str], Any]:
+    """Loads the random model of a model= by its name, the test's own to change."""
+    from rcc.models.registry import load_model
+
+    return lambda name: load_model(name, path=checkpoint_of(name), device="cpu")

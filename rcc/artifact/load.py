@@ -12,6 +12,7 @@ from rcc.artifact.size import storage_dtype
 from rcc.artifact.verify import check_files
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
+from rcc.models.module import ModuleAdapter
 
 
 def load(
@@ -43,8 +44,8 @@ def load(
         check_files(directory, manifest)
     if skeleton is None:
         adapter = kind.skeleton(directory)
-    elif manifest.adapter == "module":
-        adapter = kind(skeleton)  # type: ignore[call-arg]
+    elif issubclass(kind, ModuleAdapter):
+        adapter = kind.around(skeleton, directory)
     else:
         raise UserError(
             f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "

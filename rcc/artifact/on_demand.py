@@ -27,7 +27,8 @@ def on_demand(like: Adapter, directory: Path | str, verify: bool = True) -> Iter
     """The model of the artifact in `directory`, of the same architecture as `like`, in evaluation mode.
 
     It may be run inside the context and nothing else: its layers' parameters are on the meta device between
-    calls. `like` stays as it is. Modules that hold parameters beside submodules keep theirs, which are few.
+    calls. `like` stays as it is. Modules that hold parameters beside submodules, as nn.MultiheadAttention does, keep
+    theirs.
 
     Raises:
         UserError: the directory is no artifact of this architecture, or it is damaged.
@@ -64,7 +65,9 @@ class _Reader:
             names = {key: f"{prefix}.{key}" if prefix else key for key, value in _own(module)}
             if not names:
                 continue
-            if next(module.children(), None) is None:
+            parent = self.root.get_submodule(prefix.rpartition(".")[0])
+            # nn.MultiheadAttention reads its output projection's weight and never calls it.
+            if next(module.children(), None) is None and not isinstance(parent, nn.MultiheadAttention):
                 module.register_forward_pre_hook(lambda module, _, names=names: self._fill(module, names))
                 module.register_forward_hook(lambda module, _, __: _empty(module), always_call=True)
             else:

@@ -39,7 +39,8 @@ def dense_outputs(model: Answering, batches: Sequence[Batch]) -> list[dict[str, 
 def output_distance(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
     """Mean over the named outputs of 1 - cosine to the target along the last dimension, in [0, 2].
 
-    An output without a vector per item, (batch,) or a scalar, is taken as one vector.
+    An output without a vector per item, (batch,) or a scalar, is taken as one vector. Vectors that are zero in the
+    target, as at the padding of texts, have no direction to come back to and do not count.
 
     Raises:
         WorkError: the model's outputs are not those the targets were made of.
@@ -57,7 +58,9 @@ def output_distance(outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
             raise WorkError(f"output '{name}' has shape {found} and its target {wanted}: another batch's?")
         if output.dim() < 2:
             output, target = output.reshape(1, -1), target.reshape(1, -1)
-        losses.append((1 - torch.cosine_similarity(output, target, dim=-1)).mean())
+        distances = 1 - torch.cosine_similarity(output, target, dim=-1)
+        counts = (target != 0).any(-1)
+        losses.append((distances[counts] if bool(counts.any()) else distances).mean())
     return torch.stack(losses).mean()
 
 

@@ -1,4 +1,4 @@
-"""The stage whose strength a target in bytes decides, and what plans say of its strengths."""
+"""The stages whose strengths a target in bytes decides, and what plans say of their strengths."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from rcc.models.adapter import Adapter
 from rcc.ops.curves import CURVES, share
 from rcc.stages.base import Stage, UnitPlan
 
+MEASURED, LAST = "measured", "last"
+SPLITS = (MEASURED, LAST)
+"""How a target is split among the stages that have a strength: by measured sensitivity, or all to the last."""
 MOST = 0.99
 """The greatest strength that is tried."""
 _GRID = 66
@@ -21,6 +24,13 @@ _HALVINGS = 40
 def balancing(stages: Sequence[Stage]) -> Stage | None:
     """The last of the stages that has a strength: what a target is balanced with. None where none has one."""
     return next((stage for stage in reversed(stages) if stage.strength is not None), None)
+
+
+def solved_for(stages: Sequence[Stage], split: str) -> list[Stage]:
+    """The stages whose strengths a target decides, in order: all that have one where `split` is 'measured', the
+    one that balances where it is 'last'."""
+    able = [stage for stage in stages if stage.strength is not None]
+    return able if split == MEASURED else able[-1:]
 
 
 def no_strength(stages: Sequence[Stage]) -> str:
@@ -43,7 +53,8 @@ class Solved:
 
 @dataclass(frozen=True)
 class Balance:
-    """Planned bytes of all units' matrices, norms left out, by the strength of one stage and what comes after it.
+    """Planned bytes of all units' matrices, norms left out, by the strength of one stage and of what comes after it
+    without being solved for itself.
 
     `plans` are the units as they are; `chosen` names the units that `stage` and each of `later` take, by label.
     """
@@ -56,17 +67,18 @@ class Balance:
 
     @classmethod
     def of(
-        cls, model: Adapter, stages: Sequence[Stage], itemsize: int, plans: Mapping[str, UnitPlan] | None = None
+        cls,
+        model: Adapter,
+        stages: Sequence[Stage],
+        stage: Stage,
+        solved: Sequence[Stage],
+        itemsize: int,
+        plans: Mapping[str, UnitPlan] | None = None,
     ) -> Balance:
-        """Of the stage of `stages` that balances, on the units as they are or as `plans` say they will be.
-
-        Raises:
-            UserError: no stage has a strength.
-        """
-        stage = balancing(stages)
-        if stage is None:
-            raise UserError(no_strength(stages))
-        later = stages[next(place for place, one in enumerate(stages) if one is stage) + 1 :]
+        """Of `stage`, one of the `solved` of `stages`, on the units as they are or as `plans` say they will be."""
+        labels = {one.label for one in solved}
+        place = next(place for place, one in enumerate(stages) if one is stage)
+        later = [one for one in stages[place + 1 :] if one.label not in labels]
         units = {unit.name: unit for unit in model.units() if _counts(unit)}
         plans = {name: plans[name] if plans else UnitPlan.of(unit) for name, unit in units.items()}
         chosen = {
@@ -128,6 +140,21 @@ def due_bytes(curve: str, number: int, rounds: int, now: float, target: float) -
     done = 0.0 if number == 1 else _progress(curve, number - 2, rounds)
     part = (_progress(curve, number - 1, rounds) - done) / (1 - done)
     return now * math.exp(part * math.log(min(1.0, target / now)))
+
+
+def due_of_stage(now: float, due: float, shares: Mapping[str, float], label: str) -> float:
+    """Bytes due after one stage of a round that is to come down from `now` to `due`: now · (due / now)^p, p the
+    stage's part of the shares of those still to come in the round, itself included. The last comes to `due`.
+
+    Args:
+        shares: by label, in the order of the stages.
+    """
+    labels = list(shares)
+    to_come = labels[labels.index(label) :]
+    if len(to_come) == 1:
+        return due
+    part = shares[label] / sum(shares[other] for other in to_come)
+    return now * min(1.0, due / now) ** part
 
 
 def _progress(curve: str, index: int, total: int) -> float:

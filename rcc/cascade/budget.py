@@ -1,23 +1,35 @@
 """A target in bytes: how hard the cascade must press, round after round, for the artifact to come out at it.
 
-One stage, the last that has a strength, balances: its strength is solved for in every round. What the artifact will
-take is planned from counts (see `Stage.plan`) and scaled by how far plans are off, which is measured: on the model
-as it is, rounded as a later stage would round it, and after the last round on the artifact itself. Where that misses
-the target, the last round is done again with what was found.
+The stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
+balances. Strengths are solved for in every round. What the artifact will take is planned from counts (see `Stage.plan`)
+and scaled by how far plans are off, which is measured: on the model as it is, rounded as a later stage would round it,
+and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
+was found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 
 from rcc.artifact.packing import Contents
-from rcc.cascade.balance import Balance, Solved, balancing, due_bytes, no_strength
+from rcc.cascade.balance import (
+    MEASURED,
+    SPLITS,
+    Balance,
+    Solved,
+    balancing,
+    due_bytes,
+    due_of_stage,
+    no_strength,
+    solved_for,
+)
 from rcc.cascade.forecast import forecast
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
+from rcc.cascade.sharing import equal_shares
 from rcc.errors import Problems, UserError
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -37,16 +49,19 @@ class Target:
     """Bytes that the whole artifact is to take on disk.
 
     `overhead(model, contents, baseline)` are those that are no data of weights, where `contents` tells how these were
-    packed and `baseline` is what was measured on the dense model.
+    packed and `baseline` is what was measured on the dense model. `split`: whether all stages that have a strength
+    share the way there ('measured'), or the last goes it and the others keep their strengths ('last').
     """
 
     nbytes: int
     overhead: Overhead = lambda model, contents, baseline: 0
+    split: str = MEASURED
 
     def __post_init__(self) -> None:
         problems = Problems("target")
         whole = type(self.nbytes) is int and self.nbytes > 0
         problems.check(whole, f"the target is {self.nbytes} bytes; it must be a whole number above 0.")
+        problems.choice("target_split", self.split, SPLITS)
         problems.done()
 
     def met_by(self, nbytes: int) -> bool:
@@ -69,7 +84,7 @@ class Found:
 
 
 class Budget:
-    """The strengths of one run on its way to a target.
+    """The strengths of one run on its way to a target. `shares`, by label, are alike until they are measured.
 
     Raises:
         UserError: no stage of the cascade has a strength.
@@ -89,8 +104,12 @@ class Budget:
             raise UserError(no_strength(stages))
         self.target, self.curve, self.dtype, self.entropy, self.baseline = target, curve, dtype, entropy, baseline
         self.stage, self.stages = stage, list(stages)
+        self.solved = solved_for(self.stages, target.split)
+        self.shares = equal_shares(self.solved)
+        self._due: tuple[int, float] = (0, 0.0)
         self._asked: Solved | None = None
         self._found: list[Found] = []
+        self._nearest: tuple[Found, str] | None = None
 
     def check(self, model: Adapter) -> None:
         """Refuse, on the dense model, a target that no strength could meet by far.
@@ -98,22 +117,37 @@ class Budget:
         Raises:
             UserError: says what the least is, about.
         """
-        balance, ratio, fixed = self._outlook(model)
+        balance, ratio, fixed = self._outlook(self.stage, model)
         least = balance.solve(0.0).planned
         if fixed + UNSURE * ratio * least > self.target.nbytes:
             raise self._impossible(f"about {fixed + ratio * least:,.0f} bytes", fixed)
 
+    def alone(self, stage: Stage, rounds: int, model: Adapter) -> float:
+        """The strength at which that stage would do the first round's part of the way without any other."""
+        balance, ratio, fixed = self._outlook(stage, model)
+        due = due_bytes(self.curve, 1, rounds, fixed + ratio * balance.nbytes(), self.target.nbytes)
+        return balance.solve(due, lambda planned: fixed + ratio * planned).strength
+
+    def decides(self, step: Step) -> bool:
+        """Whether the strength of that step is the target's to decide."""
+        return step.label in self.shares
+
     def strength(self, step: Step, model: Adapter) -> float:
-        """The strength at which the artifact is expected to take what is due in the step's round; where none is, the
-        one at which it is expected to be smallest."""
-        balance, ratio, fixed = self._outlook(model)
-        between = self._between() if step.round == step.rounds else None
-        if between is not None:
-            self._asked = Solved(between, balance.nbytes(between), met=True)
-            return between
-        correct = self._correction() if step.round == step.rounds else None
+        """The strength at which the artifact is expected to take what is due after the step; where none is, the one
+        at which it is expected to be smallest."""
+        stage = next(stage for stage in self.solved if stage.label == step.label)
+        balance, ratio, fixed = self._outlook(stage, model)
         now = fixed + ratio * balance.nbytes()
-        due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+        if self._due[0] != step.round:
+            self._due = step.round, due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+        due = due_of_stage(now, self._due[1], self.shares, step.label)
+        if stage is not self.stage:
+            return balance.solve(due, lambda planned: fixed + ratio * planned).strength
+        known = self._known() if step.round == step.rounds else None
+        if known is not None:
+            self._asked = Solved(known, balance.nbytes(known), met=True)
+            return known
+        correct = self._correction() if step.round == step.rounds else None
         self._asked = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
         return self._asked.strength
 
@@ -130,13 +164,22 @@ class Budget:
         made = forecast(model, (), self.dtype, self.entropy)
         fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
         reached = made.matrices + fixed
-        reason = "" if self.target.met_by(reached) else self._no_help(last_round, reached, fixed)
-        again = not reason and not self.target.met_by(reached)
-        outcome = TargetOutcome(self.target.nbytes, reached, len(self._found), reason)
-        if again:
+        repeats = len(self._found) + (self._nearest is not None)
+        if self._nearest is not None:
+            return False, TargetOutcome(self.target.nbytes, reached, repeats, self._nearest[1])
+        if self.target.met_by(reached):
+            return False, TargetOutcome(self.target.nbytes, reached, repeats)
+        reason = self._no_help(last_round, reached, fixed)
+        if not reason:
             assert self._asked is not None
             self._found.append(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
-        return again, outcome
+        elif better := [found for found in self._found if self._off(found.reached) < self._off(reached)]:
+            self._nearest = min(better, key=lambda found: self._off(found.reached)), reason
+        again = not reason or self._nearest is not None
+        return again, TargetOutcome(self.target.nbytes, reached, repeats, "" if again else reason)
+
+    def _off(self, reached: int) -> int:
+        return abs(reached - self.target.nbytes)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """Why doing the last round again would come no nearer; empty where it may."""
@@ -166,13 +209,18 @@ class Budget:
             " units (their roles), or end the cascade with quant, or with quant of fewer bits."
         )
 
-    def _outlook(self, model: Adapter) -> tuple[Balance, float, int]:
+    def _outlook(self, stage: Stage, model: Adapter) -> tuple[Balance, float, int]:
         """Plans of the model as it is, packed over planned bytes of its matrices, and the bytes of all else."""
-        balance = Balance.of(model, self.stages, self.dtype.itemsize)
+        balance = Balance.of(model, self.stages, stage, self.solved, self.dtype.itemsize)
         later = [(stage, set(balance.chosen[stage.label])) for stage in balance.later]
         expected = forecast(model, later, self.dtype, self.entropy)
         fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
         return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
+
+    def _known(self) -> float | None:
+        """The strength that earlier tries of the last round leave no doubt about: that of the nearest result once the
+        search is given up, or one between two results."""
+        return self._between() if self._nearest is None else self._nearest[0].strength
 
     def _between(self) -> float | None:
         """The strength where the line through the two nearest rounds, one above the target and one below it, meets it;
@@ -203,8 +251,11 @@ class Budget:
         asked = self._asked
         return {
             "target": self.target.nbytes,
+            "shares": self.shares,
+            "due": list(self._due),
             "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
-            "found": [[found.strength, found.planned, found.matrices, found.fixed] for found in self._found],
+            "found": [astuple(found) for found in self._found],
+            "nearest": None if self._nearest is None else [astuple(self._nearest[0]), self._nearest[1]],
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
@@ -218,5 +269,9 @@ class Budget:
                 f"this state belongs to a run to {data['target']:,} bytes, this one is to take {self.target.nbytes:,}."
                 " Resume with the target the run was started with, or start afresh."
             )
+        self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
+        self._due = data["due"][0], data["due"][1]
         self._asked = None if data["asked"] is None else Solved(*data["asked"])
         self._found = [Found(*found) for found in data["found"]]
+        nearest = data["nearest"]
+        self._nearest = None if nearest is None else (Found(*nearest[0]), nearest[1])

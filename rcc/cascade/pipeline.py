@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
-from rcc.cascade.balance import balancing, no_strength
-from rcc.cascade.budget import Budget, Target
+from rcc.cascade.balance import balancing, no_strength, solved_for
+from rcc.cascade.budget import Target
 from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
@@ -21,6 +21,7 @@ from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.specification import PipelineViews
+from rcc.cascade.targeting import Targeting
 from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
@@ -29,7 +30,7 @@ from rcc.models.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
 
 
-class RCCPipeline(Checkpointing, PipelineViews):
+class RCCPipeline(Targeting, Checkpointing, PipelineViews):
     """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
 
     >>> pipeline = RCCPipeline(performance_threshold=0.95)
@@ -46,7 +47,7 @@ class RCCPipeline(Checkpointing, PipelineViews):
         keep_last: checkpoints kept beside the first and the best.
         seed: what every random choice of every step is derived from.
         storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
-        target: bytes the artifact is to take; the strength of the last stage that has one is then solved for.
+        target: bytes the artifact is to take; the strengths of the stages that have one are then solved for.
         observer: is told what happens and never changes it.
     """
 
@@ -82,7 +83,7 @@ class RCCPipeline(Checkpointing, PipelineViews):
         self.stages: list[Stage] = []
         self.history = History([])
         self._keep_last = keep_last
-        self._budget: Budget | None = None
+        self._budget = None
         self._directory = None if directory is None else Path(directory)
         self._calibration: Sequence[Batch] | None = None
         self._targets: Sequence[Mapping[str, Tensor]] | None = None
@@ -100,8 +101,9 @@ class RCCPipeline(Checkpointing, PipelineViews):
         return self
 
     def steps(self) -> list[Step]:
-        """Every step of a run in order. Those of the stage that a target balances have no strength yet."""
-        return self.schedule.steps(self.stages, None if self.target is None else balancing(self.stages))
+        """Every step of a run in order. Those of stages that a target decides have no strength yet."""
+        solved = () if self.target is None else solved_for(self.stages, self.target.split)
+        return self.schedule.steps(self.stages, solved)
 
     def plan(self, model: Adapter) -> Plan:
         """What a run would do to `model`, whose parameters may be on the meta device."""
@@ -165,38 +167,13 @@ class RCCPipeline(Checkpointing, PipelineViews):
 
     run_pipeline = run  # the specification's name for it
 
-    def _open_budget(self, model: Adapter) -> Budget | None:
-        if self.target is None:
-            return None
-        baseline = self.history.dense.measurement
-        budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy, baseline)
-        if self.history.budget is not None:
-            budget.recall(self.history.budget)
-        elif not self.history.records:
-            budget.check(model)
-        return budget
-
-    def _done(self, model: Adapter) -> bool:
-        """Whether every step is done and the target, if there is one, met or missed for good; else goes back to
-        before the step whose strength the target decides, in the last round."""
-        records, steps = self.history.records, self.history.steps
-        if len(records) < len(steps) or self._budget is None:
-            return len(records) == len(steps)
-        labels = [step.label for step in steps]
-        before = len(labels) - 1 - labels[::-1].index(self._budget.stage.label)
-        again, self.history.target = self._budget.settle(model, records[before:])
-        if again:
-            self._tell("round_repeated", steps[before:], self.history.target)
-            self._return_to(before, model)
-        return not again
-
     def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
         stage = next(stage for stage in self.stages if stage.label == step.label)
         spaces = row_spaces(model.units())
         attempts: list[Attempt] = []
         strength = step.strength
-        if self._budget is not None and stage is self._budget.stage:
+        if self._budget is not None and self._budget.decides(step):
             strength = self._budget.strength(step, model)
         while True:
             self._tell("step_started", step, len(attempts) + 1, strength)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from rcc.artifact.size import model_size
-from rcc.cascade.balance import Balance, balancing, due_bytes
+from rcc.cascade.balance import Balance, due_bytes, due_of_stage, solved_for
 from rcc.cascade.budget import Target
 from rcc.cascade.records import Step
 from rcc.cascade.schedule import Schedule
@@ -52,7 +52,8 @@ def plan_run(
 
     Values are counted as if the gate let every step pass; an energy rule may keep fewer than planned. Bytes are those
     without entropy coding, which only what is written can tell: the most to expect. Strengths that a target decides
-    are the ones at which such bytes meet it, or come nearest to it; a run needs less.
+    are the ones at which such bytes meet it, or come nearest to it, shared among stages alike; a run needs less, and
+    measures what each should have.
     """
     itemsize = dtype.itemsize
     state = {unit.name: UnitPlan.of(unit) for unit in model.units()}
@@ -60,15 +61,19 @@ def plan_run(
     dense = model_size(model, dtype, "none").nbytes
     rest = dense - sum(unit.nbytes(itemsize) for unit in units)
     by_label = {stage.label: stage for stage in stages}
-    solved = None if target is None else balancing(stages)
+    solved = [] if target is None else solved_for(stages, target.split)
+    shares, due = {stage.label: 1.0 for stage in solved}, {}
     planned = []
     for step in schedule.steps(stages, solved):
         stage = by_label[step.label]
-        if target is not None and stage is solved:
-            balance = Balance.of(model, stages, itemsize, state)
+        if target is not None and step.label in shares:
+            balance = Balance.of(model, stages, stage, solved, itemsize, state)
             others = dense - sum(unit.nbytes(itemsize) for unit in units if unit.name in balance.plans)
-            due = due_bytes(schedule.curve, step.round, step.rounds, others + balance.nbytes(), target.nbytes)
-            step = replace(step, strength=balance.solve(due - others).strength)
+            now = others + balance.nbytes()
+            if step.round not in due:
+                due[step.round] = due_bytes(schedule.curve, step.round, step.rounds, now, target.nbytes)
+            wanted = due_of_stage(now, due[step.round], shares, step.label)
+            step = replace(step, strength=balance.solve(wanted - others).strength)
         if step.strength is not None:
             stage = stage.at(step.strength)
         chosen, skipped = stage.choose(model)

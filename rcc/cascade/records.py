@@ -5,7 +5,7 @@ They are plain data, written to state, metrics and reports as JSON and read back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -148,6 +148,9 @@ class Observer(Protocol):
         """The plan of the run, of which the first `finished` steps were done by an earlier attempt."""
 
     def baseline_measured(self, baseline: Baseline) -> None: ...
+
+    def target_shared(self, shares: Mapping[str, float]) -> None:
+        """Of the way to a target in bytes, what share each of several stages was found to be worth, by label."""
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None: ...
 

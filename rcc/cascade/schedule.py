@@ -32,12 +32,13 @@ class Schedule:
         problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 
-    def steps(self, stages: Sequence[Stage], solved: Stage | None = None) -> list[Step]:
+    def steps(self, stages: Sequence[Stage], solved: Sequence[Stage] = ()) -> list[Step]:
         """Every step of the run in order: round after round, stage after stage, with its strength.
 
-        A stage that must be last, as quantisation must, runs in the last round alone. That of `solved` is None: a
-        target in bytes decides it on the way.
+        A stage that must be last, as quantisation must, runs in the last round alone. Those of `solved` are None: a
+        target in bytes decides them on the way.
         """
+        open_ = {stage.label for stage in solved}
         rounds = range(1, self.rounds + 1)
         runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.last]
         return [
@@ -48,11 +49,11 @@ class Schedule:
                 label=stage.label,
                 method=stage.method,
                 strength=(
-                    None if stage.strength is None or stage is solved else self._strength(stage.strength, number)
+                    None if stage.strength is None or stage.label in open_ else self._strength(stage.strength, number)
                 ),
                 option=(
                     f"stage.{stage.label}.{stage.strength_option}"
-                    if stage.strength_option and stage is not solved
+                    if stage.strength_option and stage.label not in open_
                     else ""
                 ),
             )

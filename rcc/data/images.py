@@ -118,9 +118,10 @@ class EncodedImages(Images):
         self.indices = np.arange(len(names)) if indices is None else indices
 
     @classmethod
-    def of_files(cls, paths: Sequence[Path]) -> Self:
+    def of_files(cls, paths: Sequence[Path | str]) -> Self:
         """Image files; they are read each time anew, so memory holds none."""
-        return cls([str(path) for path in paths], lambda index: paths[index].read_bytes())
+        names = [str(path) for path in paths]
+        return cls(names, lambda index: Path(names[index]).read_bytes())
 
     def __len__(self) -> int:
         return len(self.indices)

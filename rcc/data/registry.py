@@ -7,7 +7,18 @@ from typing import Any
 from rcc.by_name import call, find
 from rcc.data.splits import Splits
 
-LOADERS = {"digits": "rcc.data.digits:load_digits"}
+LOADERS = {
+    "digits": "rcc.data.digits:load_digits",
+    "cifar10": "rcc.data.cifar:load_cifar10",
+    "cifar100": "rcc.data.cifar:load_cifar100",
+    "coco": "rcc.data.caption_sets:load_coco",
+    "conceptual_captions": "rcc.data.conceptual_captions:load_conceptual_captions",
+    "flickr30k": "rcc.data.caption_sets:load_flickr30k",
+    "flickr8k": "rcc.data.caption_sets:load_flickr8k",
+    "image_folder": "rcc.data.image_folder:load_image_folder",
+    "image_text": "rcc.data.image_text:load_image_text",
+    "imagenet": "rcc.data.imagenet:load_imagenet",
+}
 
 
 def load_data(name: str, **options: Any) -> Splits:

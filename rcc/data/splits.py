@@ -64,13 +64,16 @@ class Split:
 
     def subset(self, indices: NDArray[np.int64]) -> Split:
         """The items at `indices`, in that order."""
-        return Split(
+        part = Split(
             self.name,
             self.images.subset(indices),
             tuple(self.captions[index] for index in indices) if self.captions else (),
             None if self.labels is None else self.labels[indices],
             tuple(self.texts[index] for index in indices) if self.texts else (),
         )
+        if "digests" in vars(self):  # known already, and a pass over the files saved
+            vars(part)["digests"] = [self.digests[index] for index in indices]
+        return part
 
     def take(self, count: int) -> Split:
         """The first `count` items; any prefix is stratified as the whole is.
@@ -101,7 +104,8 @@ class Split:
 class Splits:
     """The four splits of one data set, what its classes are called and how prompts speak of them.
 
-    `train` may be empty; the others may not. `class_names` and `templates` are () where there are no classes.
+    `train` may be empty; the others may not. `class_names` and `templates` are () where there are no classes. `notes`
+    are sentences for the user about what was left out in cutting them.
     `fingerprint` is a checksum of all of it: two runs with the same fingerprint saw the same data.
     """
 
@@ -111,6 +115,7 @@ class Splits:
     test: Split
     class_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = Problems("data")

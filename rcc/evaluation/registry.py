@@ -10,8 +10,9 @@ from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
 EVALUATORS = {
-    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
+    "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
     "efficiency": "rcc.evaluation.efficiency:EfficiencyEvaluator",
+    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
 }
 
 

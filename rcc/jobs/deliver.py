@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rcc.artifact.load import load
 from rcc.artifact.manifest import record_metrics
 from rcc.artifact.size import dense_bytes, directory_bytes
 from rcc.artifact.write import write_artifact
@@ -41,8 +40,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     pipeline.rollback_to_dense(model)
     dense = request.measure_all(model, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
-    reloaded = load(artifact)
-    reloaded.module.to(model.device)
+    reloaded = request.artifact(artifact)
     compressed = request.measure_all(reloaded, splits, beside=model)
     write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))

@@ -10,8 +10,8 @@ import psutil
 from rich.console import Console as Terminal
 
 from rcc.jobs.request import Request
+from rcc.jobs.source import plan_source
 from rcc.jobs.target import target_of
-from rcc.models.registry import load_skeleton
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
 from rcc.reporting.target import planned_target_text
@@ -21,8 +21,7 @@ WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not look
 
 def show_plan(request: Request) -> None:
     """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
-    options = request.settings["model"]
-    skeleton = load_skeleton(options["name"], path=options.get("path"))
+    skeleton = plan_source(request.settings["model"])
     with tempfile.TemporaryDirectory() as scratch:
         target = target_of(request, skeleton, Path(scratch))
     plan = request.pipeline(target=target).plan(skeleton)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console as Terminal
 
-from rcc.cascade.balance import balancing
+from rcc.cascade.balance import solved_for
 from rcc.cascade.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
@@ -18,9 +19,10 @@ from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.suite import Suite
+from rcc.jobs.source import load_artifact, load_source
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-from rcc.models.registry import load_model
+from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
 
 
@@ -56,18 +58,27 @@ class Request:
         return str(self.settings["export"]["entropy"])
 
     def steps(self) -> list[Step]:
-        """The plan of the run: those of a stage that a target balances have no strength yet."""
+        """The plan of the run: those of stages that a target decides have no strength yet."""
         targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))
-        return self.schedule.steps(self.stages, balancing(self.stages) if targeted else None)
+        return self.schedule.steps(
+            self.stages, solved_for(self.stages, self.settings["target_split"]) if targeted else ()
+        )
 
     def model(self) -> Adapter:
         """The dense model, loaded to the device that was asked for."""
-        options = {**self.settings["model"], "device": self.settings["device"]}
-        return load_model(options.pop("name"), **{key: value for key, value in options.items() if value is not None})
+        return load_source(self.settings["model"], self.settings["device"])
+
+    def artifact(self, directory: Path | str) -> Adapter:
+        """The model of an artifact, verified, on the device that was asked for."""
+        return load_artifact(directory, self.settings["model"], device=self.settings["device"])
 
     def data(self) -> Splits:
+        """The splits; what their loader has to say about them is printed."""
         options = dict(self.settings["data"])
-        return load_data(options.pop("name"), **options)
+        splits = load_data(options.pop("name"), **options)
+        for note in splits.notes:
+            say(Terminal(highlight=False), f"data: {note}")
+        return splits
 
     def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """How good the model is on one split, without what it costs to run."""

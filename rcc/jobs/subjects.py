@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcc.artifact.load import load
 from rcc.artifact.manifest import MANIFEST, read_manifest
 from rcc.artifact.size import dense_bytes, directory_bytes
 from rcc.errors import Problems, UserError
 from rcc.jobs.request import Request
+from rcc.jobs.source import load_source
 from rcc.models.adapter import Adapter
-from rcc.models.device import pick_device
-from rcc.models.registry import load_model
+from rcc.models.registry import adapter_for
 
 DENSE, ARTIFACT, CHECKPOINT = "dense", "artifact", "checkpoint"
 
@@ -34,10 +33,9 @@ class Subject:
         if self.kind == DENSE:
             return request.model().eval()
         if self.kind == CHECKPOINT:
-            return load_model("clip", path=self.name, device=request.settings["device"]).eval()
-        model = load(self.name)
-        model.module.to(pick_device(request.settings["device"]))
-        return model
+            options = {"name": adapter_for(self.name), "path": self.name}
+            return load_source(options, request.settings["device"]).eval()
+        return request.artifact(self.name)
 
     def nbytes(self, model: Adapter, scratch: Path) -> int:
         """Bytes of its directory; of the model of `model=` as a directory in float32, written for a moment."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from rcc.artifact.envelope import Envelope
 from rcc.artifact.packing import Contents
+from rcc.cascade.balance import SPLITS
 from rcc.cascade.budget import Target
 from rcc.errors import Problems
 from rcc.jobs.deliver import manifest_metrics
@@ -31,6 +32,7 @@ def check_target(settings: Mapping[str, Any], found: Problems) -> None:
     found.check(
         nbytes is None or (whole and nbytes >= 1), f"target_bytes is {nbytes}; it must be a whole number ≥ 1, in bytes."
     )
+    found.choice("target_split", settings["target_split"], SPLITS)
     found.check(
         None in (ratio, nbytes),
         "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
@@ -57,4 +59,5 @@ def target_of(request: Request, dense: Adapter, scratch: Path, data: Mapping[str
         metrics = manifest_metrics(baseline, THIRD, data or {}, baseline, baseline)
         return envelope.nbytes(model, contents, metrics)
 
-    return Target(int(nbytes) if ratio is None else round(envelope.dense_bytes(dense, "float32") / ratio), overhead)
+    wanted = int(nbytes) if ratio is None else round(envelope.dense_bytes(dense, "float32") / ratio)
+    return Target(wanted, overhead, request.settings["target_split"])

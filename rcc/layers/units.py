@@ -140,7 +140,8 @@ def find_units(
         role, tower = kind, name.partition(".")[0]
         if name_role_and_tower is not None:
             role, tower = name_role_and_tower(name, kind)
-        unit = Unit(root, name, kind, _shape(module, kind), role, tower, obstacle=_obstacle(module, kind))
+        parent = root.get_submodule(name.rpartition(".")[0])
+        unit = Unit(root, name, kind, _shape(module, kind), role, tower, obstacle=_obstacle(module, kind, parent))
         others = tuple(owner for owner in owners[_identity(module)] if owner != name)
         if others:
             unit = _tie(unit, others, module)
@@ -197,7 +198,9 @@ def _shape(module: nn.Module, kind: str) -> tuple[int, int]:
     return (1, weight.numel()) if kind == "norm" else (weight.shape[0], math.prod(weight.shape[1:]))
 
 
-def _obstacle(module: nn.Module, kind: str) -> str:
+def _obstacle(module: nn.Module, kind: str, parent: nn.Module) -> str:
+    if isinstance(parent, nn.MultiheadAttention):
+        return "nn.MultiheadAttention reads its weight and never calls it"
     if not isinstance(module, FormModule) and not isinstance(module.weight, nn.Parameter):
         return "its weight is computed by a parametrisation"
     if not isinstance(module, FormModule) and kind != "norm" and type(module).forward not in _KNOWN_FORWARDS:

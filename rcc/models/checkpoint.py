@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from rcc.errors import UserError
 from rcc.models import hub
+from rcc.models.registry import ARCHITECTURES
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 EMBEDDED_DEFAULT = "Without a checkpoint at hand, `rcc-run model=clip_tiny` runs the small CLIP that ships with rcc."
@@ -59,6 +60,22 @@ def check_architecture(name: str, model_class: type[PreTrainedModel], local: boo
     Raises:
         UserError: config.json is missing, unreadable, or of something else.
     """
+    found, wanted = architectures_of(name, local), model_class.__name__
+    if found != [wanted]:
+        fitting = ARCHITECTURES.get(found[0]) if len(found) == 1 else None
+        advice = f"Use model={fitting} model.path={name}." if fitting else EMBEDDED_DEFAULT
+        raise UserError(
+            f"'{name}' holds {', '.join(found) or 'no architecture'}; this model needs architectures: ['{wanted}']"
+            f" in config.json. {advice}"
+        )
+
+
+def architectures_of(name: str, local: bool = True) -> list[str]:
+    """The `architectures` of the config.json of a checkpoint directory or hub name.
+
+    Raises:
+        UserError: config.json is missing or unreadable.
+    """
     try:
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=local)
     except (OSError, ValueError) as error:
@@ -67,13 +84,7 @@ def check_architecture(name: str, model_class: type[PreTrainedModel], local: boo
         ) from error
     if not config:
         raise UserError(f"'{name}' has no config.json. {HOW_TO_GIVE} as save_pretrained writes it.")
-    found, wanted = config.get("architectures") or [], model_class.__name__
-    if list(found) != [wanted]:
-        raise UserError(
-            f"'{name}' holds {', '.join(found) or 'no architecture'}"
-            f" (model_type '{config.get('model_type')}'); this model needs architectures: ['{wanted}']"
-            f" in config.json. {EMBEDDED_DEFAULT}"
-        )
+    return [str(each) for each in config.get("architectures") or []]
 
 
 def load_weights(name: str, model_class: type[Model], dtype: torch.dtype, local: bool = True) -> Model:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from rcc.errors import UserError
@@ -13,6 +14,8 @@ from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
 
 BY_ROLE = ("linear", "conv")
+DESCRIPTION = "network.json"
+"""In an artifact of `model=module`: what it needs besides code and weights."""
 
 
 class ModuleAdapter(Adapter):
@@ -41,6 +44,9 @@ class ModuleAdapter(Adapter):
         roles: Callable[[str, str], tuple[str, str]] | None = None,
         default_roles: Sequence[str] = BY_ROLE,
     ) -> None:
+        if any(isinstance(each, nn.TransformerEncoderLayer) for each in module.modules()):
+            # Its fast path reads weights past the layers that hold them, and knows only plain ones.
+            torch.backends.mha.set_fastpath_enabled(False)
         self.module = module
         self.default_roles = default_roles
         self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
@@ -74,7 +80,31 @@ class ModuleAdapter(Adapter):
         directory.mkdir(parents=True, exist_ok=True)
 
     @classmethod
+    def around(cls, module: nn.Module, directory: Path) -> ModuleAdapter:
+        """An adapter of `module` for the artifact in `directory`, whose weights are not read here."""
+        if (directory / DESCRIPTION).is_file():
+            from rcc.models.network import NetworkAdapter  # which is built on this one
+
+            return NetworkAdapter.described(module, directory)
+        return cls(module)
+
+    @classmethod
     def skeleton(cls, directory: Path) -> Self:
+        """None: no code is imported because a file names it.
+
+        Raises:
+            UserError: always; says how to give the module.
+        """
+        if (Path(directory) / DESCRIPTION).is_file():
+            from rcc.models.network import NetworkAdapter
+
+            target = NetworkAdapter.described(nn.Identity(), Path(directory)).target
+            raise UserError(
+                f"'{directory}' was written from the network '{target}', whose code only you have; nothing is imported"
+                f" because a file says so. If you trust it, say it: rcc-run job=evaluate artifact={directory}"
+                f" model=module model.target={target}, with the same model.arguments; or from Python"
+                " rcc.load(directory, skeleton=module)."
+            )
         raise UserError(
             f"'{directory}' was written from a bare nn.Module, whose code only you have. Build the module and"
             " pass it: rcc.load(directory, skeleton=module)."

@@ -12,9 +12,29 @@ from rcc.by_name import call, find
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
 
-ADAPTERS = {"clip": "rcc.models.clip:CLIPWrapper", "module": "rcc.models.module:ModuleAdapter"}
+ADAPTERS = {
+    "blip": "rcc.models.blip:BLIPWrapper",
+    "blip_retrieval": "rcc.models.blip_retrieval:BLIPRetrievalWrapper",
+    "clip": "rcc.models.clip:CLIPWrapper",
+    "clip_vision": "rcc.models.clip_vision:CLIPVisionWrapper",
+    "module": "rcc.models.module:ModuleAdapter",
+    "siglip": "rcc.models.siglip:SiglipWrapper",
+    "vit": "rcc.models.vit:ViTWrapper",
+}
+"""The classes behind the names that artifacts carry."""
 EMBEDDED = {"clip_tiny": "clip"}
-LOADABLE = ("clip", *EMBEDDED)
+LOADABLE = (*ADAPTERS, *EMBEDDED)
+NETWORK = "rcc.models.network:NetworkAdapter"
+"""What `model=module` loads; a bare module comes from Python alone."""
+ARCHITECTURES = {
+    "BlipForConditionalGeneration": "blip",
+    "BlipForImageTextRetrieval": "blip_retrieval",
+    "CLIPModel": "clip",
+    "CLIPVisionModelWithProjection": "clip_vision",
+    "SiglipModel": "siglip",
+    "ViTForImageClassification": "vit",
+}
+"""The model= that loads a checkpoint, by the `architectures` of its config.json."""
 
 
 def adapter_class(name: str) -> type[Adapter]:
@@ -27,30 +47,57 @@ def adapter_class(name: str) -> type[Adapter]:
     return found
 
 
+def adapter_for(path: str | Path) -> str:
+    """The model= that loads the checkpoint directory or hub name `path`, by the `architectures` of its config.json.
+
+    Raises:
+        UserError: it cannot be found, or no adapter loads what it holds.
+    """
+    from rcc.models.checkpoint import architectures_of, locate  # late: it imports transformers
+
+    where, local = locate(path, weights=False)
+    found = architectures_of(where, local)
+    if len(found) == 1 and found[0] in ARCHITECTURES:
+        return ARCHITECTURES[found[0]]
+    raise UserError(
+        f"'{path}' holds {', '.join(found) or 'no architecture'}, which no adapter loads. Adapters exist for"
+        f" {', '.join(sorted(ARCHITECTURES))}; any other network goes by model=module model.target=<module:name>."
+    )
+
+
 def load_model(name: str, **options: Any) -> Adapter:
-    """The model `name` with its weights: `clip` takes `path`, `device` and `dtype`; `clip_tiny`, which ships
-    with the package, takes `device` and `dtype`.
+    """The model `name` with its weights.
+
+    All take `device` and `dtype`. Those of transformers take `path`, a checkpoint directory or a hub name, and
+    `gradient_checkpointing`; `clip_tiny`, which ships with the package, only the latter; `module` what
+    `NetworkAdapter.load` takes.
 
     Raises:
         UserError: an unknown name or option, or a checkpoint that cannot be loaded.
     """
     if name not in LOADABLE:
         raise UserError(unknown("model", name, LOADABLE))
-    load: Callable[..., Adapter] = getattr(adapter_class(EMBEDDED.get(name, name)), "load")  # noqa: B009
+    load: Callable[..., Adapter] = getattr(_loader(name), "load")  # noqa: B009
     if name in EMBEDDED:
         load = partial(load, embedded(name))
     model: Adapter = call("model", name, load, options)
     return model
 
 
-def load_skeleton(name: str, path: str | Path | None = None) -> Adapter:
+def load_skeleton(name: str, path: str | Path | None = None, **options: Any) -> Adapter:
     """The model `name` without weights, for planning: its parameters are on the meta device.
+
+    Args:
+        options: for `module`, its `target` and `arguments`; other options change no shape.
 
     Raises:
         UserError: an unknown name, a model of the package with a `path`, or files that cannot be read.
     """
     if name not in LOADABLE:
         raise UserError(unknown("model", name, LOADABLE))
+    if name == "module":
+        planned: Adapter = getattr(_loader(name), "planned")(**options)  # noqa: B009
+        return planned
     if (name in EMBEDDED) == (path is not None):
         raise UserError(
             f"model '{name}' ships with the package and takes no path; use model=clip model.path={path}."
@@ -60,6 +107,10 @@ def load_skeleton(name: str, path: str | Path | None = None) -> Adapter:
     if path is None:
         return adapter_class(EMBEDDED[name]).skeleton(embedded(name))
     return adapter_class(name).skeleton(Path(path))
+
+
+def _loader(name: str) -> Any:
+    return find("model", name, {**ADAPTERS, "module": NETWORK, **{key: ADAPTERS[of] for key, of in EMBEDDED.items()}})
 
 
 def embedded(name: str = "clip_tiny") -> Path:

@@ -6,7 +6,7 @@ When the output is not a terminal the lines and tables are plain text and the li
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -28,7 +28,7 @@ from rcc.reporting.formats import (
 )
 from rcc.reporting.observers import RunObserver
 from rcc.reporting.tables import notes_of, quality_table, size_table, step_table
-from rcc.reporting.target import repeated_text, target_text
+from rcc.reporting.target import repeated_text, shares_text, target_text
 from rcc.reporting.time_left import TimeLeft
 
 STYLES = {"kept": "green", "continued": "yellow", "skipped": "red"}
@@ -84,6 +84,9 @@ class Console(RunObserver):
         if self._display is not None:
             self._display.update(self._run_row, completed=record.step.index)
             self._display.update(self._step_row, visible=False)
+
+    def target_shared(self, shares: Mapping[str, float]) -> None:
+        self._say(shares_text(shares))
 
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         self.time_left.plan(steps, 0)

@@ -77,6 +77,9 @@ class MetricsLog(RunObserver):
         step = record.step
         self._write(numbers, step=step.index, stage=step.label, round=step.round)
 
+    def target_shared(self, shares: Mapping[str, float]) -> None:
+        self._write([(f"target_share/{label}", share, "fraction") for label, share in shares.items()], "run")
+
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         """Drop what the steps wrote that will be done again."""
         first = steps[0].index

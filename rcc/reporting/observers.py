@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from rcc.cascade.records import Attempt, Baseline, Observer, Step, StepRecord, Summary, TargetOutcome
@@ -22,6 +22,9 @@ class RunObserver(Observer):
         return None
 
     def baseline_measured(self, baseline: Baseline) -> None:
+        return None
+
+    def target_shared(self, shares: Mapping[str, float]) -> None:
         return None
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
@@ -67,6 +70,9 @@ class Observers(RunObserver):
 
     def baseline_measured(self, baseline: Baseline) -> None:
         self._tell("baseline_measured", baseline)
+
+    def target_shared(self, shares: Mapping[str, float]) -> None:
+        self._tell("target_shared", shares)
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self._tell("step_started", step, attempt, strength)

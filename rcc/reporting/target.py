@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rcc.cascade.plan import Plan
 from rcc.cascade.records import TargetOutcome
 from rcc.reporting.formats import bytes_text
@@ -30,6 +32,12 @@ def repeated_text(outcome: TargetOutcome, name: str) -> str:
     )
 
 
+def shares_text(shares: Mapping[str, float]) -> str:
+    """'Of the way to the target: nullu 12%, dare 88%, …', the shares that were measured."""
+    parts = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+    return f"Of the way to the target: {parts}, by what each alone does to the outputs of the dense model."
+
+
 def planned_target_text(plan: Plan) -> str:
     """What a plan says of the target: its strengths are planned from counts alone."""
     assert plan.target is not None
@@ -37,7 +45,7 @@ def planned_target_text(plan: Plan) -> str:
     text = f"Target: {plan.target:,} bytes ({bytes_text(plan.target)}) for the whole artifact."
     if last > plan.target:
         text += f" Counts alone say {bytes_text(last)} of weights at least, which entropy coding may mend."
-    return text + " Strengths are those without entropy coding; the run measures and solves for its own."
+    return text + " Strengths are those without entropy coding, shared alike; the run measures and solves for its own."
 
 
 def off_text(nbytes: int, target: int) -> str:

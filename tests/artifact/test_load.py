@@ -112,7 +112,7 @@ def test_damage_goes_unseen_only_where_asked(artifact: Path) -> None:
 def test_an_unknown_adapter_lists_what_exists(artifact: Path) -> None:
     text = (artifact / "manifest.json").read_text()
     (artifact / "manifest.json").write_text(text.replace('"adapter":"toy"', '"adapter":"os:system"'))
-    with pytest.raises(UserError, match=r"unknown adapter 'os:system'.*clip, module, toy"):
+    with pytest.raises(UserError, match=r"unknown adapter 'os:system'.*clip, clip_vision, module, siglip, toy, vit"):
         load(artifact)
 
 

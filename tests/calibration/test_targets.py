@@ -64,6 +64,13 @@ def test_the_distance_is_the_mean_over_outputs_of_one_minus_cosine():
     assert float(output_distance(targets, targets)) == pytest.approx(0, abs=1e-6)
 
 
+def test_what_is_zero_in_the_target_does_not_count():
+    targets = {"a": torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 2.0]]])}
+    outputs = {"a": torch.tensor([[[1.0, 0.0], [9.0, 9.0]], [[1.0, 0.0], [0.0, 1.0]]])}
+    assert float(output_distance(outputs, targets)) == pytest.approx((0 + 1 + 0) / 3)
+    assert float(output_distance(targets, targets)) == pytest.approx(0, abs=1e-6)
+
+
 def test_an_output_of_one_number_per_item_is_one_vector():
     target, output = {"score": torch.tensor([1.0, 0.0])}, {"score": torch.tensor([1.0, 1.0])}
     assert float(output_distance(output, target)) == pytest.approx(1 - 2**-0.5)

@@ -9,7 +9,7 @@ from torch import nn
 
 from rcc.artifact.size import model_size
 from rcc.artifact.write import write_artifact
-from rcc.cascade.balance import Balance, balancing, due_bytes
+from rcc.cascade.balance import Balance, balancing, due_bytes, due_of_stage, solved_for
 from rcc.cascade.budget import REPEATS, Budget, Target
 from rcc.cascade.forecast import forecast
 from rcc.cascade.pipeline import RCCPipeline
@@ -51,6 +51,10 @@ def ran(stages, nbytes, model=None, validator=lambda adapter: 1.0, **options):
     return made, model
 
 
+def balance_of(model, stage):
+    return Balance.of(model, [stage], stage, [stage], 2)
+
+
 class Watch:
     """Takes down the events that a target brings, and passes over all others."""
 
@@ -74,6 +78,21 @@ def test_the_last_stage_with_a_strength_balances():
     assert balancing([DARECompressor(0.5, solver="admm", pattern="2:4"), NulluProjector(None)]) is None
 
 
+def test_all_stages_with_a_strength_are_solved_for_or_the_last_alone():
+    stages = [Cut(label="a"), Factor(label="b"), Erase(label="c")]
+    assert solved_for(stages, "measured") == [stages[0], stages[2]]
+    assert solved_for(stages, "last") == [stages[2]]
+
+
+def test_stages_come_down_by_their_shares_and_the_last_to_what_is_due():
+    shares = {"a": 0.5, "b": 0.25, "c": 0.25}
+    after_a = due_of_stage(1600.0, 100.0, shares, "a")
+    assert after_a == pytest.approx(400)
+    assert due_of_stage(after_a, 100.0, shares, "b") == pytest.approx(200)
+    assert due_of_stage(200.0, 100.0, shares, "c") == 100.0
+    assert due_of_stage(80.0, 100.0, shares, "b") == 80.0
+
+
 def test_a_geometric_curve_shrinks_by_the_same_factor_in_every_round():
     now = 1600.0
     for number, wanted in ((1, 800), (2, 400), (3, 200), (4, 100)):
@@ -89,7 +108,7 @@ def test_a_curve_of_shares_gives_the_exponents_and_a_round_that_fell_short_is_ma
 
 
 def test_the_strength_is_the_one_at_which_the_counts_take_what_is_due():
-    balance = Balance.of(plain(), [Cut(label="cut")], 2)
+    balance = balance_of(plain(), Cut(label="cut"))
     assert balance.nbytes() == 2 * VALUES
     solved = balance.solve(6000.0)
     by_hand = sum(encoded_bytes(count, count - round(solved.strength * count), 2) for count in (3072, 3072, 1536))
@@ -111,7 +130,7 @@ def test_where_no_strength_meets_what_is_due_the_one_with_the_fewest_bytes_is_ta
         def _left(self, numel, nonzeros):
             return (numel, nonzeros) if self.share > 0.8 else super()._left(numel, nonzeros)
 
-    balance = Balance.of(plain(), [Rank(label="rank")], 2)
+    balance = balance_of(plain(), Rank(label="rank"))
     solved = balance.solve(1.0)
     assert not solved.met
     assert 0.78 < solved.strength <= 0.8
@@ -120,7 +139,7 @@ def test_where_no_strength_meets_what_is_due_the_one_with_the_fewest_bytes_is_ta
 
 
 def test_norms_are_no_part_of_what_a_strength_can_change():
-    assert Balance.of(wide(), [Cut(label="cut")], 2).nbytes() == 2 * VALUES
+    assert balance_of(wide(), Cut(label="cut")).nbytes() == 2 * VALUES
 
 
 @pytest.mark.parametrize("entropy", ["none", "zstd"])

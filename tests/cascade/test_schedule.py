@@ -84,7 +84,7 @@ def test_the_geometric_curve_keeps_the_same_share_of_what_was_left_in_every_roun
 
 def test_a_stage_whose_strength_is_solved_for_has_none_in_the_plan_and_no_option_to_set():
     stages = [Knob(0.9, "a"), Knob(0.3, "b")]
-    steps = Schedule(rounds=2, curve="linear").steps(stages, solved=stages[1])
+    steps = Schedule(rounds=2, curve="linear").steps(stages, solved=stages[1:2])
     assert [step.strength for step in steps] == [0.45, None, 0.9, None]
     assert [step.option for step in steps] == ["stage.a.amount", "", "stage.a.amount", ""]
 

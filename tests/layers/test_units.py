@@ -310,3 +310,13 @@ def test_steps_are_let_go_where_a_write_takes_values_off_their_grid() -> None:
 def test_steps_without_values_stay_on_the_meta_device() -> None:
     form = Form(sparse=torch.empty(6, 6, device="meta"), sparse_step=torch.empty(6, device="meta"))
     assert form.without_stale_steps() is form
+
+
+def test_what_multi_head_attention_reads_without_calling_it_is_left_alone_with_the_reason() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16)
+    obstacles = {unit.name: unit.obstacle for unit in find_units(layer) if unit.kind == "linear"}
+    assert obstacles == {
+        "self_attn.out_proj": "nn.MultiheadAttention reads its weight and never calls it",
+        "linear1": "",
+        "linear2": "",
+    }

@@ -33,8 +33,8 @@ def test_a_text_tower_alone_is_refused_by_its_name(tmp_path: Path) -> None:
 def test_a_blip_directory_is_refused_by_its_name(tmp_path: Path) -> None:
     BlipConfig(architectures=["BlipForConditionalGeneration"]).save_pretrained(tmp_path)
     message = refusal(tmp_path)
-    assert "holds BlipForConditionalGeneration (model_type 'blip')" in message
-    assert "['CLIPModel']" in message
+    assert "holds BlipForConditionalGeneration; this model needs architectures: ['CLIPModel']" in message
+    assert message.endswith(f"Use model=blip model.path={tmp_path}.")
     with pytest.raises(UserError, match="BlipForConditionalGeneration"):
         CLIPWrapper.skeleton(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from rcc.errors import UserError
 from rcc.models.clip import CLIPWrapper
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.module import ModuleAdapter
-from rcc.models.registry import adapter_class, embedded, load_model, load_skeleton
+from rcc.models.registry import adapter_class, adapter_for, embedded, load_model, load_skeleton
 
 
 def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path) -> None:
@@ -24,7 +25,8 @@ def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path
 def test_adapters_are_found_by_the_name_in_a_manifest() -> None:
     assert adapter_class("clip") is CLIPWrapper
     assert adapter_class("module") is ModuleAdapter
-    with pytest.raises(UserError, match=r"unknown adapter 'clp'\. Did you mean 'clip'\? Available: clip, module\."):
+    names = "blip, blip_retrieval, clip, clip_vision, module, siglip, vit"
+    with pytest.raises(UserError, match=rf"unknown adapter 'clp'\. Did you mean 'clip'\? Available: {names}\."):
         adapter_class("clp")
 
 
@@ -46,6 +48,25 @@ def test_a_skeleton_is_loaded_by_name(clip_checkpoint: Path) -> None:
         load_skeleton("clip")
     with pytest.raises(UserError, match="unknown model"):
         load_skeleton("whisper")
+
+
+@pytest.mark.parametrize("name", ["blip", "blip_retrieval", "clip", "clip_vision", "siglip", "vit"])
+def test_a_checkpoint_says_which_model_loads_it(name: str, checkpoint_of: Callable[[str], Path]) -> None:
+    assert adapter_for(checkpoint_of(name)) == name
+    other = "clip" if name == "vit" else "vit"
+    with pytest.raises(UserError, match=f"Use model={name} model.path="):
+        load_model(other, path=checkpoint_of(name), device="cpu")
+
+
+def test_a_checkpoint_that_no_adapter_loads_is_told_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["WhisperForConditionalGeneration"]}')
+    with pytest.raises(UserError, match=r"WhisperForConditionalGeneration, which no adapter loads.*CLIPModel.*module"):
+        adapter_for(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(UserError, match="holds no architecture"):
+        adapter_for(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        adapter_for(tmp_path / "nowhere")
 
 
 def test_the_embedded_checkpoint_is_found_by_name() -> None:

@@ -1,0 +1,42 @@
+"""Images that cannot be decoded: refused at the first by name, or left out and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from rcc.data.location import shown
+from rcc.data.splits import Split
+from rcc.errors import UserError
+
+UNREADABLE = ("refuse", "skip")
+DECODERS = 4  # threads; decoding leaves the interpreter's lock alone
+
+
+def without_unreadable(splits: Sequence[Split]) -> tuple[list[Split], tuple[str, ...]]:
+    """The splits without the images that cannot be decoded, and a note with their names for each split that lost some.
+
+    Every image is decoded once for it.
+    """
+    kept, notes = [], []
+    for split in splits:
+        with ThreadPoolExecutor(DECODERS, thread_name_prefix="rcc-decode") as threads:
+            good = np.fromiter(threads.map(lambda index, split=split: _decodes(split, index), range(len(split))), bool)
+        if not good.all():
+            bad = [split.images.name(int(index)) for index in np.flatnonzero(~good)]
+            notes.append(
+                f"{len(bad)} images of split '{split.name}' cannot be decoded and were left out: {shown(bad)}."
+            )
+            split = split.subset(np.flatnonzero(good))
+        kept.append(split)
+    return kept, tuple(notes)
+
+
+def _decodes(split: Split, index: int) -> bool:
+    try:
+        split.images[index]
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,97 @@
+"""Where a model comes from: a checkpoint, the hub, the package, the user's own code, or an earlier run's artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rcc.artifact.load import load
+from rcc.artifact.manifest import MANIFEST, Manifest, read_manifest
+from rcc.artifact.restore import rebuild
+from rcc.errors import UserError
+from rcc.models.adapter import Adapter
+from rcc.models.device import pick_device
+from rcc.models.registry import EMBEDDED, load_model, load_skeleton
+
+Options = Mapping[str, Any]
+"""The config's `model`: its name and the options of that model, null where not said."""
+
+
+def load_source(options: Options, device: str) -> Adapter:
+    """The model of `model=`, on `device`. Its `model.path` may be an artifact's directory, which is loaded as it is:
+    compressed, to be compressed further.
+
+    Raises:
+        UserError: what the loaders refuse, or an artifact of another kind of model.
+    """
+    given = _given(options)
+    artifact = _artifact(given)
+    if artifact is None:
+        return load_model(given.pop("name"), **given, device=device)
+    model = load_artifact(artifact, options, given.get("dtype", "float32"), device)
+    if given.get("gradient_checkpointing"):
+        enable: Any = model.module.gradient_checkpointing_enable
+        enable()
+    return model
+
+
+def load_artifact(directory: Path | str, options: Options, dtype: str = "float32", device: str = "cpu") -> Adapter:
+    """The model of an artifact, verified, on `device`. The code of a network of the user's own comes from the
+    `model.target` of the config, never from the artifact.
+
+    Raises:
+        UserError: it is no artifact, is damaged, or is of another kind of model than `model=` names where that decides.
+    """
+    manifest = read_manifest(Path(directory))
+    model = load(directory, dtype, skeleton=_own_network(manifest, options))
+    model.module.to(pick_device(device))
+    return model
+
+
+def plan_source(options: Options) -> Adapter:
+    """The model of `model=` without weights, for planning, with the structure of the artifact where it is one.
+
+    Raises:
+        UserError: as `load_source`.
+    """
+    given = _given(options)
+    artifact = _artifact(given)
+    name, path = given.pop("name"), given.pop("path", None)
+    if artifact is None or name == "module":
+        skeleton = load_skeleton(name, path, **given)
+    else:
+        skeleton = load_skeleton(name, artifact)
+    if artifact is not None:
+        rebuild(skeleton, read_manifest(artifact), artifact)
+    return skeleton
+
+
+def _given(options: Options) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _artifact(options: Options) -> Path | None:
+    """The artifact that `model.path` is, of the kind of `model=`; None where it is none.
+
+    Raises:
+        UserError: it is an artifact of another kind.
+    """
+    path = Path(str(options.get("path", ""))).expanduser()
+    if not (path / MANIFEST).is_file() or "path" not in options:
+        return None
+    found, name = read_manifest(path).adapter, options["name"]
+    if found != name and name not in EMBEDDED:
+        raise UserError(
+            f"model.path '{path}' is an artifact of the model '{found}'; use model={found} model.path={path}."
+        )
+    return path
+
+
+def _own_network(manifest: Manifest, options: Options) -> nn.Module | None:
+    """The network that the user's config builds, for an artifact of one; None for all others, or if none is said."""
+    if manifest.adapter != "module" or options["name"] != "module" or options.get("target") is None:
+        return None
+    return load_skeleton("module", target=options["target"], arguments=options.get("arguments")).module

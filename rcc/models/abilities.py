@@ -1,0 +1,39 @@
+"""What some models can do beyond outputs: abilities that an evaluator asks for with `isinstance`.
+
+An evaluator that needs an ability which the model lacks says so, with what the model does give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Captioner(Protocol):
+    """Writes texts about images."""
+
+    def generate_caption(self, images: Any, **settings: Any) -> list[str]:
+        """One caption for each of the B images; `settings` are those of the generation."""
+        ...
+
+
+@runtime_checkable
+class Matcher(Protocol):
+    """Looks at an image and a text together, which two embeddings cannot."""
+
+    def match(self, images: Any, texts: Sequence[str]) -> Tensor:
+        """(B,) probabilities that text i describes image i."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Tells the class of an image: its outputs have `logits` (B, classes)."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class, in the order of the logits; () where the model does not know them."""
+        ...
