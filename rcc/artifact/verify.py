@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -60,23 +61,20 @@ def check_files(directory: Path, manifest: Manifest) -> None:
 
 
 class StoredWeights:
-    """The open `weights.safetensors` of an artifact, whose length agrees with the manifest. Reads lazily."""
+    """The open `weights.safetensors` of an artifact, whose length agrees with the manifest. Reads lazily.
 
-    def __init__(self, path: Path, manifest: Manifest, file: safe_open) -> None:
-        self.path, self.manifest = path, manifest
+    Tensors are read from the file and not mapped from it: what was read of a map stays in the memory of the process
+    for as long as the file is open, which in the end is the whole file.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, file: BinaryIO) -> None:
+        self.path, self.manifest, self._file = path, manifest, file
         self._vectors: dict[str, dict[str, Tensor]] = {}
         self._streams, end = _begins({key: stream.lengths for key, stream in manifest.streams.items()}, 0)
         matrices = {name: entry.lengths for name, entry in manifest.tensors.items() if isinstance(entry, Matrix)}
-        self._matrices, end = _begins(matrices, end)
-        if list(file.keys()) != [KEY]:
-            names = ", ".join(sorted(file.keys())[:_SHOWN]) or "nothing"
-            raise UserError(f"{path} holds {names}, not '{KEY}' alone: it is not the weights of an artifact.")
-        self._data = file.get_slice(KEY)
-        found, shape = self._data.get_dtype(), list(self._data.get_shape())
-        if found != "U8" or shape != [end]:
-            raise UserError(
-                f"{path} holds {found} {shape} where the manifest's tensors take U8 {[end]}. Copy the artifact again."
-            )
+        self._matrices, self.nbytes = _begins(matrices, end)
+        # The data of a safetensors file are its last bytes, without gaps.
+        self._start = path.stat().st_size - self.nbytes
 
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Check the bytes of these tensors, or of all, and that they can be decoded; one error names all that fail."""
@@ -142,11 +140,8 @@ class StoredWeights:
         return Encoded("dense", (count,), DTYPES[dtype], count, 0, parts)
 
     def _parts(self, begin: int, lengths: Sequence[int]) -> tuple[Buffer, ...]:
-        parts: list[Buffer] = []
-        for length in lengths:
-            parts.append(self._data[begin : begin + length].numpy().data if length else b"")
-            begin += length
-        return tuple(parts)
+        self._file.seek(self._start + begin)
+        return tuple(self._file.read(length) for length in lengths)
 
     def _any_vector(self, dtype: str) -> str:
         """How to name the vectors of a dtype: damage to their bytes cannot be put down to one of them."""
@@ -166,13 +161,29 @@ def stored_weights(directory: Path, manifest: Manifest) -> Iterator[StoredWeight
     path = directory / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path} is missing. Copy the artifact again.")
+    with reading(path), open(path, "rb") as file:
+        weights = StoredWeights(path, manifest, file)
+        _check_layout(path, weights.nbytes)
+        yield weights
+
+
+def _check_layout(path: Path, nbytes: int) -> None:
     try:
-        with reading(path), safe_open(path, framework="pt") as file:
-            yield StoredWeights(path, manifest, file)
+        with safe_open(path, framework="pt") as file:
+            keys = sorted(file.keys())
+            data = file.get_slice(KEY) if keys == [KEY] else None
+            found, shape = (data.get_dtype(), list(data.get_shape())) if data is not None else ("", [])
     except SafetensorError as error:
         raise UserError(
             f"{path} is truncated, damaged or no safetensors file ({error}). Copy the artifact again."
         ) from error
+    if data is None:
+        names = ", ".join(keys[:_SHOWN]) or "nothing"
+        raise UserError(f"{path} holds {names}, not '{KEY}' alone: it is not the weights of an artifact.")
+    if (found, shape) != ("U8", [nbytes]):
+        raise UserError(
+            f"{path} holds {found} {shape} where the manifest's tensors take U8 {[nbytes]}. Copy the artifact again."
+        )
 
 
 def _begins(lengths: Mapping[str, Sequence[int]], begin: int) -> tuple[dict[str, int], int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,23 +27,52 @@ from rcc.layers.units import Unit
 
 @dataclass(frozen=True)
 class Passage:
-    """One batch at one unit: the compressed model's input, and the dense model's output of the same unit.
+    """One batch at one unit: what is given to it in the compressed model, and what in the dense model.
 
     `mask` (batch, length) is the batch's attention mask where it has one.
     """
 
     given: Tensor
-    wanted: Tensor
+    dense_given: Tensor
     mask: Tensor | None
 
 
-def meetings(
-    model: Answering, dense: Answering, units: Sequence[Unit], batches: Sequence[Batch]
-) -> Iterator[tuple[Unit, list[Passage]]]:
+class Meeting:
+    """A unit before which every forward of both models waits, and their `passages`, batch by batch.
+
+    `dense_unit` is the same unit of the dense model.
+    """
+
+    def __init__(self, unit: Unit, dense_unit: Unit, passages: list[Passage], dense: Sequence[_Forward]) -> None:
+        self.unit, self.dense_unit, self.passages = unit, dense_unit, passages
+        self._dense = dense
+
+    def outputs(self) -> Iterator[Tensor]:
+        """The dense model's output of the unit for each of `passages`; to be asked for once.
+
+        Each is made when its turn comes, and then that forward goes on to where it waits next: one batch's inner
+        activations are held at a time. While an output is looked at, the weight of `dense_unit` can be read.
+        """
+        for forward in self._dense:
+            forward.go_on()
+            assert forward.stop is not None
+            yield forward.stop.tensor
+            forward.go_on()
+
+    def end(self) -> None:
+        """Let go of the passages, and take on the dense forwards whose output nobody asked for."""
+        self.passages.clear()
+        for forward in self._dense:
+            while forward.stop is not None and forward.stop.name == self.unit.name:
+                forward.go_on()
+
+
+def meetings(model: Answering, dense: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[Meeting]:
     """Each of `units` in the order in which the model calls them, at its first call, with all batches at once.
 
     While the iterator waits, the unit's weight may be written; the forward goes on with the new one. Units that
-    are not called on these batches do not come. Activations of one layer, of all batches, are held in memory.
+    are not called on these batches do not come. What forwards need to go on is held in memory, of all batches: the
+    inputs of one layer and the residual beside them, of both models.
 
     Args:
         model: the model whose units these are; put in evaluation mode for as long as the iterator lives.
@@ -55,16 +85,15 @@ def meetings(
     with ExitStack() as stack:
         for one in (model, dense):
             stack.enter_context(evaluating(one.module))
-        stack.enter_context(_stopping(model.module, units, before=True))
-        stack.enter_context(_stopping(dense.module, units, before=False))
-        forwards = [(_Forward(model, batch), _Forward(dense, batch)) for batch in batches]
-        for pair in forwards:
-            for forward in pair:
-                stack.callback(forward.end)
+        stack.enter_context(_stopping_before(model.module, units))
+        stack.enter_context(_stopping_around(dense.module, units))
+        ours, theirs = ([_Forward(one, batch) for batch in batches] for one in (model, dense))
+        for forward in (*ours, *theirs):
+            stack.callback(forward.end)
+            forward.go_on()
         while True:
-            stops = [(ours.go_on(), theirs.go_on()) for ours, theirs in forwards]
-            at = {stop and stop.name for pair in stops for stop in pair}
-            if at == {None} or not stops:
+            at = {forward.stop and forward.stop.name for forward in (*ours, *theirs)}
+            if at == {None} or not batches:
                 return
             if len(at) > 1:
                 raise WorkError(
@@ -72,14 +101,17 @@ def meetings(
                     f" batches: {' and '.join(sorted(str(name) for name in at))} came at once. Batches of one kind"
                     " only (images, texts, or both) go together."
                 )
-            (name,) = at
+            unit = names[str(at.pop())]
             passages = [
-                Passage(ours.tensor, theirs.tensor, batch.get("attention_mask"))
-                for (ours, theirs), batch in zip(stops, batches, strict=True)
-                if ours is not None and theirs is not None
+                Passage(one.stop.tensor, other.stop.tensor, batch.get("attention_mask"))
+                for one, other, batch in zip(ours, theirs, batches, strict=True)
+                if one.stop is not None and other.stop is not None
             ]
-            del stops
-            yield names[str(name)], passages
+            meeting = Meeting(unit, replace(unit, root=dense.module), passages, theirs)
+            yield meeting
+            meeting.end()
+            for forward in ours:
+                forward.go_on()
 
 
 @dataclass(frozen=True)
@@ -89,24 +121,25 @@ class _Stop:
 
 
 class _Forward(greenlet):
-    """The forward of one model on one batch, which stops at units."""
+    """The forward of one model on one batch, which stops at units; `stop` is where it waits, None at the end."""
 
     def __init__(self, model: Answering, batch: Batch) -> None:
         super().__init__(lambda: self._forward(model, batch))
+        self.reached: set[str] = set()
         self.passed: set[str] = set()
+        self.stop: _Stop | None = None
 
     @staticmethod
     def _forward(model: Answering, batch: Batch) -> None:
         model.outputs(batch)
 
-    def go_on(self) -> _Stop | None:
-        """Run to the next stop; None at the end."""
-        if self.dead:
-            return None
-        self.parent = getcurrent()
-        with torch.no_grad():
-            stop: _Stop | None = self.switch()
-        return stop
+    def go_on(self) -> None:
+        """Run to the next stop."""
+        self.stop = None
+        if not self.dead:
+            self.parent = getcurrent()
+            with torch.no_grad():
+                self.stop = self.switch()
 
     def end(self) -> None:
         """Leave the forward where it is."""
@@ -114,17 +147,22 @@ class _Forward(greenlet):
             self.parent = getcurrent()
             self.throw()
 
+    @classmethod
+    def stop_at(cls, name: str, tensor: Tensor, before: bool) -> None:
+        """Where a forward comes to the unit `name`, or out of it, for the first time, it waits there."""
+        this = getcurrent()
+        if isinstance(this, cls) and name not in (seen := this.reached if before else this.passed):
+            seen.add(name)
+            this.parent.switch(_Stop(name, tensor))
+
 
 @contextmanager
-def _stopping(root: nn.Module, units: Sequence[Unit], before: bool) -> Iterator[None]:
-    """Inside, forwards stop at the units of `root`: before a unit with its input, or after it with its output."""
+def _stopping_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards stop before the units of `root`, whose modules may be replaced while they wait."""
     own: list[nn.Module] = []
-    for unit in units:
-        for name in (unit.name, *unit.tied):
-            module = root.get_submodule(name)
-            if "forward" not in module.__dict__:
-                module.forward = _forward_with_stop(root, name, unit.name, before)  # type: ignore[method-assign]
-                own.append(module)
+    for unit, name, module in _modules(root, units):
+        module.forward = _forward_with_stop(root, name, unit.name)  # type: ignore[method-assign]
+        own.append(module)
     try:
         yield
     finally:
@@ -132,18 +170,42 @@ def _stopping(root: nn.Module, units: Sequence[Unit], before: bool) -> Iterator[
             module.__dict__.pop("forward", None)
 
 
-def _forward_with_stop(root: nn.Module, name: str, unit_name: str, before: bool) -> Callable[..., Any]:
+def _forward_with_stop(root: nn.Module, name: str, unit_name: str) -> Callable[..., Any]:
     def forward(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        this = getcurrent()
-        stops = isinstance(this, _Forward) and unit_name not in this.passed
-        if stops:
-            this.passed.add(unit_name)
-            if before:
-                this.parent.switch(_Stop(unit_name, input))
+        _Forward.stop_at(unit_name, input, before=True)
         now: Any = root.get_submodule(name)  # another module, if the unit was written while the forward waited
-        output = type(now).forward(now, input, *args, **kwargs)
-        if stops and not before:
-            this.parent.switch(_Stop(unit_name, output))
-        return output
+        return type(now).forward(now, input, *args, **kwargs)
 
     return forward
+
+
+@contextmanager
+def _stopping_around(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards stop at the calls of the units of `root`, with the input, and after them, with the output.
+
+    Other hooks run in between: a module that is filled for its call is so at the second stop, and not at the first.
+    """
+
+    def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        _Forward.stop_at(name, args[0] if args else next(iter(kwargs.values())), before=True)
+
+    def after(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        _Forward.stop_at(name, output, before=False)
+
+    with ExitStack() as hooks:
+        for unit, _, module in _modules(root, units):
+            call = module.register_forward_pre_hook(partial(before, unit.name), prepend=True, with_kwargs=True)
+            hooks.callback(call.remove)
+            hooks.callback(module.register_forward_hook(partial(after, unit.name), prepend=True).remove)
+        yield
+
+
+def _modules(root: nn.Module, units: Sequence[Unit]) -> Iterator[tuple[Unit, str, nn.Module]]:
+    """The modules of the units, each once, with the first name it has."""
+    seen: set[int] = set()
+    for unit in units:
+        for name in (unit.name, *unit.tied):
+            module = root.get_submodule(name)
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield unit, name, module

@@ -1,13 +1,11 @@
 """Second moments of the units' inputs over calibration batches: E[x²] of each input.
 
-One forward pass without gradients. A second, over the first batch alone, comes before it: it finds the units
-that are given the very same tensor (q, k and v of an attention, say), for which everything is held once and
-computed once.
+One forward pass without gradients. Units that are given the very same tensor (q, k and v of an attention, say) are
+told its squares together: they are computed once.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rcc.calibration.identity import Identity
 from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
@@ -24,6 +23,9 @@ from rcc.errors import WorkError
 from rcc.layers.units import Unit
 
 Called = Callable[[Unit, nn.Module, Tensor], None]
+
+CACHED = 1 << 17
+"""Values squared at a time: in float64 they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -49,140 +51,86 @@ class Moments:
         return "" if self.fired else "no calibration batch reached it with an input other than zero"
 
 
-class InputMoments:
-    """The moments of linear and convolutional `units`, over `batches`; units of other kinds are passed over.
+def input_moments(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> dict[str, Moments]:
+    """The moments of linear and convolutional `units` by name, in one pass over the batches; no others come.
 
     Tokens that the batch's 'attention_mask' (batch, length) marks as padding do not count, wherever a linear
     layer's inputs have that leading shape.
+
+    Raises:
+        WorkError: the inputs of a unit hold a NaN or an infinity.
     """
+    sums = {unit.name: _Sums(unit) for unit in units if unit.kind in FITTED}
+    with torch.no_grad(), evaluating(model.module):
+        for batch in batches:
+            seen = _Seen(batch.get("attention_mask"))
 
-    def __init__(self, model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> None:
-        self.model, self.batches = model, batches
-        self.units = [unit for unit in units if unit.kind in FITTED]
-        self._sharing = self._find_sharing()
+            def called(unit: Unit, module: nn.Module, inputs: Tensor, seen: _Seen = seen) -> None:
+                sums[unit.name].add(module, inputs, seen)
 
-    def gather(self) -> dict[str, Moments]:
-        """The moments of the units by name, in one pass over the batches.
-
-        Raises:
-            WorkError: the inputs of a unit hold a NaN or an infinity.
-        """
-        sums = [_Sums(group) for group in self._sharing]
-        by_name = {unit.name: one for one in sums for unit in one.units}
-        try:
-            for batch in self.batches:
-                mask = batch.get("attention_mask")
-                self._forward(
-                    [unit for one in sums for unit in one.units],
-                    batch,
-                    lambda unit, module, inputs, mask=mask: by_name[unit.name].add(unit, module, inputs, mask),  # type: ignore[misc]
-                )
-                for one in sums:
-                    one.end_batch()
-        except _SharingError:
-            # The first batch was not like the others. Begin again, every unit by itself.
-            self._sharing = [[unit] for unit in self.units]
-            return self.gather()
-        return {name: moments for one in sums for name, moments in one.moments().items()}
-
-    def _find_sharing(self) -> list[list[Unit]]:
-        """The units in groups of equal inputs on the first batch, in the order given."""
-        given: dict[str, list[int]] = {unit.name: [] for unit in self.units}
-        seen: dict[int, tuple[_Identity, int]] = {}
-        events = iter(range(1 << 62))
-
-        def note(unit: Unit, module: nn.Module, inputs: Tensor) -> None:
-            known = seen.get(id(inputs))
-            if known is None or not known[0].is_of(inputs):
-                known = seen[id(inputs)] = (_Identity(inputs), next(events))
-            given[unit.name].append(known[1])
-
-        for batch in self.batches[:1]:
-            self._forward(self.units, batch, note)
-        groups: dict[Any, list[Unit]] = {}
-        for unit in self.units:
-            key = (tuple(given[unit.name]), geometry(unit.module)) if given[unit.name] else unit.name
-            groups.setdefault(key, []).append(unit)
-        return list(groups.values())
-
-    def _forward(self, units: Sequence[Unit], batch: Batch, called: Called) -> None:
-        with torch.no_grad(), evaluating(self.model.module), _hooked(units, called):
-            self.model.outputs(batch)
+            with _hooked([one.unit for one in sums.values()], called):
+                model.outputs(batch)
+    return {name: one.moments() for name, one in sums.items()}
 
 
-class _SharingError(Exception):
-    """Units that shared their inputs on the first batch do not on another."""
+class _Seen:
+    """The sums of the tensors given in the forward of one batch, as long as they live."""
 
+    def __init__(self, mask: Tensor | None) -> None:
+        self.mask = mask
+        self._known: dict[tuple[Any, ...], tuple[Identity, int, Tensor]] = {}
 
-class _Identity:
-    """Tells whether a tensor is the very one given, unchanged since; does not keep it alive."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = weakref.ref(tensor), _version(tensor)
-
-    def is_of(self, tensor: Tensor) -> bool:
-        return self._tensor() is tensor and self._version == _version(tensor)
+    def squares(self, module: nn.Module, inputs: Tensor) -> tuple[int, Tensor]:
+        """The number of rows that `module` makes of `inputs`, and the sums of their squares (groups, in)."""
+        key = (id(inputs), *geometry(module))
+        known = self._known.get(key)
+        if known is None or not known[0].is_of(inputs):
+            count, total = 0, torch.zeros((), dtype=torch.float64)
+            for rows in input_rows(module, inputs, self.mask):
+                count += rows.shape[1]
+                total = total + _squares(rows).cpu()
+            known = self._known[key] = (Identity(inputs), count, total)
+        return known[1:]
 
 
 class _Sums:
-    """The sums over the rows of one input, for the units that are given it; the first of them adds."""
+    """The sums over all rows that one unit is given."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self.units = units
-        self.samples = 0
-        self.diagonal = torch.zeros(getattr(units[0].module, "groups", 1), units[0].shape[1], dtype=torch.float64)
-        self.inner = {
-            unit.name: torch.zeros(unit.read().rank or 0, dtype=torch.float64)
-            for unit in units
-            if unit.read().rank is not None
-        }
-        self._given: dict[str, int] = {}
-        self._inputs: list[_Identity] = []
+    def __init__(self, unit: Unit) -> None:
+        self.unit, self.samples = unit, 0
+        self.diagonal = torch.zeros(getattr(unit.module, "groups", 1), unit.shape[1], dtype=torch.float64)
+        rank = unit.read().rank
+        self.inner = None if rank is None else torch.zeros(rank, dtype=torch.float64)
 
-    def add(self, unit: Unit, module: nn.Module, inputs: Tensor, mask: Tensor | None) -> None:
-        place = self._given.get(unit.name, 0)
-        self._given[unit.name] = place + 1
-        first = unit is self.units[0]
-        if first:
-            self._inputs.append(_Identity(inputs))
-        elif place >= len(self._inputs) or not self._inputs[place].is_of(inputs):
-            raise _SharingError
-        if first or unit.name in self.inner:
-            for rows in input_rows(module, inputs, mask):
-                self._add_rows(unit, rows, first)
-
-    def _add_rows(self, unit: Unit, rows: Tensor, first: bool) -> None:
-        if first:
-            self.samples += rows.shape[1]
-            self.diagonal += rows.double().square().sum(1).cpu()
-        if unit.name in self.inner:
-            right = unit.read().right
-            assert right is not None
-            self.inner[unit.name] += (rows[0].to(right.dtype) @ right.T).double().square().sum(0).cpu()
-
-    def end_batch(self) -> None:
-        """Every unit must have been given as many inputs as the first."""
-        if any(self._given.get(unit.name, 0) != len(self._inputs) for unit in self.units):
-            raise _SharingError
-        self._given, self._inputs = {}, []
-
-    def moments(self) -> dict[str, Moments]:
-        if not bool(torch.isfinite(self.diagonal).all()):
+    def add(self, module: nn.Module, inputs: Tensor, seen: _Seen) -> None:
+        count, squares = seen.squares(module, inputs)
+        if not bool(torch.isfinite(squares).all()):
             raise WorkError(
-                f"on the calibration batches the inputs of {', '.join(unit.name for unit in self.units)} hold a NaN or"
-                " an infinity: look at the model and at these batches."
+                f"on the calibration batches the inputs of {self.unit.name} hold a NaN or an infinity: look at the"
+                " model and at these batches."
             )
+        self.samples += count
+        self.diagonal += squares
+        if self.inner is not None:
+            right = self.unit.read().right
+            assert right is not None
+            for rows in input_rows(module, inputs, seen.mask):
+                self.inner += _squares(rows.to(right.dtype) @ right.T)[0].cpu()
+
+    def moments(self) -> Moments:
         count = max(1, self.samples)
         diagonal = self.diagonal / count
-        diagonal = diagonal[0] if len(diagonal) == 1 else diagonal
-        return {
-            unit.name: Moments(
-                self.samples,
-                diagonal,
-                self.inner[unit.name] / count if unit.name in self.inner else None,
-            )
-            for unit in self.units
-        }
+        inner = None if self.inner is None else self.inner / count
+        return Moments(self.samples, diagonal[0] if len(diagonal) == 1 else diagonal, inner)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """Σ x² over the rows (groups, n, in) of each group, float64 (groups, in), a few rows at a time."""
+    step = max(1, CACHED // (len(rows) * rows.shape[2]))
+    total = torch.zeros(len(rows), rows.shape[2], dtype=torch.float64, device=rows.device)
+    for part in rows.split(step, 1):
+        total += part.double().square_().sum(1)
+    return total
 
 
 @contextmanager
@@ -202,7 +150,3 @@ def _hooked(units: Sequence[Unit], called: Called) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

@@ -7,7 +7,7 @@ backward pass gives Jᵀ v for every layer. So a few passes over some items tell
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from rcc.layers.units import Unit
 
 ITEMS = 64
 """Items looked at, unless told otherwise: the mean of their squares is then good to some 10 %."""
+PART = 4
+"""Items that go forward and back together: what is kept of them in between is what the pass takes in memory."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def sensitivities(
     A unit that is called several times, or under several names, counts with all its calls. One that the outputs do
     not depend on has rows of zero.
 
-    Cost: one forward and one backward pass over these items, with the activations of one batch in memory.
+    Cost: one forward and one backward pass over these items, with the activations of `PART` items in memory; those
+    of a batch where not all of its tensors, or of the outputs, are one row an item. And a forward of its first part.
     """
     fitted = [unit for unit in units if unit.kind in FITTED]
     sums = {unit.name: _Sums(unit.shape[0]) for unit in fitted}
@@ -72,36 +75,48 @@ def sensitivities(
         for batch in batches:
             if seen >= items:
                 break
-            with _probed(fitted) as probes:
-                outputs = model.outputs(batch)
-                total = _projection(outputs, generator)
-            seen += len(next(iter(outputs.values())))
-            gradients: Sequence[Tensor | None] = [None] * len(probes)
-            if total.requires_grad:  # as it does not where the outputs depend on no unit
-                gradients = torch.autograd.grad(total, [one.added for one in probes], allow_unused=True)
-            for one, gradient in zip(probes, gradients, strict=True):
-                sums[one.unit].add(one, gradient, batch.get("attention_mask"))
+            parts, shapes = _parts(model, batch)
+            signs = {name: _signs(shapes[name], generator) for name in sorted(shapes)}
+            seen += len(next(iter(signs.values())))
+            start = 0
+            for part in parts:
+                with _probed(fitted, sums, part.get("attention_mask")):
+                    outputs = model.outputs(part)
+                end = start + len(next(iter(outputs.values())))
+                total = _projection(outputs, {name: every[start:end] for name, every in signs.items()})
+                if total.requires_grad:  # as it does not where the outputs depend on no unit
+                    total.backward()
+                start = end
     return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
 
 
-def _projection(outputs: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-    """Σ ⟨v, e⟩ over items and named outputs, e normalised along its last dimension, v of independent ±1."""
+def _parts(model: Answering, batch: Batch) -> tuple[list[Batch], dict[str, torch.Size]]:
+    """`batch` in parts of `PART` items, or as it is where it cannot be parted, and the shapes of its outputs."""
+    sizes = {tensor.shape[:1] for tensor in batch.values()}
+    if len(sizes) == 1 and (size := sum(next(iter(sizes)))) > PART:
+        parts = [{key: tensor[start : start + PART] for key, tensor in batch.items()} for start in range(0, size, PART)]
+        shapes = _shapes(model, parts[0])
+        if all(len(shape) > 1 and shape[0] == PART for shape in shapes.values()):
+            return parts, {name: torch.Size((size, *shape[1:])) for name, shape in shapes.items()}
+    return [batch], _shapes(model, batch)
+
+
+@torch.no_grad()
+def _shapes(model: Answering, batch: Batch) -> dict[str, torch.Size]:
+    return {name: output.shape for name, output in model.outputs(batch).items()}
+
+
+def _signs(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return torch.randint(2, shape, generator=generator).mul_(2).sub_(1)
+
+
+def _projection(outputs: Mapping[str, Tensor], signs: Mapping[str, Tensor]) -> Tensor:
+    """Σ ⟨v, e⟩ over items and named outputs, e normalised along its last dimension, v of ±1."""
     total: Any = 0
     for name in sorted(outputs):
-        output = outputs[name] if outputs[name].dim() > 1 else outputs[name].reshape(1, -1)
-        signs = torch.randint(2, output.shape, generator=generator).mul_(2).sub_(1).to(output)
-        total = total + (F.normalize(output, dim=-1) * signs).sum()
+        rows = outputs[name] if outputs[name].dim() > 1 else outputs[name].reshape(1, -1)
+        total = total + (F.normalize(rows, dim=-1) * signs[name].reshape(rows.shape).to(rows)).sum()
     return total
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """One call of a unit: its output, to which `added` was added, with the output channels at `channel`."""
-
-    unit: str
-    added: Tensor
-    output: Tensor
-    channel: int
 
 
 class _Sums:
@@ -111,16 +126,17 @@ class _Sums:
         self.count = 0
         self.squares, self.total, self.energy = (torch.zeros(rows, dtype=torch.float64) for _ in range(3))
 
-    def add(self, probe: _Probe, gradient: Tensor | None, mask: Tensor | None) -> None:
-        output = probe.output.movedim(probe.channel, -1)
-        if mask is not None and probe.channel == -1 and output.dim() > 2 and output.shape[:2] == mask.shape:
+    def add_output(self, output: Tensor, channel: int, mask: Tensor | None) -> None:
+        output = output.movedim(channel, -1)
+        if mask is not None and channel == -1 and output.dim() > 2 and output.shape[:2] == mask.shape:
             output = output[mask.to(output.device) != 0]
         flat = output.flatten(0, -2).double()
         self.count += len(flat)
         self.total += flat.sum(0).cpu()
         self.energy += flat.square().sum(0).cpu()
-        if gradient is not None:
-            self.squares += gradient.movedim(probe.channel, -1).flatten(0, -2).double().square().sum(0).cpu()
+
+    def add_gradient(self, gradient: Tensor, channel: int) -> None:
+        self.squares += gradient.movedim(channel, -1).flatten(0, -2).double().square().sum(0).cpu()
 
     def sensitivity(self, items: int) -> Sensitivity:
         variance = self.energy / self.count - (self.total / self.count).square()
@@ -128,18 +144,17 @@ class _Sums:
 
 
 @contextmanager
-def _probed(units: Sequence[Unit]) -> Iterator[list[_Probe]]:
-    """Inside, every output of a unit has a zero added whose gradient is that of the output.
-
-    Yields the probes, one for each call, which come as forwards run.
-    """
-    probes: list[_Probe] = []
+def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | None) -> Iterator[None]:
+    """Inside, every output of a unit is added to its sums; so is its gradient, later, the moment it is complete."""
 
     def hook(name: str, module: nn.Module, output: Tensor) -> Tensor:
-        added = torch.zeros_like(output, requires_grad=True)
         kernel = getattr(module, "kernel_size", None)
-        probes.append(_Probe(name, added, output.detach(), -1 if kernel is None else -len(kernel) - 1))
-        return output + added
+        channel = -1 if kernel is None else -len(kernel) - 1
+        sums[name].add_output(output.detach(), channel, mask)
+        if not output.requires_grad:  # nothing before it does; and no leaf, which must not be changed in place
+            output = output.detach().requires_grad_().clone()
+        output.register_hook(lambda gradient: sums[name].add_gradient(gradient, channel))
+        return output
 
     handles = []
     for unit in units:
@@ -147,7 +162,7 @@ def _probed(units: Sequence[Unit]) -> Iterator[list[_Probe]]:
         for module in modules.values():
             handles.append(module.register_forward_hook(partial(lambda name, m, _, y: hook(name, m, y), unit.name)))
     try:
-        yield probes
+        yield
     finally:
         for handle in handles:
             handle.remove()

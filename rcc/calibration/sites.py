@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
+from rcc.calibration.identity import Identity
 from rcc.calibration.input_rows import geometry, input_rows
-from rcc.calibration.lockstep import Passage, meetings
+from rcc.calibration.lockstep import Meeting, Passage, meetings
 from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.calibration.site_sums import Covariance, Rows
 from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.ops.refit import best_bias
-from rcc.ops.symmetric import add_gram_, mirror_
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,19 @@ class Site:
     mean: Tensor
     covariance: Tensor
     variance: Tensor
-    passages: Sequence[Passage] = field(repr=False)
+    activations: list[tuple[Passage, Tensor]] = field(repr=False)
 
     def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every input (n, in) that counts with the output (n, out) that is wanted of it, part by part.
 
         Raises:
-            ValueError: the iterator of `sites` has gone on, and activations are held for one layer at a time.
+            ValueError: `sites` was not asked to hold them, or has gone on: they are held for one layer at a time.
         """
-        if not self.passages:
-            raise ValueError(f"the activations at {self.unit.name} are gone: ask while the iterator of sites waits")
-        return _rows(self.unit, self.passages)
+        if not self.activations:
+            raise ValueError(
+                f"the activations at {self.unit.name} are gone: ask while the iterator of sites(…, rows=True) waits"
+            )
+        return (part for passage, output in self.activations for part in _rows(self.unit, passage, output))
 
     @property
     def cross(self) -> Tensor:
@@ -112,6 +116,7 @@ def sites(
     units: Sequence[Unit],
     batches: Sequence[Batch],
     dtype: torch.dtype = torch.float32,
+    rows: bool = False,
 ) -> Iterator[Site]:
     """The sites of the linear and convolutional `units` (of one group), in the order in which the model calls them.
 
@@ -119,84 +124,114 @@ def sites(
     units share (q, k and v of an attention) are summed once. Tokens that a batch's attention mask marks as
     padding do not count.
 
+    Args:
+        rows: hold every input and wanted output of one layer, for `Site.rows`.
+
     Raises:
         WorkError: a unit's inputs or outputs hold a NaN or an infinity.
     """
     fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
-    last: tuple[_Given, Inputs] | None = None
-    for unit, passages in meetings(model, dense, fitted, batches):
-        given = _Given.of(unit, passages)
-        known = last[1] if last is not None and last[0].is_that(given) else None
-        site = _site(unit, passages, known, dtype)
-        last = (given, site.inputs)
-        del given
+    last: tuple[_Given, _Shared] | None = None
+    for meeting in meetings(model, dense, fitted, batches):
+        given = _Given(meeting)
+        known = last[1] if last is not None and last[0].is_of(meeting) else None
+        site, shared = _site(meeting, known, dtype, rows)
+        last = (given, shared)
+        del shared
         yield site
-        passages.clear()
+        site.activations.clear()
+        del site
 
 
-@dataclass(frozen=True)
 class _Given:
     """What decides the rows of a layer's inputs: the tensors, unchanged since, and how they are cut into rows."""
 
-    tensors: list[Tensor]
-    versions: list[int]
-    geometry: tuple[object, ...]
+    def __init__(self, meeting: Meeting) -> None:
+        self.tensors = [Identity(tensor) for tensor in _tensors(meeting)]
+        self.geometry = geometry(meeting.unit.module)
 
-    @classmethod
-    def of(cls, unit: Unit, passages: Sequence[Passage]) -> _Given:
-        tensors = [passage.given for passage in passages]
-        return cls(tensors, [tensor._version for tensor in tensors], geometry(unit.module))
-
-    def is_that(self, other: _Given) -> bool:
-        same = all(one is another for one, another in zip(self.tensors, other.tensors, strict=True))
-        return same and (self.versions, self.geometry) == (other.versions, other.geometry)
+    def is_of(self, meeting: Meeting) -> bool:
+        same = all(one.is_of(tensor) for one, tensor in zip(self.tensors, _tensors(meeting), strict=True))
+        return same and self.geometry == geometry(meeting.unit.module)
 
 
-def _site(unit: Unit, passages: Sequence[Passage], known: Inputs | None, dtype: torch.dtype) -> Site:
-    """Means first, then the products of what deviates from them: sums of products less a product of sums would lose
-    the covariance of inputs that hardly vary about a large mean."""
-    rows_out, columns = unit.shape
-    device = passages[0].given.device
-    samples = 0
-    mean, wanted_mean = (torch.zeros(size, dtype=torch.float64, device=device) for size in (columns, rows_out))
-    for given, wanted in _rows(unit, passages):
-        samples += len(given)
-        wanted_mean += wanted.sum(0, dtype=torch.float64)
-        if known is None:
-            mean += given.sum(0, dtype=torch.float64)
-    count = max(1, samples)
-    centre = known.mean if known is not None else (mean / count).to(dtype)
-    wanted_centre = (wanted_mean / count).to(dtype)
-    if not bool(torch.isfinite(wanted_centre).all() and torch.isfinite(centre).all()):
+def _tensors(meeting: Meeting) -> list[Tensor]:
+    return [tensor for passage in meeting.passages for tensor in (passage.given, passage.dense_given)]
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What units of the same inputs x share: `crossing` is E[(x' − E[x'])(x − E[x])ᵀ], (in, in), with the inputs x' of
+    the dense model; None where it was not asked for."""
+
+    inputs: Inputs
+    crossing: Tensor | None
+
+
+def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: bool) -> tuple[Site, _Shared]:
+    """A linear layer wants y = W x' + b, so that E[y xᵀ] is W E[x' xᵀ]: one sum for all layers that share x. Where the
+    inputs are more than the outputs, E[y xᵀ] by itself is less to sum."""
+    unit, columns, rows_out = meeting.unit, meeting.unit.shape[1], meeting.unit.shape[0]
+    device = meeting.passages[0].given.device
+    inputs, dense_inputs, outputs = (Rows(size, dtype, device) for size in (columns, columns, rows_out))
+    through_inputs = unit.kind == "linear" and (columns <= rows_out if known is None else known.crossing is not None)
+    own = Covariance(inputs, inputs) if known is None else None
+    crossing = Covariance(dense_inputs, inputs) if through_inputs and known is None else None
+    cross = None if through_inputs else Covariance(outputs, inputs)
+    sums = [one for one in (own, crossing, cross) if one is not None]
+    squares = torch.zeros(rows_out, dtype=torch.float64, device=device)
+    activations, weight = [], None
+    for passage, output in zip(meeting.passages, meeting.outputs(), strict=True):
+        if through_inputs and weight is None:
+            weight = meeting.dense_unit.read().dense()
+        if hold:
+            activations.append((passage, output))
+        others = _input_rows(unit, passage.dense_given, passage.mask) if crossing is not None else repeat(None)
+        for (given, wanted), other in zip(_rows(unit, passage, output), others, strict=False):
+            outputs.take(wanted)
+            squares += outputs.new.square().sum(0, dtype=torch.float64)
+            if sums:
+                inputs.take(given)
+            if other is not None:
+                dense_inputs.take(other)
+            for one in sums:
+                one.add()
+        del output
+    samples, mean = (inputs.count, inputs.mean) if known is None else (known.inputs.samples, known.inputs.mean)
+    if not bool(torch.isfinite(outputs.mean).all() and torch.isfinite(mean).all()):
         raise WorkError(
             f"on the calibration batches the inputs or the wanted outputs of {unit.name} hold a NaN or an infinity:"
             " look at the model and at these batches."
         )
-    own = torch.zeros(columns, columns, dtype=dtype, device=device) if known is None else known.covariance
-    cross = torch.zeros(rows_out, columns, dtype=dtype, device=device)
-    variance = torch.zeros(rows_out, dtype=torch.float64, device=device)
-    for given, wanted in _rows(unit, passages):
-        rows, outputs = given.to(dtype) - centre, wanted.to(dtype) - wanted_centre
-        cross.addmm_(outputs.T, rows, alpha=1 / count)
-        variance += outputs.square().sum(0, dtype=torch.float64) / count
-        if known is None:
-            add_gram_(own, rows, 1 / count)
-    return Site(unit, known or Inputs(samples, centre, mirror_(own)), wanted_centre, cross, variance, passages)
+    if known is None:
+        assert own is not None
+        known = _Shared(Inputs(samples, mean, own.done()), None if crossing is None else crossing.done())
+    if cross is not None:
+        wanted_covariance = cross.done()
+    else:
+        assert weight is not None
+        assert known.crossing is not None
+        wanted_covariance = weight.to(dtype) @ known.crossing
+    variance = (squares / max(1, outputs.count) - outputs.offset.square()).clamp_min_(0)
+    return Site(unit, known.inputs, outputs.mean, wanted_covariance, variance, activations), known
 
 
-def _rows(unit: Unit, passages: Sequence[Passage]) -> Iterator[tuple[Tensor, Tensor]]:
-    for passage in passages:
-        start = 0
-        wanted = _output_rows(unit, passage)
-        for part in input_rows(unit.module, passage.given, passage.mask):
-            rows = part[0]
-            yield rows, wanted[start : start + len(rows)]
-            start += len(rows)
+def _rows(unit: Unit, passage: Passage, output: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs that count and the outputs that are wanted of them, in parts."""
+    wanted = _output_rows(unit, passage, output)
+    start = 0
+    for rows in _input_rows(unit, passage.given, passage.mask):
+        yield rows, wanted[start : start + len(rows)]
+        start += len(rows)
 
 
-def _output_rows(unit: Unit, passage: Passage) -> Tensor:
+def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+    return (part[0] for part in input_rows(unit.module, given, mask))
+
+
+def _output_rows(unit: Unit, passage: Passage, wanted: Tensor) -> Tensor:
     """The wanted outputs (n, out), in the order of `input_rows`."""
-    wanted, mask = passage.wanted, passage.mask
+    mask = passage.mask
     kernel = getattr(unit.module, "kernel_size", None)
     if kernel is not None:
         return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)

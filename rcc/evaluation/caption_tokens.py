@@ -13,6 +13,7 @@ from rcc.evaluation.penn_treebank import words
 
 TOKENIZERS = ("auto", "java", "python")
 PACKAGE = "pycocoevalcap"
+LAST = "end"
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,22 @@ def package_directory() -> Path:
 
 def _stanford(java: str, captions: Sequence[str]) -> list[str]:
     """What pycocoevalcap's own wrapper gives, without its temporary file inside the installed package and without
-    its count on stderr. Captions without a word are not sent: the program leaves out the last lines if empty."""
+    its count on stderr. The program leaves out the last lines if they are empty, so empty captions are not sent, and the
+    last line says that all came back."""
     directory = package_directory() / "tokenizer"
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 
     lines = [" ".join(caption.split()) for caption in captions]
-    sent = [line for line in lines if line]
+    sent = [*filter(None, lines), LAST]
     program = ["-cp", str(directory / STANFORD_CORENLP_3_4_1_JAR), "edu.stanford.nlp.process.PTBTokenizer"]
     done = subprocess.run(
         [java, *program, "-preserveLines", "-lowerCase"], input="\n".join(sent).encode(), capture_output=True
     )
     found = done.stdout.decode().split("\n")
-    if done.returncode or len(found) < len(sent):
+    if done.returncode or found[len(sent) - 1 :] not in ([LAST], [LAST, ""]):
         said = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
         raise WorkError(
-            f"Java's tokenizer gave {len(found)} lines for {len(sent)} captions and exit status {done.returncode}:"
+            f"Java's tokenizer gave {len(found)} lines for {len(sent)} and exit status {done.returncode}:"
             f" {' '.join(said)}. tokenizer=python needs no Java."
         )
     tokenized = iter(found)

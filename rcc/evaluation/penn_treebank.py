@@ -94,10 +94,11 @@ def words(caption: str) -> list[str]:
     """The words of one caption, lower-cased, without punctuation; what has none gives an empty list."""
     for written, meant in (SAME | ENTITIES).items():
         caption = caption.replace(written, meant)
-    if not caption.isascii():
+    caption = " ".join(caption.split())
+    if not (caption.isascii() and caption.isprintable()):
         caption = "".join(character for character in caption if _has_a_word(character))
     found: list[str] = []
-    for match in _TOKEN.finditer(" ".join(caption.split())):
+    for match in _TOKEN.finditer(caption):
         token = match.group().lower()
         if match.lastgroup == "two_words":
             found += TWO_WORDS[token].split()
@@ -107,7 +108,7 @@ def words(caption: str) -> list[str]:
 
 
 def _has_a_word(character: str) -> bool:
-    """Whether the treebank's tokenizer would keep it: pictographs and marks without a width are dropped."""
+    """Whether the treebank's tokenizer would keep it: pictographs and what has no width are dropped."""
     category = unicodedata.category(character)
     pictograph = ord(character) > 0xFFFF and category in ("So", "Sk")
-    return not (pictograph or category == "Cf" or "\ufe00" <= character <= "\ufe0f")
+    return not (pictograph or category in ("Cc", "Cf") or "\ufe00" <= character <= "\ufe0f")

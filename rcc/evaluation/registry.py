@@ -6,12 +6,15 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from rcc.by_name import call, find
 from rcc.data.splits import Split, Splits
+from rcc.evaluation.embeddings import EmbeddingCache
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
 EVALUATORS = {
     "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
+    "classification": "rcc.evaluation.classification:ClassificationEvaluator",
     "efficiency": "rcc.evaluation.efficiency:EfficiencyEvaluator",
+    "retrieval": "rcc.evaluation.retrieval:RetrievalEvaluator",
     "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
 }
 
@@ -24,6 +27,13 @@ class Evaluator(Protocol):
     """
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
+
+
+@runtime_checkable
+class EmbeddingEvaluator(Protocol):
+    """Reads embeddings from a cache that others may share."""
+
+    cache: EmbeddingCache
 
 
 @runtime_checkable

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.registry import CostEvaluator, Evaluator, load_evaluator
+from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.registry import CostEvaluator, EmbeddingEvaluator, Evaluator, load_evaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
@@ -106,7 +107,16 @@ def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
         except UserError as error:
             problems.found.extend(error.problems)
     problems.done()
+    _share_embeddings(evaluators.values())
     return Suite(evaluators)
+
+
+def _share_embeddings(evaluators: Iterable[Evaluator | CostEvaluator]) -> None:
+    """Let evaluators that keep embeddings in the same way keep them together, so that no image is encoded twice."""
+    caches: dict[tuple[object, ...], EmbeddingCache] = {}
+    for evaluator in evaluators:
+        if isinstance(evaluator, EmbeddingEvaluator):
+            evaluator.cache = caches.setdefault(evaluator.cache.settings, evaluator.cache)
 
 
 def _check_names(found: Mapping[str, Measurement]) -> None:

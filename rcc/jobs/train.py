@@ -12,7 +12,7 @@ TRAINERS = ("pretrain",)
 
 
 def train(request: Request) -> None:
-    """Pre-train, keep the epoch that is best on the selection split, measure it once on the test split.
+    """Pre-train, keep the epoch that `eval=` finds best on the selection split, measure it once on the test split.
 
     The checkpoint, with the command, the seed and the scores, is `checkpoint/` in the run's directory.
     """
@@ -25,9 +25,10 @@ def train(request: Request) -> None:
         what = TextColumn("{task.fields[what]}")
         with Progress(TextColumn("{task.description}"), BarColumn(), what, TimeRemainingColumn()) as display:
             row = display.add_task("training", total=None, what="")
-            model, _ = pretrain(
+            model, history = pretrain(
                 splits,
                 seed=request.seed,
+                measure=request.measure,
                 device=request.settings["device"],
                 progress=lambda done, total, what: display.update(row, completed=done, total=total, what=what),
                 **options,
@@ -41,6 +42,7 @@ def train(request: Request) -> None:
             "trainer": options,
             "selection": {metric.name: metric.value for metric in selection.metrics},
             "test": {metric.name: metric.value for metric in test.metrics},
+            "history": history.to_json(),
         }
         directory = request.directory / "checkpoint"
         save_checkpoint(model, directory, record)

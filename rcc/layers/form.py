@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rcc.layers.grid import from_grid, to_grid
+from rcc.ops.nonzeros import count_nonzeros
 
 MATRICES = ("sparse", "left", "right")
 STEPS = tuple(f"{name}_step" for name in MATRICES)
@@ -98,7 +99,7 @@ class Form:
     @property
     def nonzeros(self) -> int:
         """Values the matrices hold that are not zero."""
-        return sum(int(torch.count_nonzero(matrix)) for _, matrix in self.matrices())
+        return sum(count_nonzeros(matrix) for _, matrix in self.matrices())
 
     def dense(self) -> Tensor:
         """diag(a) (S + U V) as one new (out, in) tensor; S itself where nothing else is there."""

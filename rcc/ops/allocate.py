@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import squared_norm
 from rcc.ops.select import Scores, count_selected, select_smallest
 
@@ -71,7 +72,7 @@ def least_limit(values: int, most: float) -> int:
 
 
 def _limit(pool: Scores, most: float) -> int:
-    zeros = pool.numel - sum(int(torch.count_nonzero(pool[index])) for index in range(len(pool)))
+    zeros = pool.numel - sum(count_nonzeros(pool[index]) for index in range(len(pool)))
     return max(least_limit(pool.numel, most), zeros)
 
 

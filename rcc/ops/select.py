@@ -87,8 +87,20 @@ def select_smallest(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
 
 
 def count_selected(scores: Sequence[Tensor], count: int) -> list[int]:
-    """How many of the `count` smallest magnitudes each tensor holds; their sum is `count` exactly."""
-    return [int(torch.count_nonzero(mask)) for mask in select_smallest(scores, count)]
+    """How many of the `count` smallest magnitudes each tensor holds, no masks made; their sum is `count` exactly."""
+    scores = Scores.of(scores)
+    cut = _checked_cut(scores, count)
+    counts = []
+    for index, size in enumerate(scores.sizes):
+        found = 0
+        for start, keys in scores.keys(index, scores[index]):
+            ties = max(0, cut.ties_before(index, size) - start)
+            # Written over the keys: as integers both are several times as fast as by way of booleans.
+            keys[:ties].le_(cut.key)
+            keys[ties:].lt_(cut.key)
+            found += int(torch.count_nonzero(keys))
+        counts.append(found)
+    return counts
 
 
 def random_scores(values: Tensor, seed: int) -> Tensor:

@@ -21,6 +21,7 @@ from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
+from rcc.ops.nonzeros import count_nonzeros
 
 Batch = dict[str, Tensor]
 DID_NOT_PAY = "did_not_pay"
@@ -108,7 +109,7 @@ class UnitPlan:
         """The plan of a unit as it stands; on the meta device every value counts as non-zero."""
         form = unit.read()
         matrices = {
-            name: (matrix.numel(), matrix.numel() if matrix.is_meta else int(torch.count_nonzero(matrix)))
+            name: (matrix.numel(), matrix.numel() if matrix.is_meta else count_nonzeros(matrix))
             for name, matrix in form.matrices()
         }
         steps = {name: len(step) for name, step in form.steps()}

@@ -13,14 +13,13 @@ from torch import Tensor
 
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
+from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.subspace import project_out
 
 
 def matrix_bytes(form: Form, itemsize: int) -> int:
     """Bytes of a form's matrices as the artifact would write them."""
-    return sum(
-        encoded_bytes(matrix.numel(), int(torch.count_nonzero(matrix)), itemsize) for _, matrix in form.matrices()
-    )
+    return sum(encoded_bytes(matrix.numel(), count_nonzeros(matrix), itemsize) for _, matrix in form.matrices())
 
 
 def projected(form: Form, directions: Tensor, factorable: bool, itemsize: int) -> Form:

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcc.calibration.moments import InputMoments, Moments
+from rcc.calibration.moments import Moments, input_moments
 from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
+from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import prune_, relative_error, rescale, squared_norm, survival_factor
 from rcc.ops.row_select import select_by_row
 from rcc.ops.scores import Scores
@@ -56,9 +57,7 @@ class PruningState:
         return {name: self.values.read(unit, name) for name in matrix_names(unit)}
 
     def counts(self, unit: Unit) -> Counts:
-        return {
-            name: (matrix.numel(), int(torch.count_nonzero(matrix))) for name, matrix in self.matrices(unit).items()
-        }
+        return {name: (matrix.numel(), count_nonzeros(matrix)) for name, matrix in self.matrices(unit).items()}
 
     def note_counts(self) -> None:
         """Take the counts of now as those that `survivals` compares with."""
@@ -76,7 +75,7 @@ class PruningState:
         for, and gradients of its loss, where `score` is made of them."""
         batches = self.context.calibration or ()
         if inputs:
-            self._moments = InputMoments(model, self.units, batches).gather()
+            self._moments = input_moments(model, self.units, batches)
         if score in GRADIENTS:
             squared = score == "fisher"
             self._gradients = weight_gradients(model.module, self.units, batches, model.loss, squared)

@@ -19,6 +19,7 @@ from rcc.layers.form import Form
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.grid import CLIPS
+from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
 from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.rounding import Grid, nearest, stepped, with_feedback
@@ -102,7 +103,7 @@ class Quantizer(Stage):
 
     @torch.no_grad()
     def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
-        counts = {name: (matrix.numel(), int(torch.count_nonzero(matrix))) for name, matrix in form.matrices()}
+        counts = {name: (matrix.numel(), count_nonzeros(matrix)) for name, matrix in form.matrices()}
         names = stepped(counts, unit.shape[0], storage.itemsize)
         if unit.kind == "norm" or not names:
             return form

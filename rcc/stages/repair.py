@@ -72,7 +72,7 @@ class Repair:
         kept = []
         dtype = torch.float64 if all(unit.shape[1] <= WIDEST_EXACT for unit in units) else torch.float32
         with context.dense_beside(model) as dense:
-            for site in sites(model, dense, units, context.calibration or (), dtype):
+            for site in sites(model, dense, units, context.calibration or (), dtype, rows=self.way == "null_space"):
                 context.progress(len(errors), len(units), f"layers ({site.unit.name})")
                 left.pop(site.unit.name)
                 before, after, note = self._at(site)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from rcc.errors import Problems
 from rcc.models.clip import CLIPWrapper
@@ -40,7 +40,11 @@ class Architecture:
 def new_clip(architecture: Architecture, words: Iterable[str], seed: int) -> CLIPWrapper:
     """An untrained CLIP with transformers' own initialisation, and a tokenizer in which each of `words` is
     one token."""
-    tokenizer = word_tokenizer(words, architecture.context)
+    return clip_for(architecture, word_tokenizer(words, architecture.context), seed)
+
+
+def clip_for(architecture: Architecture, tokenizer: CLIPTokenizer, seed: int) -> CLIPWrapper:
+    """An untrained CLIP with transformers' own initialisation that reads what `tokenizer` makes."""
     start, end = (tokenizer.convert_tokens_to_ids(token) for token in (START, END))
     tower = {
         "hidden_size": architecture.hidden,

@@ -1,35 +1,46 @@
-"""Pre-training a small CLIP from scratch on captioned images: how the embedded checkpoint was made.
+"""Pre-training a small CLIP from scratch on images with captions or classes: how the embedded checkpoint was made.
 
-Every epoch shows each training image once, moved at random, with a prompt drawn at random from the templates;
-pairs of one class are all positives of each other.
+Every epoch shows each training image once, changed at random, with a text drawn at random: one of its captions, or a
+prompt of its class. Pairs of one caption, or of one class, are all positives of each other.
 """
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors.torch import save
+from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.templates import prompts
 from rcc.evaluation.zero_shot import ZeroShotEvaluator
+from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter, Batch
 from rcc.models.clip import CLIPWrapper
 from rcc.models.device import pick_device
-from rcc.training.architecture import Architecture, new_clip
+from rcc.training.architecture import Architecture, clip_for, new_clip
 from rcc.training.augmentation import Affine
+from rcc.training.cropping import Crop
+from rcc.training.pairs import pairs_of
+from rcc.training.pixels import Pixels
+from rcc.training.tokenizer import trained_tokenizer
 from rcc.training.trainer import History, Progress, Trainer, TrainingOptions
 
 RECORD = "TRAINING.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scikit-learn")
+AUGMENTATIONS = ("affine", "crop")
+MARGIN = 5 / 4  # by which images are kept larger than the model's for crops, so that a crop is not an enlargement
+FIRST_LOOK = 8  # images that are measured before training, to see that they can be
+
+Measure = Callable[[Adapter, Split, Splits], Measurement]
+Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def pretrain(
@@ -42,21 +53,34 @@ def pretrain(
     weight_decay: float = 0.05,
     warmup: int = 50,
     clip_norm: float = 1.0,
+    augmentation: str = "affine",
     degrees: float = 14.0,
     scale: float = 0.15,
     shift: float = 0.075,
+    area: float = 0.5,
+    flip: float = 0.5,
+    jitter: float = 0.2,
     architecture: dict[str, int] | None = None,
+    vocabulary: int = 4096,
+    memory_megabytes: float = 2000,
+    measure: Measure | None = None,
     device: str = "auto",
     progress: Progress = lambda done, total, what: None,
 ) -> tuple[CLIPWrapper, History]:
-    """A CLIP trained on `splits.train`; the epoch with the best zero-shot accuracy on `splits.selection` is
-    kept.
+    """A CLIP trained on `splits.train`; the epoch with the best primary metric of `measure` (zero-shot accuracy by
+    default) on `splits.selection` is kept.
 
     The same seed gives the same weights on the same machine with the same number of threads. `architecture`
-    overrides sizes of `rcc.training.architecture.Architecture`.
+    overrides sizes of `rcc.training.architecture.Architecture`. The tokenizer has a token for each word of the
+    prompts; where there are captions it is trained on those of `splits.train`, to at most `vocabulary` tokens.
+
+    Args:
+        augmentation: 'affine' (`degrees`, `scale`, `shift`) for drawings, 'crop' (`area`, `flip`, `jitter`) for
+            photographs.
+        memory_megabytes: that the decoded images may take.
 
     Raises:
-        UserError: an option out of range.
+        UserError: an option out of range, data without texts, or data that `measure` refuses.
     """
     options = TrainingOptions(
         epochs=epochs,
@@ -65,47 +89,48 @@ def pretrain(
         warmup=warmup,
         clip_norm=clip_norm,
     )
-    affine = Affine(degrees, scale, shift)
-    steps = len(splits.train) // batch_size if batch_size > 0 else 0
-    if steps < 1:
-        raise UserError(
-            f"training: batch_size is {batch_size}; it must lie between 1 and {len(splits.train)}, the"
-            " number of training images."
-        )
-    adapter = new_clip(_architecture(architecture or {}), [*splits.class_names, *splits.templates], seed)
+    affine, crop = Affine(degrees, scale, shift), Crop(area, flip, jitter)
+    sizes = _architecture(architecture or {})
+    problems = Problems("training")
+    problems.choice("augmentation", augmentation, AUGMENTATIONS)
+    problems.check(
+        1 <= batch_size <= len(splits.train),
+        f"batch_size is {batch_size}; it must lie between 1 and {len(splits.train)}, the number of training images.",
+    )
+    problems.done()
+    adapter = _new_adapter(splits, sizes, vocabulary, seed)
     adapter.module.to(pick_device(device))  # type: ignore[arg-type]
-    epoch_batches = _Batches(adapter, splits, affine, batch_size, seed)
-    evaluator = ZeroShotEvaluator()
-    trainer = Trainer(options, lambda: evaluator.evaluate(adapter, splits.selection, splits).main.value, progress)
-    return adapter, trainer.fit(adapter, epoch_batches, steps)
+    measure = measure or ZeroShotEvaluator().evaluate
+
+    def score() -> float:
+        metric = measure(adapter, splits.selection, splits).main
+        return metric.value if metric.higher_is_better else -metric.value
+
+    pairs = pairs_of(adapter, splits.train, splits)
+    measure(adapter, splits.selection.take(min(FIRST_LOOK, len(splits.selection))), splits)
+    kept = round(sizes.image * MARGIN) if augmentation == "crop" else sizes.image
+    pixels = Pixels(adapter, splits.train.images, kept, int(memory_megabytes * 1e6))
+    change: Change = (
+        partial(crop, side=sizes.image) if augmentation == "crop" else partial(affine, background=pixels.black)
+    )
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        """A pure function of the epoch's number and the seed."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(len(splits.train), generator=generator)
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            texts = pairs(chosen, generator)
+            yield {"pixel_values": change(pixels(chosen), generator), **texts}
+
+    return adapter, Trainer(options, score, progress).fit(adapter, batches, len(splits.train) // batch_size)
 
 
-class _Batches:
-    """The batches of an epoch: a pure function of the epoch's number and the seed."""
-
-    def __init__(self, adapter: Adapter, splits: Splits, affine: Affine, batch_size: int, seed: int) -> None:
-        self.affine, self.batch_size, self.seed = affine, batch_size, seed
-        self.pixels = _pixels(adapter, splits.train)
-        self.background = _pixels(adapter, splits.train, black=True)[0, :, 0, 0]
-        self.labels = torch.from_numpy(splits.train.labels).to(adapter.device)
-        self.tokens = adapter.prepare(texts=prompts(splits.class_names, splits.templates))
-        self.templates = len(splits.templates)
-
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.labels), generator=generator)
-        for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-            chosen = order[start : start + self.batch_size].to(self.labels.device)
-            template = torch.randint(self.templates, (self.batch_size,), generator=generator).to(chosen.device)
-            labels = self.labels[chosen]
-            text = {key: tokens[labels * self.templates + template] for key, tokens in self.tokens.items()}
-            pixels = self.affine(self.pixels[chosen], generator, self.background)
-            yield {"pixel_values": pixels, "labels": labels, **text}
-
-
-def _pixels(adapter: Adapter, split: Split, black: bool = False) -> torch.Tensor:
-    images = [Image.new("RGB", split.images[0].size)] if black else split.pictures()
-    return adapter.prepare(images=images)["pixel_values"]
+def _new_adapter(splits: Splits, sizes: Architecture, vocabulary: int, seed: int) -> CLIPWrapper:
+    if not splits.train.captions:
+        return new_clip(sizes, [*splits.class_names, *splits.templates], seed)
+    texts = (caption for written in splits.train.captions for caption in written)
+    return clip_for(sizes, trained_tokenizer(texts, vocabulary, sizes.context), seed)
 
 
 def _architecture(sizes: dict[str, int]) -> Architecture:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from two_models import Model, batches
 
-from rcc.calibration.lockstep import meetings
+from rcc.calibration.lockstep import Passage, meetings
 from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.units import find_units
@@ -18,8 +18,8 @@ from rcc.layers.units import find_units
 def test_units_come_in_the_order_of_their_first_call_with_all_batches_at_once() -> None:
     model = Model()
     found = [
-        (unit.name, len(passages))
-        for unit, passages in meetings(model, model.double(), find_units(model.module), batches(3))
+        (meeting.unit.name, len(meeting.passages))
+        for meeting in meetings(model, model.double(), find_units(model.module), batches(3))
     ]
     assert found == [("q", 3), ("k", 3), ("out", 3), ("conv", 3)]
 
@@ -34,24 +34,28 @@ def test_two_forwards_a_batch_are_all_that_it_takes() -> None:
 def test_a_layer_changed_on_the_spot_is_what_the_waiting_forward_goes_on_through() -> None:
     model = Model()
     dense = model.double()
-    seen = {}
-    for unit, passages in meetings(model, dense, find_units(model.module), batches(2)):
-        seen[unit.name] = passages
+    seen: dict[str, list[Passage]] = {}
+    wanted: dict[str, list[Tensor]] = {}
+    for meeting in meetings(model, dense, find_units(model.module), batches(2)):
+        unit = meeting.unit
+        seen[unit.name], wanted[unit.name] = list(meeting.passages), list(meeting.outputs())
         if unit.name == "k":  # becomes another module: the pair of a low rank
             unit.write(Form(left=torch.zeros(4, 1), right=torch.zeros(1, 6)))
         if unit.name == "q":  # stays the same module
             unit.write(replace(unit.read(), sparse=torch.ones(4, 6)))
     assert all(not passage.given.any() for passage in seen["out"])
     tokens = batches(2)[0]["tokens"]
-    torch.testing.assert_close(seen["out"][0].wanted, dense.outputs(batches(2)[0])["text"])
+    torch.testing.assert_close(wanted["out"][0], dense.outputs(batches(2)[0])["text"])
     assert seen["q"][0].given is not tokens
     torch.testing.assert_close(seen["q"][0].given, tokens)
 
 
 def test_shared_inputs_are_the_very_same_tensor() -> None:
     model = Model()
-    given = {unit.name: p[0].given for unit, p in meetings(model, model.double(), find_units(model.module), batches(1))}
-    assert given["q"] is given["k"]
+    met = meetings(model, model.double(), find_units(model.module), batches(1))
+    passages = {meeting.unit.name: meeting.passages[0] for meeting in met}
+    assert passages["q"].given is passages["k"].given
+    assert passages["q"].dense_given is passages["k"].dense_given
 
 
 def test_a_unit_that_is_called_again_is_met_once() -> None:
@@ -60,7 +64,7 @@ def test_a_unit_that_is_called_again_is_met_once() -> None:
             return {"out": self.module["q"](batch["tokens"]) + self.module["q"](batch["tokens"] * 2)}
 
     model = Twice()
-    met = [unit.name for unit, _ in meetings(model, model.double(), find_units(model.module), batches(2))]
+    met = [one.unit.name for one in meetings(model, model.double(), find_units(model.module), batches(2))]
     assert met == ["q"]
 
 
@@ -69,8 +73,8 @@ def test_nothing_is_left_behind_when_the_iterator_ends_or_is_left(stop_at: str |
     model = Model()
     model.module.train()
     dense = model.double()
-    for unit, _ in (iterator := meetings(model, dense, find_units(model.module), batches(2))):
-        if unit.name == stop_at:
+    for meeting in (iterator := meetings(model, dense, find_units(model.module), batches(2))):
+        if meeting.unit.name == stop_at:
             break
     iterator.close()
     assert model.module.training
@@ -82,9 +86,10 @@ def test_nothing_is_left_behind_when_the_iterator_ends_or_is_left(stop_at: str |
 
 def test_gradients_are_off_inside_the_models_and_untouched_outside() -> None:
     model = Model()
-    for _, passages in meetings(model, model.double(), find_units(model.module), batches(1)):
-        assert torch.is_grad_enabled()
-        assert not passages[0].wanted.requires_grad
+    for meeting in meetings(model, model.double(), find_units(model.module), batches(1)):
+        for output in meeting.outputs():
+            assert torch.is_grad_enabled()
+            assert not output.requires_grad
 
 
 def test_an_error_in_a_forward_comes_through() -> None:
@@ -118,5 +123,5 @@ def test_tied_layers_are_met_once_under_the_first_name() -> None:
             return {"out": self.module["b"](self.module["a"](batch["tokens"]))}
 
     model = Tied()
-    met = [unit.name for unit, _ in meetings(model, model.double(), find_units(model.module), batches(1))]
+    met = [one.unit.name for one in meetings(model, model.double(), find_units(model.module), batches(1))]
     assert met == ["a"]

@@ -77,7 +77,7 @@ def test_the_objective_is_the_mean_squared_error_with_the_best_bias() -> None:
 def test_rows_are_the_inputs_with_their_wanted_outputs_while_the_iterator_waits(name: str) -> None:
     model = Model()
     dense = model.double()
-    for site in sites(model, dense, find_units(model.module), batches(), dtype=torch.float64):
+    for site in sites(model, dense, find_units(model.module), batches(), dtype=torch.float64, rows=True):
         if site.unit.name == name:
             x, y = (torch.cat(parts).double() for parts in zip(*site.rows(), strict=True))
             assert len(x) == site.inputs.samples

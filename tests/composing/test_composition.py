@@ -149,7 +149,7 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
     assert dict(cfg.data) == {"name": "digits", **_parameters(load_digits)}
     assert set(cfg.logger) - {"name"} == set(_parameters(WandbObserver)) - {"directory", "config"}
-    given_elsewhere = {"splits", "seed", "device", "progress"}
+    given_elsewhere = {"splits", "seed", "measure", "device", "progress"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(cfg.trainer) == {"name": "pretrain", **trainer}
 

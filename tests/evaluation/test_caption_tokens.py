@@ -50,7 +50,9 @@ def test_java_gives_what_the_published_wrapper_gives() -> None:
 
 
 @needs_java
-@pytest.mark.parametrize("captions", [[], [""], ["", "a dog", "", ""], [" \n ", "a cat."]])
+@pytest.mark.parametrize(
+    "captions", [[], [""], ["", "a dog", "", ""], [" \n ", "a cat."], ["a dog", "😀", "\u200b \0"]]
+)
 def test_captions_without_words_keep_their_place(captions: list[str]) -> None:
     assert load_tokenizer("java").tokenize(captions) == load_tokenizer("python").tokenize(captions)
 

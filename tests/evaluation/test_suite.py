@@ -101,3 +101,12 @@ def test_a_suite_is_built_of_options_by_label_and_tells_every_problem() -> None:
     ]
     with pytest.raises(UserError, match="names no evaluator"):
         load_suite({})
+
+
+def test_evaluators_with_the_same_settings_share_one_cache_and_others_do_not() -> None:
+    options = {"batch_size": 64, "cache_megabytes": 8}
+    alike = load_suite({"zero_shot": options, "retrieval": options}).evaluators
+    assert alike["zero_shot"].cache is alike["retrieval"].cache
+    apart = load_suite({"zero_shot": options, "retrieval": options | {"batch_size": 32}}).evaluators
+    assert apart["zero_shot"].cache is not apart["retrieval"].cache
+    assert apart["retrieval"].cache.batch_size == 32

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import CLIPModel
 
 from rcc.data.digits import load_digits
-from rcc.data.splits import Splits
+from rcc.data.splits import Split, Splits
 from rcc.errors import UserError, WorkError
+from rcc.evaluation.embeddings import EmbeddingCache
 from rcc.evaluation.registry import load_evaluator
 from rcc.evaluation.templates import prompts
-from rcc.evaluation.zero_shot import ZeroShotEvaluator, ranked
+from rcc.evaluation.zero_shot import ZeroShotEvaluator
 from rcc.measurement import Measurement
 from rcc.models.clip import CLIPWrapper
 from rcc.models.module import ModuleAdapter
@@ -61,8 +60,9 @@ def test_it_agrees_with_a_direct_computation(clip: CLIPWrapper, clip_checkpoint:
 def test_what_is_measured_knows_its_unit_direction_and_error(clip: CLIPWrapper, few: Splits) -> None:
     measured = ZeroShotEvaluator().evaluate(clip, few.test, few)
     assert (measured.primary, measured.split, measured.samples) == ("accuracy", "test", 50)
-    for metric in measured.metrics:
-        assert (metric.unit, metric.higher_is_better) == ("fraction", True)
+    assert [metric.name for metric in measured.metrics] == ["accuracy", "top5_accuracy", "mean_class_accuracy"]
+    assert all((metric.unit, metric.higher_is_better) == ("fraction", True) for metric in measured.metrics)
+    for metric in measured.metrics[:2]:
         assert metric.standard_error == pytest.approx(math.sqrt(metric.value * (1 - metric.value) / 50))
     assert Measurement.from_json(measured.to_json()) == measured
 
@@ -85,17 +85,15 @@ def test_changed_weights_are_seen_at_the_next_evaluation(clip_tiny: CLIPWrapper,
     assert after.main.value == pytest.approx(1 - confused)
 
 
-@pytest.mark.parametrize(("megabytes", "prepared"), [(256, 1), (0, 2)])
-def test_pixels_are_prepared_once_while_they_fit(
-    clip: CLIPWrapper, few: Splits, monkeypatch: pytest.MonkeyPatch, megabytes: float, prepared: int
+def test_evaluators_that_share_a_cache_encode_everything_once(
+    clip: CLIPWrapper, few: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluator, calls = ZeroShotEvaluator(cache_megabytes=megabytes), []
+    cache, calls = EmbeddingCache(), []
     prepare = clip.prepare
     monkeypatch.setattr(clip, "prepare", lambda **inputs: calls.append(set(inputs)) or prepare(**inputs))
-    first = evaluator.evaluate(clip, few.test, few)
-    assert evaluator.evaluate(clip, few.test, few) == first
-    assert calls.count({"images"}) == prepared
-    assert calls.count({"texts"}) == 1
+    first, second = (ZeroShotEvaluator(cache=cache).evaluate(clip, few.test, few) for _ in range(2))
+    assert first == second
+    assert sorted(calls, key=str) == [{"images"}, {"texts"}]
 
 
 def test_another_adapter_gets_inputs_of_its_own(clip: CLIPWrapper, clip_tiny: CLIPWrapper, few: Splits) -> None:
@@ -111,22 +109,21 @@ def test_the_training_mode_is_put_back(clip: CLIPWrapper, few: Splits) -> None:
     assert clip.module.training
 
 
-@given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8), st.data())
-def test_ranks_and_predictions_agree_on_ties(rows: list[list[int]], data: st.DataObject) -> None:
-    scores = torch.tensor(rows, dtype=torch.float32)
-    labels = torch.tensor([data.draw(st.integers(0, 5)) for _ in rows])
-    ranks, predictions = ranked(scores, labels)
-    for row, label, rank, prediction in zip(rows, labels, ranks, predictions, strict=True):
-        order = sorted(range(6), key=lambda index: (-row[index], index))
-        assert order.index(int(label)) == rank
-        assert order[0] == prediction
-
-
 def test_top_five_needs_five_classes(clip: CLIPWrapper, few: Splits) -> None:
     parts = [split.subset(np.flatnonzero(split.labels < 4)) for _, split in few if split.labels is not None]
     splits = Splits(*parts, ("a", "b", "c", "d"), ("{}",))
     measured = ZeroShotEvaluator().evaluate(clip, splits.test, splits)
-    assert [metric.name for metric in measured.metrics] == ["accuracy"]
+    assert [metric.name for metric in measured.metrics] == ["accuracy", "mean_class_accuracy"]
+
+
+def test_data_without_classes_is_refused_with_what_it_has(clip: CLIPWrapper, few: Splits) -> None:
+    images = few.test.images
+    captioned = [Split(role, split.images, (("a", "b"),) * len(split)) for role, split in few]
+    with pytest.raises(UserError, match="has no classes: it has 50 images and 100 captions") as error:
+        ZeroShotEvaluator().evaluate(clip, captioned[-1], Splits(*captioned))
+    assert "eval=retrieval" in str(error.value)
+    with pytest.raises(UserError, match="has no labels: it has 50 images and 10 class names"):
+        ZeroShotEvaluator().evaluate(clip, Split("test", images), few)
 
 
 def test_a_model_without_text_embeddings_is_refused_by_name(few: Splits) -> None:
@@ -160,7 +157,7 @@ def test_prompts_that_cannot_be_made_are_refused(names: list[str], templates: li
 def test_evaluators_are_loaded_by_name_and_check_their_options() -> None:
     evaluator = load_evaluator("zero_shot", batch_size=3)
     assert isinstance(evaluator, ZeroShotEvaluator)
-    assert evaluator.batch_size == 3
+    assert evaluator.cache.batch_size == 3
     with pytest.raises(UserError, match=r"unknown eval 'zeroshot'\. Did you mean 'zero_shot'"):
         load_evaluator("zeroshot")
     with pytest.raises(UserError, match=r"unknown option 'batchsize'\. Did you mean 'batch_size'"):

@@ -340,7 +340,8 @@ def test_scales_of_a_quantised_unit_go_into_its_steps(model: SmallModel, dense: 
 def test_the_preserved_inputs_are_the_half_that_is_reproduced_best(model: SmallModel, dense: SmallModel) -> None:
     units = [model.unit("conv")]
     (moment,) = (
-        module._reproduced(site, site.unit.read()) for site in sites(model, dense, units, BATCHES, torch.float64)
+        module._reproduced(site, site.unit.read())
+        for site in sites(model, dense, units, BATCHES, torch.float64, rows=True)
     )
     x, y = rows_at(model, dense, "conv")
     share = ((y - answers(model, "conv", x)) ** 2).sum(1) / (y**2).sum(1)
