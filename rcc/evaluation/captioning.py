@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcc.data.splits import Split, Splits
@@ -104,6 +104,7 @@ class CaptioningEvaluator:
             raise WorkError(found.unavailable[self.metrics[0]])
         scores = [*found.scores, *(self.judge.scores(split, predictions) if self.judge else [])]
         details: dict[str, Any] = {
+            "note": " ".join([f"Words of captions by {self.computer.tokenizer.name}.", *_left_out(found.unavailable)]),
             "predictions": predictions,
             "tokenizer": self.computer.tokenizer.name,
             "settings": self.settings,
@@ -114,6 +115,10 @@ class CaptioningEvaluator:
         if self.judge:
             details["clip_score_model"] = self.judge.path
         return Measurement(tuple(map(_metric, scores)), self.primary, split.name, len(split), details)
+
+
+def _left_out(unavailable: Mapping[str, str]) -> list[str]:
+    return [f"{name} is left out: {reason}." for name, reason in unavailable.items()]
 
 
 def _metric(score: CaptionScore) -> Metric:
