@@ -205,7 +205,7 @@ def retrieval(images: int, captions: int, width: int) -> dict[str, Any]:
     before = peak()
     clock, processor = time.perf_counter(), time.process_time()
     pairs = Pairs.of(img2txt, [[text // captions] for text in range(images * captions)], images, images * captions)
-    metrics, _ = retrieval_metrics(retrieval_ranks(image_embeds, text_embeds, pairs), pairs)
+    metrics = retrieval_metrics(retrieval_ranks(image_embeds, text_embeds, pairs), pairs)
     seconds, used = time.perf_counter() - clock, time.process_time() - processor
     about = {"images": images, "texts": images * captions, "width": width, "r_mean": metrics[0].value}
     return {**about, "seconds": seconds, "processor": used, "peak_before": before, "peak": peak()}

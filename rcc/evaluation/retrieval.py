@@ -17,7 +17,7 @@ from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings import EmbeddingCache
 from rcc.evaluation.paired import PER_IMAGE
 from rcc.evaluation.reranking import reranked
-from rcc.evaluation.retrieval_metrics import PRIMARY, retrieval_metrics
+from rcc.evaluation.retrieval_metrics import PRIMARY, recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval_ranks import Pairs, retrieval_ranks
 from rcc.measurement import Measurement
 from rcc.models.abilities import Matcher
@@ -56,7 +56,7 @@ class RetrievalEvaluator:
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Rank the captions of `split` for its images and the reverse. `details` holds every query's rank (1 is best),
-        captions image after image.
+        captions image after image, and what each image adds to the recalls.
 
         Raises:
             UserError: the split has no captions, the model no image or no text embeddings, or it is to re-rank and
@@ -82,13 +82,12 @@ class RetrievalEvaluator:
             top_k, size = self.rerank_top_k, self.batch_size
             ranks = reranked(adapter, split, texts, embeddings, pairs, ranks, top_k, size)
             details["note"] = f"Retrieval: the first {top_k} answers by cosine are in the order of image-text matching."
-        metrics, per_image = retrieval_metrics(ranks, pairs)
         details |= {
             "image_to_text_ranks": ranks.of_images.tolist(),
             "text_to_image_ranks": ranks.of_texts.tolist(),
-            PER_IMAGE: {name: values.tolist() for name, values in per_image.items()},
+            PER_IMAGE: recalls_per_image(ranks, pairs),
         }
-        return Measurement(metrics, PRIMARY, split.name, len(split), details)
+        return Measurement(retrieval_metrics(ranks, pairs), PRIMARY, split.name, len(split), details)
 
     def compute_retrieval_metrics(
         self,
@@ -108,7 +107,7 @@ class RetrievalEvaluator:
         """
         pairs = Pairs.of(img2txt_gt, txt2img_gt, len(image_embeds), len(text_embeds))
         ranks = retrieval_ranks(image_embeds.cpu(), text_embeds.cpu(), pairs)
-        return {metric.name: metric.value for metric in retrieval_metrics(ranks, pairs)[0]}
+        return {metric.name: metric.value for metric in retrieval_metrics(ranks, pairs)}
 
 
 def ground_truth(split: Split) -> tuple[list[list[int]], list[list[int]]]:

@@ -24,37 +24,48 @@ DEPTHS = (1, 5, 10)
 PRIMARY = "r_mean"
 
 
-def retrieval_metrics(ranks: Ranks, pairs: Pairs) -> tuple[tuple[Metric, ...], dict[str, Tensor]]:
-    """`r_mean`, `image_to_text_recall_at_1` … `text_to_image_recall_at_10`, and both `…_median_rank`; and for `r_mean`
-    and each recall what it is the mean of, (N,): a value for each image, which its captions share."""
-    # A text of several images is drawn with the first of them.
-    first = torch.full((pairs.texts,), pairs.images).scatter_reduce_(0, pairs.text, pairs.image, "amin")
-    ways = {
-        "image_to_text": (ranks.of_images, torch.arange(pairs.images)),
-        "text_to_image": (ranks.of_texts, first),
-    }
-    recalls, medians, deviations, per_image = [], [], [], {}
-    for way, (of_queries, drawn_with) in ways.items():
+def retrieval_metrics(ranks: Ranks, pairs: Pairs) -> tuple[Metric, ...]:
+    """`r_mean`, `image_to_text_recall_at_1` … `text_to_image_recall_at_10`, and both `…_median_rank`."""
+    recalls, medians, deviations = [], [], []
+    for way, (of_queries, drawn_with) in _ways(ranks, pairs).items():
         for depth in DEPTHS:
             hits = (of_queries <= depth).double()
-            per_image[f"{way}_recall_at_{depth}"] = _by_image(hits, drawn_with, pairs.images)
-            deviations.append(_by_image(hits - hits.mean(), drawn_with, pairs.images))
+            deviations.append(_deviations(hits, drawn_with, pairs.images))
             recalls.append(_share(f"{way}_recall_at_{depth}", float(hits.mean()), deviations[-1]))
         medians.append(_median(f"{way}_median_rank", of_queries))
     mean = sum(recall.value for recall in recalls) / len(recalls)
-    primary = _share(PRIMARY, mean, torch.stack(deviations).mean(0))
-    per_image = {PRIMARY: torch.stack(list(per_image.values())).mean(0), **per_image}
-    return (primary, *recalls, *medians), per_image
+    return (_share(PRIMARY, mean, torch.stack(deviations).mean(0)), *recalls, *medians)
 
 
-def _by_image(values: Tensor, drawn_with: Tensor, images: int) -> Tensor:
-    """(N,) sums of the queries' values by image, scaled so that their mean is that of all queries."""
-    return torch.zeros(images, dtype=torch.float64).index_add_(0, drawn_with, values) * (images / len(values))
+def recalls_per_image(ranks: Ranks, pairs: Pairs) -> dict[str, list[float]]:
+    """For `r_mean` and each recall, a value for each of the N images: N times what its queries add, so that the mean
+    of the values is the metric."""
+    found = {}
+    for way, (of_queries, drawn_with) in _ways(ranks, pairs).items():
+        for depth in DEPTHS:
+            hits = (of_queries <= depth).double() * (pairs.images / len(of_queries))
+            found[f"{way}_recall_at_{depth}"] = torch.zeros(pairs.images).double().index_add_(0, drawn_with, hits)
+    mean = torch.stack(list(found.values())).mean(0)
+    return {name: values.tolist() for name, values in ({PRIMARY: mean} | found).items()}
+
+
+def _ways(ranks: Ranks, pairs: Pairs) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each direction with its queries' ranks and the image that each query is drawn with."""
+    # A text of several images is drawn with the first of them.
+    first = torch.full((pairs.texts,), pairs.images).scatter_reduce_(0, pairs.text, pairs.image, "amin")
+    return {
+        "image_to_text": (ranks.of_images, torch.arange(pairs.images)),
+        "text_to_image": (ranks.of_texts, first),
+    }
+
+
+def _deviations(hits: Tensor, drawn_with: Tensor, images: int) -> Tensor:
+    """(N,) what each image's queries add to the mean of all `hits`, beyond what they would at the mean."""
+    return torch.zeros(images, dtype=torch.float64).index_add_(0, drawn_with, hits - hits.mean()) / len(hits)
 
 
 def _share(name: str, value: float, deviations: Tensor) -> Metric:
-    error = float(deviations.square().sum().sqrt()) / len(deviations)
-    return Metric(name, value, "fraction", standard_error=error)
+    return Metric(name, value, "fraction", standard_error=float(deviations.square().sum().sqrt()))
 
 
 def _median(name: str, ranks: Tensor) -> Metric:

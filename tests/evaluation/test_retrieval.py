@@ -143,7 +143,7 @@ def by_name(ranks: Pairs, of_images: list[int], of_texts: list[int]) -> dict[str
     from rcc.evaluation.retrieval_ranks import Ranks
 
     found = retrieval_metrics(Ranks(torch.tensor(of_images), torch.tensor(of_texts)), ranks)
-    return {metric.name: metric for metric in found[0]}
+    return {metric.name: metric for metric in found}
 
 
 def test_standard_errors_of_a_hand_made_case() -> None:
