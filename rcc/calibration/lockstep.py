@@ -122,7 +122,7 @@ def arrivals(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) 
     names = {unit.name: unit for unit in units}
     with ExitStack() as stack:
         stack.enter_context(evaluating(model.module))
-        stack.enter_context(_stopping(model.module, units, after=False))
+        stack.enter_context(_stopping_before(model.module, units))
         forwards = [_Forward(model, batch) for batch in batches]
         for forward in forwards:
             stack.callback(forward.end)
