@@ -54,6 +54,7 @@ def _of_file(dataset: str, file: Path) -> dict[str, list[str]]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"data '{dataset}': '{file}' is not laid out as COCO's captions ({type(error).__name__}: {error})."
-            ' Expected: {"images": [{"id": …, "file_name": …}], "annotations": [{"id": …, "image_id": …, "caption": …}]}.'
+            ' Expected: {"images": [{"id": …, "file_name": …}],'
+            ' "annotations": [{"id": …, "image_id": …, "caption": …}]}.'
         ) from error
     return captions
