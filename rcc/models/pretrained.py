@@ -194,7 +194,7 @@ class PretrainedAdapter(Adapter):
                 raise UserError(f"texts must be one or more strings; got {texts!r}.")
             batch |= {key: tokens.to(self.device) for key, tokens in self._tokens(texts).items()}
         if not batch:
-            raise UserError(f"the model '{self.name}' reads no texts: give images.")
+            raise UserError(f"the model '{self.name}' reads images and no texts: it has no text embeddings.")
         return batch
 
     def save_files(self, directory: Path) -> None:
