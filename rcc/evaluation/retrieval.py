@@ -14,8 +14,9 @@ from torch import Tensor
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.paired import PER_IMAGE
 from rcc.evaluation.reranking import reranked
-from rcc.evaluation.retrieval_metrics import PRIMARY, retrieval_metrics
+from rcc.evaluation.retrieval_metrics import PRIMARY, recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval_ranks import Pairs, retrieval_ranks
 from rcc.measurement import Measurement
 from rcc.models.abilities import Matcher
@@ -54,7 +55,7 @@ class RetrievalEvaluator:
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Rank the captions of `split` for its images and the reverse. `details` holds every query's rank (1 is best),
-        captions image after image, and how answers were ranked.
+        captions image after image, how answers were ranked, and what each image adds to the recalls.
 
         Raises:
             UserError: the split has no captions, the model no image or no text embeddings, or it is to re-rank and
@@ -70,7 +71,9 @@ class RetrievalEvaluator:
             )
         texts = [text for captions in split.captions for text in captions]
         img2txt, txt2img = ground_truth(split)
-        embeddings = self.cache.images(adapter, split), self.cache.texts(adapter, texts)
+        model = self.cache.fingerprint(adapter)
+        text_embeds = self.cache.texts(adapter, texts, model)
+        embeddings = self.cache.images(adapter, split, model), text_embeds
         pairs = Pairs.of(img2txt, txt2img, len(split), len(texts))
         ranks, ranked_by = retrieval_ranks(*embeddings, pairs), "cosine"
         if self.rerank_top_k:
@@ -81,6 +84,7 @@ class RetrievalEvaluator:
             "image_to_text_ranks": ranks.of_images.tolist(),
             "text_to_image_ranks": ranks.of_texts.tolist(),
             "ranked_by": ranked_by,
+            PER_IMAGE: recalls_per_image(ranks, pairs),
         }
         return Measurement(retrieval_metrics(ranks, pairs), PRIMARY, split.name, len(split), details)
 
