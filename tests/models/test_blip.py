@@ -86,6 +86,21 @@ def test_the_loss_is_the_mean_over_real_tokens_by_its_formula(blip: BLIPWrapper,
     torch.testing.assert_close(loss.double(), torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
 
 
+def test_texts_as_long_as_the_image_has_patches_are_told_apart_by_one_more_place(
+    blip: BLIPWrapper, images: list[Image.Image]
+) -> None:
+    texts = [" ".join(["seven"] * count) for count in (15, 4, 14)]
+    assert blip.prepare(texts=texts)["input_ids"].shape == (3, 17)
+    assert blip.encode_image(images).shape[:2] == (3, 17)
+    batch = blip.prepare(images, texts)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 18)
+    assert batch["attention_mask"].sum(1).tolist() == [17, 6, 16]
+    assert batch["input_ids"][:, 17].tolist() == [blip.tokenizer.pad_token_id] * 3
+    shorter = batch | {key: batch[key][:, :17] for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        torch.testing.assert_close(blip.loss(batch), blip.loss(shorter))
+
+
 def test_a_text_starts_with_the_decoders_token_and_class_labels_do_not_matter(
     blip: BLIPWrapper, images: list[Image.Image]
 ) -> None:
