@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rcc.evaluation.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
+    from rcc.models.blip import BLIPWrapper as BLIPWrapper
     from rcc.models.clip import CLIPWrapper as CLIPWrapper
     from rcc.models.module import ModuleAdapter as ModuleAdapter
     from rcc.models.registry import load_model as load_model
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 # Imported when first asked for: `rcc-run --help` must answer before torch could be loaded.
 _PUBLIC = {
     "AlphaEditor": "rcc.stages.alpha",
+    "BLIPWrapper": "rcc.models.blip",
     "CLIPWrapper": "rcc.models.clip",
     "DARECompressor": "rcc.stages.dare",
     "Measurement": "rcc.measurement",

@@ -22,6 +22,8 @@ from rcc.stages.dare import DARECompressor
 
 METHODS = {
     "wanda": {"score": "wanda", "scope": "row"},
+    "obs own": {"solver": "obs", "solver_target": "own", "solver_refit": 0},
+    "obs own refit": {"solver": "obs", "solver_target": "own"},
     "obs": {"solver": "obs"},
     "admm6": {"solver": "admm", "solver_iterations": 6},
     "admm15": {"solver": "admm", "solver_iterations": 15},

@@ -9,7 +9,7 @@ left in the middle of code that knows nothing of it. Nothing runs in parallel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,11 +29,12 @@ from rcc.layers.units import Unit
 class Passage:
     """One batch at one unit: what is given to it in the compressed model, and what in the dense model.
 
-    `mask` (batch, length) is the batch's attention mask where it has one.
+    `dense_given` is None where the dense forward has passed the unit. `mask` (batch, length) is the batch's attention
+    mask where it has one.
     """
 
     given: Tensor
-    dense_given: Tensor
+    dense_given: Tensor | None
     mask: Tensor | None
 
 
@@ -43,31 +44,35 @@ class Meeting:
     `dense_unit` is the same unit of the dense model.
     """
 
-    def __init__(self, unit: Unit, dense_unit: Unit, passages: list[Passage], dense: Sequence[_Forward]) -> None:
+    def __init__(self, unit: Unit, dense_unit: Unit, passages: list[Passage], dense: Sequence[_DenseForward]) -> None:
         self.unit, self.dense_unit, self.passages = unit, dense_unit, passages
         self._dense = dense
 
-    def outputs(self) -> Iterator[Tensor]:
-        """The dense model's output of the unit for each of `passages`; to be asked for once.
+    def outputs(self) -> Iterator[tuple[Passage, Tensor]]:
+        """Each of `passages`, which leaves the list, with the dense model's output of the unit.
 
-        Each is made when its turn comes, and then that forward goes on to where it waits next: one batch's inner
-        activations are held at a time. While an output is looked at, the weight of `dense_unit` can be read.
+        Each is made when its turn comes, and then that forward goes on to where it waits next: who lets go of one
+        before asking for the next holds the inner activations of one batch. While the output is looked at, the weight
+        of `dense_unit` can be read, unless the forward has passed it.
         """
         for forward in self._dense:
-            forward.go_on()
-            assert forward.stop is not None
-            yield forward.stop.tensor
-            forward.go_on()
+            yield self.passages.pop(0), forward.output()
+            forward.leave(self.unit.name)
 
     def end(self) -> None:
-        """Let go of the passages, and take on the dense forwards whose output nobody asked for."""
+        """Take on the dense forwards whose output nobody asked for."""
         self.passages.clear()
         for forward in self._dense:
-            while forward.stop is not None and forward.stop.name == self.unit.name:
-                forward.go_on()
+            forward.leave(self.unit.name)
 
 
-def meetings(model: Answering, dense: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[Meeting]:
+def meetings(
+    model: Answering,
+    dense: Answering,
+    units: Sequence[Unit],
+    batches: Sequence[Batch],
+    passing: Collection[str] = (),
+) -> Iterator[Meeting]:
     """Each of `units` in the order in which the model calls them, at its first call, with all batches at once.
 
     While the iterator waits, the unit's weight may be written; the forward goes on with the new one. Units that
@@ -77,6 +82,8 @@ def meetings(model: Answering, dense: Answering, units: Sequence[Unit], batches:
     Args:
         model: the model whose units these are; put in evaluation mode for as long as the iterator lives.
         dense: another model of the same architecture, whose outputs are wanted.
+        passing: names of units before which dense forwards do not wait: each holds the output instead, and waits
+            before the next unit. For those whose inputs take more memory than their outputs.
 
     Raises:
         WorkError: the two models do not call the same units in the same order.
@@ -87,31 +94,69 @@ def meetings(model: Answering, dense: Answering, units: Sequence[Unit], batches:
             stack.enter_context(evaluating(one.module))
         stack.enter_context(_stopping_before(model.module, units))
         stack.enter_context(_stopping_around(dense.module, units))
-        ours, theirs = ([_Forward(one, batch) for batch in batches] for one in (model, dense))
+        ours = [_Forward(model, batch) for batch in batches]
+        theirs = [_DenseForward(dense, batch, passing) for batch in batches]
         for forward in (*ours, *theirs):
             stack.callback(forward.end)
             forward.go_on()
-        while True:
-            at = {forward.stop and forward.stop.name for forward in (*ours, *theirs)}
-            if at == {None} or not batches:
-                return
-            if len(at) > 1:
-                raise WorkError(
-                    "the model and the dense model do not run the same layers in the same order on the calibration"
-                    f" batches: {' and '.join(sorted(str(name) for name in at))} came at once. Batches of one kind"
-                    " only (images, texts, or both) go together."
-                )
-            unit = names[str(at.pop())]
+        while (name := _common_stop((*ours, *theirs))) is not None:
+            unit = names[name]
             passages = [
-                Passage(one.stop.tensor, other.stop.tensor, batch.get("attention_mask"))
+                Passage(one.stop.tensor, other.given, batch.get("attention_mask"))
                 for one, other, batch in zip(ours, theirs, batches, strict=True)
-                if one.stop is not None and other.stop is not None
+                if one.stop is not None
             ]
             meeting = Meeting(unit, replace(unit, root=dense.module), passages, theirs)
             yield meeting
             meeting.end()
             for forward in ours:
                 forward.go_on()
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One batch at one unit: what is given to it, and the batch's attention mask where it has one."""
+
+    given: Tensor
+    mask: Tensor | None
+
+
+def arrivals(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[tuple[Unit, list[Arrival]]]:
+    """As `meetings`, of one model by itself: one forward, and half of what is held.
+
+    Raises:
+        WorkError: the batches do not call the same units in the same order.
+    """
+    names = {unit.name: unit for unit in units}
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model.module))
+        stack.enter_context(_stopping_before(model.module, units))
+        forwards = [_Forward(model, batch) for batch in batches]
+        for forward in forwards:
+            stack.callback(forward.end)
+            forward.go_on()
+        while (name := _common_stop(forwards)) is not None:
+            held = [
+                Arrival(forward.stop.tensor, batch.get("attention_mask"))
+                for forward, batch in zip(forwards, batches, strict=True)
+                if forward.stop is not None
+            ]
+            yield names[name], held
+            held.clear()
+            for forward in forwards:
+                forward.go_on()
+
+
+def _common_stop(forwards: Sequence[_Forward]) -> str | None:
+    """The name of the unit at which all of them wait; None at their ends."""
+    at = {forward.due for forward in forwards}
+    if len(at) > 1:
+        raise WorkError(
+            "the forwards on the calibration batches, of the model and of the dense one, do not run the same layers in"
+            f" the same order: {' and '.join(sorted(str(name) for name in at))} came at once. Batches of one kind only"
+            " (images, texts, or both) go together."
+        )
+    return at.pop() if at else None
 
 
 @dataclass(frozen=True)
@@ -132,6 +177,11 @@ class _Forward(greenlet):
     @staticmethod
     def _forward(model: Answering, batch: Batch) -> None:
         model.outputs(batch)
+
+    @property
+    def due(self) -> str | None:
+        """The name of the unit that it waits for; None at the end."""
+        return None if self.stop is None else self.stop.name
 
     def go_on(self) -> None:
         """Run to the next stop."""
@@ -154,6 +204,50 @@ class _Forward(greenlet):
         if isinstance(this, cls) and name not in (seen := this.reached if before else this.passed):
             seen.add(name)
             this.parent.switch(_Stop(name, tensor))
+
+
+class _DenseForward(_Forward):
+    """A forward that stops around units, and waits before them; or, of those in `passing`, with the output in hand."""
+
+    def __init__(self, model: Answering, batch: Batch, passing: Collection[str]) -> None:
+        super().__init__(model, batch)
+        self._passing = passing
+        self._passed: _Stop | None = None
+
+    @property
+    def due(self) -> str | None:
+        return super().due if self._passed is None else self._passed.name
+
+    @property
+    def given(self) -> Tensor | None:
+        """The input of the unit that is due, unless that was passed."""
+        return self.stop.tensor if self.stop is not None and self._passed is None else None
+
+    def output(self) -> Tensor:
+        """That of the unit that is due."""
+        if self._passed is not None:
+            return self._passed.tensor
+        super().go_on()
+        assert self.stop is not None
+        return self.stop.tensor
+
+    def leave(self, name: str) -> None:
+        """Be done with the unit `name`, if that is due."""
+        if self._passed is not None and self._passed.name == name:
+            self._passed = None
+            self._pass()
+        while self.due == name:
+            self.go_on()
+
+    def go_on(self) -> None:
+        super().go_on()
+        self._pass()
+
+    def _pass(self) -> None:
+        if self._passed is None and self.stop is not None and self.stop.name in self._passing:
+            super().go_on()
+            self._passed = self.stop
+            super().go_on()
 
 
 @contextmanager

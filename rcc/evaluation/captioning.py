@@ -104,7 +104,7 @@ class CaptioningEvaluator:
             raise WorkError(found.unavailable[self.metrics[0]])
         scores = [*found.scores, *(self.judge.scores(split, predictions) if self.judge else [])]
         details: dict[str, Any] = {
-            "note": " ".join([f"Words of captions by {self.computer.tokenizer.name}.", *_left_out(found.unavailable)]),
+            "note": _note(self.computer.tokenizer.name, found.unavailable, self.judge),
             "predictions": predictions,
             "tokenizer": self.computer.tokenizer.name,
             "settings": self.settings,
@@ -117,8 +117,11 @@ class CaptioningEvaluator:
         return Measurement(tuple(map(_metric, scores)), self.primary, split.name, len(split), details)
 
 
-def _left_out(unavailable: Mapping[str, str]) -> list[str]:
-    return [f"{name} is left out: {reason}." for name, reason in unavailable.items()]
+def _note(tokenizer: str, missing: Mapping[str, str], judge: Judge | None) -> str:
+    """What the numbers depend on, for people."""
+    left_out = "".join(f" {metric} is left out: {reason}." for metric, reason in missing.items())
+    judged = f" CLIPScore is judged by {judge.path}." if judge else ""
+    return f"Captions: words by {tokenizer}.{judged}{left_out}"
 
 
 def _metric(score: CaptionScore) -> Metric:

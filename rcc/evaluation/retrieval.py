@@ -71,7 +71,9 @@ class RetrievalEvaluator:
             )
         texts = [text for captions in split.captions for text in captions]
         img2txt, txt2img = ground_truth(split)
-        embeddings = self.cache.images(adapter, split), self.cache.texts(adapter, texts)
+        model = self.cache.fingerprint(adapter)
+        text_embeds = self.cache.texts(adapter, texts, model)
+        embeddings = self.cache.images(adapter, split, model), text_embeds
         pairs = Pairs.of(img2txt, txt2img, len(split), len(texts))
         ranks, ranked_by = retrieval_ranks(*embeddings, pairs), "cosine"
         if self.rerank_top_k:

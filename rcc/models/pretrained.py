@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from rcc.errors import UserError
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
-from rcc.models.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate
+from rcc.models.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.processor_files import load_image_processor, load_tokenizer, save_files
@@ -106,7 +106,8 @@ class PretrainedAdapter(Adapter):
     @classmethod
     def _config(cls, where: str, local: bool) -> Any:
         config_class: Any = cls.model_class.config_class
-        return config_class.from_pretrained(where, local_files_only=local)
+        with quiet():  # default token ids of a sub-config that are then replaced would be warned about
+            return config_class.from_pretrained(where, local_files_only=local)
 
     @classmethod
     def _processors(cls, where: str, config: Any, local: bool) -> tuple[Any, Any]:

@@ -19,7 +19,13 @@ BLOCK = 16
 """Columns that choose together what goes. The paper takes 128; fewer choose later, knowing more of the errors made."""
 
 
-def obs_prune(problem: Quadratic, keep: int, block: int = BLOCK, pattern: tuple[int, int] | None = None) -> Tensor:
+def obs_prune(
+    problem: Quadratic,
+    keep: int,
+    block: int = BLOCK,
+    pattern: tuple[int, int] | None = None,
+    solution: Tensor | None = None,
+) -> Tensor:
     """V (out, in) with `keep` values other than zero, near the dense minimum W = G H⁻¹ in the metric of the inputs.
 
     Columns go by falling H_jj, and every block of them keeps the same share of its values, to within one.
@@ -30,6 +36,7 @@ def obs_prune(problem: Quadratic, keep: int, block: int = BLOCK, pattern: tuple[
         block: columns whose values are compared with one another.
         pattern: (n, m) keeps n of every m consecutive columns, which then are the blocks; `keep` must be what that
             leaves.
+        solution: G H⁻¹ where it is known, as it is of `Quadratic.around`: the weight; else it is solved for.
 
     Returned in float32 or wider, as `problem` is, with +0.0 where a value is gone. `refit` on what is left lowers the
     error by more than half at high sparsity: a column decided early is not told what later ones give up.
@@ -60,7 +67,12 @@ def obs_prune(problem: Quadratic, keep: int, block: int = BLOCK, pattern: tuple[
     sizes = torch.tensor([len(part) * out for part in order.split(block)], device=zeros.device)
     counts = share_among_rows(sizes, zeros, out * width - keep).tolist()
 
-    feedback, start = factor.div_(pivots), problem.solution[:, order]
+    if solution is None:
+        halfway = torch.linalg.solve_triangular(factor.T, problem.cross[:, order], upper=False, left=False)
+        start = torch.linalg.solve_triangular(factor, halfway, upper=True, left=False)
+    else:
+        start = solution.to(dtype).masked_fill(dead, 0.0)[:, order]
+    feedback = factor.div_(pivots)
 
     def settle(first: int, targets: Tensor) -> Decide:
         columns = slice(first, first + len(targets))

@@ -55,6 +55,9 @@ class DARECompressor(PruningViews):
         solver: 'none' leaves survivors as they are; 'admm' and 'obs' (SparseGPT) choose and adjust them so that every
             layer gives the dense model's outputs on the inputs it really sees, and settle its bias.
         solver_iterations: of ADMM.
+        solver_target: what a solved layer is to give on the inputs it sees: 'dense', the dense model's outputs; 'own',
+            those of its weight as it was, as SparseGPT has it: half the calibration, and errors add up.
+        solver_refit: iterations of least squares on the values that the solver kept; 0 leaves them as they are.
         pattern: 'n:m' keeps n of every m consecutive inputs, as '2:4'; with a solver, at target 1 − n/m.
         floor: share of its values that every layer keeps where layers compete for a budget.
         base: a checkpoint directory or .safetensors file: true DARE, the *deltas* to it are dropped at random
@@ -85,6 +88,8 @@ class DARECompressor(PruningViews):
         base: str | Path | None = None,
         solver: str = "none",
         solver_iterations: int = 15,
+        solver_target: str = "dense",
+        solver_refit: int = 6,
         pattern: str | None = None,
         floor: float = 0.01,
         include: Sequence[str] | None = None,
@@ -100,10 +105,13 @@ class DARECompressor(PruningViews):
         self.scope = scope_for(score, scope)
         self.score, self.allocation, self.rescale = score, allocation, rescale
         self.base = base
-        self.solver, self.solver_iterations, self.floor = solver, solver_iterations, floor
+        self.solver, self.solver_iterations, self.solver_target = solver, solver_iterations, solver_target
+        self.floor = floor
         self.pattern = parse_pattern(pattern)
         within = "row" if self.scope == "row" else "layer"
-        self._solver = None if solver == "none" else Solver(solver, solver_iterations, within, self.pattern)
+        self._solver: Solver | None = None
+        if solver != "none":
+            self._solver = Solver(solver, solver_iterations, within, self.pattern, solver_target, solver_refit)
         self.needs_calibration = bool(self._asking_for_data())
         self.selection = Selection(include, exclude, roles, towers)
 

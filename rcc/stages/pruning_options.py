@@ -8,7 +8,7 @@ from typing import Any
 from rcc.errors import Problems
 from rcc.ops.curves import CURVES
 from rcc.stages.pruning_plan import MOST
-from rcc.stages.pruning_solve import SOLVERS
+from rcc.stages.pruning_solve import SOLVERS, TARGETS
 
 SCOPES = ("row", "layer", "tower", "global")
 SCORES = ("magnitude", "random", "wanda", "taylor", "fisher")
@@ -27,6 +27,8 @@ def check_options(
     base: str | Path | None,
     solver: str,
     solver_iterations: int,
+    solver_target: str,
+    solver_refit: int,
     pattern: str | None,
     floor: float,
     **selection: Any,
@@ -51,6 +53,15 @@ def check_options(
     problems.choice("allocation", allocation, ALLOCATIONS)
     problems.choice("rescale", rescale, RESCALES)
     problems.choice("solver", solver, SOLVERS)
+    problems.choice("solver_target", solver_target, TARGETS)
+    problems.check(
+        solver_target == "dense" or solver != "none",
+        f"solver_target={solver_target} is a solver's: take solver=admm or obs, or leave it at dense.",
+    )
+    problems.check(
+        is_count(solver_refit) or (solver_refit == 0 and not isinstance(solver_refit, bool)),
+        f"solver_refit is {solver_refit}; it must be a whole number from 0 up.",
+    )
     problems.check(is_count(solver_iterations), f"solver_iterations is {solver_iterations}; it must be 1 or more.")
     problems.check(
         is_number(floor) and 0 <= floor < 1, f"floor is {floor}; it is the share every layer keeps, in [0, 1)."

@@ -1,15 +1,17 @@
-"""Pruning that solves for what is kept: in every layer the values that stay, and what they must be then, so that the
-layer gives the dense model's outputs on the inputs that it really sees."""
+"""Pruning that solves for what is kept: in every layer the values that stay, and what they must be then, so that on the
+inputs that it really sees the layer gives the dense model's outputs, or those it gave before."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rcc.calibration.own_sites import own_sites
 from rcc.calibration.row_fit import FITTED
 from rcc.calibration.sites import Site, sites
 from rcc.errors import Problems
@@ -25,13 +27,11 @@ from rcc.ops.select import count_selected
 from rcc.stages.base import Compressible, Stage, StageContext, naming
 
 SOLVERS = ("none", "admm", "obs")
-WIDE = 1024
+TARGETS = ("dense", "own")
+WIDE = 512
 """Layers of more inputs than this are solved in float32, smaller ones in float64."""
 DAMPING, PAIR_DAMPING = 0.01, 1e-3
 """Share of the mean of diag H that pulls towards the weight there is: for S alone, and where there is a pair U V."""
-REFIT = 6
-"""Iterations of conjugate gradients on the support that was found."""
-
 Pattern = tuple[int, int] | None
 
 
@@ -48,10 +48,16 @@ class Solver:
         iterations: of ADMM, over all of which its mask shrinks; least squares on the support follow.
         scope: 'row' or 'layer', see `admm_prune`.
         pattern: (n, m) to keep n of every m consecutive inputs.
+        target: what a layer is to give: 'dense', the dense model's outputs; 'own', those of its weight before, as
+            SparseGPT has it, for which one forward is enough.
+        refit: iterations of conjugate gradients on the support that was found; 0 leaves the values as the method does.
     """
 
-    def __init__(self, method: str, iterations: int, scope: str, pattern: Pattern) -> None:
+    def __init__(
+        self, method: str, iterations: int, scope: str, pattern: Pattern, target: str = "dense", refit: int = 6
+    ) -> None:
         self.method, self.iterations, self.scope, self.pattern = method, iterations, scope, pattern
+        self.target, self.refit = target, refit
 
     def check(self, who: str, units: Sequence[Unit]) -> None:
         """Whether it can be done with these units.
@@ -103,13 +109,13 @@ class Solver:
             facts[unit.name] = found
             context.progress(len(facts), len(units), f"layers ({unit.name})")
 
-        with context.dense_beside(model) as dense:
+        with self._sites(model, units, context) as fitted:
             for unit in units:
                 if not solvable(unit):
                     with naming(stage, unit):
                         mask(unit)
                     done(unit, {"note": f"pruned by magnitude: there is no solving for this {unit.kind}"})
-            for site in sites(model, dense, units, context.calibration or ()):
+            for site in fitted:
                 if site.fired:
                     with naming(stage, site.unit):
                         found = self._solve(site, zeros[site.unit.name])
@@ -121,13 +127,25 @@ class Solver:
                 done(unit, {"note": "pruned by magnitude: no calibration batch reached it with an input but zero"})
         return facts
 
+    @contextmanager
+    def _sites(self, model: Compressible, units: Sequence[Unit], context: StageContext) -> Iterator[Iterator[Site]]:
+        batches = context.calibration or ()
+        if self.target == "own":
+            yield own_sites(model, units, batches)
+        else:
+            with context.dense_beside(model) as dense:
+                yield sites(model, dense, units, batches)
+
     def _solve(self, site: Site, zeros: int) -> dict[str, Any]:
         form = site.unit.read().folded()
         dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
         weight = form.dense().to(dtype)
-        problem = site.objective().to(dtype).definite(weight, DAMPING if form.left is None else PAIR_DAMPING)
-        before = site.objective().relative_error(weight)
-        pruned = self._pruned(form, problem, zeros)
+        problem, damping = site.objective().to(dtype), DAMPING if form.left is None else PAIR_DAMPING
+        before = 0.0 if self.target == "own" else site.objective().relative_error(weight)
+        try:
+            pruned = self._pruned(form, problem.damped(weight, damping), zeros)
+        except torch.linalg.LinAlgError:
+            pruned = self._pruned(form, problem.definite(weight, 10 * damping), zeros)
         site.unit.write(site.settled(pruned))
         facts: dict[str, Any] = {
             "output_error_before": before,
@@ -144,12 +162,11 @@ class Solver:
         sparse, left, right = (
             None if part is None else part.to(dtype) for part in (form.sparse, form.left, form.right)
         )
-        cross = problem.cross
         if sparse is not None:
             target = problem.cross if left is None or right is None else problem.cross - left @ (right @ problem.moment)
-            sparse = self._prune(replace(problem, cross=target), keep["sparse"], sparse)
-            cross = problem.cross - sparse @ problem.moment
+            sparse = self._prune(replace(problem, cross=target), keep["sparse"], sparse, self.target == "own")
         if left is not None and right is not None:
+            cross = problem.cross if sparse is None else problem.cross - sparse @ problem.moment
             right = self._prune_right(problem, cross, keep["right"], left, right)
             inner = right @ problem.moment @ right.T
             inner.diagonal().add_(PAIR_DAMPING * inner.diagonal().mean())
@@ -168,15 +185,16 @@ class Solver:
         alone = torch.linalg.solve(coupling, given) * norms
         chosen = self._support(Quadratic(problem.moment, alone, problem.energy), keep, right * norms)
         wanted = Quadratic(problem.moment, given, problem.energy)
-        return refit(wanted, chosen != 0, start=chosen / norms, coupling=coupling, iterations=REFIT)
+        return refit(wanted, chosen != 0, start=chosen / norms, coupling=coupling, iterations=self.refit)
 
-    def _prune(self, problem: Quadratic, keep: int, start: Tensor) -> Tensor:
-        chosen = self._support(problem, keep, start)
-        return refit(problem, chosen != 0, start=chosen, iterations=REFIT)
+    def _prune(self, problem: Quadratic, keep: int, start: Tensor, least: bool = False) -> Tensor:
+        """`least`: whether `start` is known to be the dense minimum."""
+        chosen = self._support(problem, keep, start, least)
+        return refit(problem, chosen != 0, start=chosen, iterations=self.refit) if self.refit else chosen
 
-    def _support(self, problem: Quadratic, keep: int, start: Tensor) -> Tensor:
+    def _support(self, problem: Quadratic, keep: int, start: Tensor, least: bool = False) -> Tensor:
         if self.method == "obs":
-            return obs_prune(problem, keep, pattern=self.pattern)
+            return obs_prune(problem, keep, pattern=self.pattern, solution=start if least else None)
         steps = self.iterations
         return admm_prune(problem, keep, start, iterations=steps, growing=steps, scope=self.scope, pattern=self.pattern)
 

@@ -38,7 +38,7 @@ def test_a_layer_changed_on_the_spot_is_what_the_waiting_forward_goes_on_through
     wanted: dict[str, list[Tensor]] = {}
     for meeting in meetings(model, dense, find_units(model.module), batches(2)):
         unit = meeting.unit
-        seen[unit.name], wanted[unit.name] = list(meeting.passages), list(meeting.outputs())
+        seen[unit.name], wanted[unit.name] = list(meeting.passages), [output for _, output in meeting.outputs()]
         if unit.name == "k":  # becomes another module: the pair of a low rank
             unit.write(Form(left=torch.zeros(4, 1), right=torch.zeros(1, 6)))
         if unit.name == "q":  # stays the same module
@@ -87,7 +87,7 @@ def test_nothing_is_left_behind_when_the_iterator_ends_or_is_left(stop_at: str |
 def test_gradients_are_off_inside_the_models_and_untouched_outside() -> None:
     model = Model()
     for meeting in meetings(model, model.double(), find_units(model.module), batches(1)):
-        for output in meeting.outputs():
+        for _, output in meeting.outputs():
             assert torch.is_grad_enabled()
             assert not output.requires_grad
 
