@@ -64,5 +64,5 @@ def test_what_fits_is_measured(
 def test_what_does_not_fit_is_refused_by_the_models_name(
     model: str, way: str, data: dict[str, Splits], random_model: Callable[[str], Adapter]
 ) -> None:
-    with pytest.raises(UserError, match=rf"model '{model}'.*(does not|reads no texts)"):
+    with pytest.raises(UserError, match=rf"model '{model}'.*(does not|no texts)"):
         evaluate(random_model(model), way, data)
