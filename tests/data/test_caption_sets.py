@@ -7,30 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_data_sets import write_karpathy
 from small_files import captions_of, picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.data.splits import Split
 from rcc.errors import UserError
-
-PARTS = {"train": range(0, 6), "restval": range(6, 8), "val": range(8, 11), "test": range(11, 15)}
-
-
-def write_karpathy(folder: Path, name: str = "coco", **changed: Any) -> Path:
-    """A caption file and its images: six for training, two of COCO's validation images that train as well, three for
-    validation, four for test."""
-    images = []
-    for split, numbers in PARTS.items():
-        for number in numbers:
-            place = {"filepath": "train2014" if split == "train" else "val2014"} if name == "coco" else {}
-            where = folder / place.get("filepath", "flickr30k-images")
-            where.mkdir(parents=True, exist_ok=True)
-            (where / f"{number:04d}.jpg").write_bytes(picture(number, "JPEG"))
-            sentences = [{"raw": text, "tokens": text.split()} for text in captions_of(number)]
-            images.append({"filename": f"{number:04d}.jpg", "split": split, "sentences": sentences} | place)
-    content = {"images": images, "dataset": name} | changed
-    (folder / f"dataset_{name}.json").write_text(json.dumps(content))
-    return folder
 
 
 def numbers(split: Split) -> list[int]:
