@@ -29,11 +29,15 @@ METHODS = {
     "wanda": ("llmcompressor, Wanda", "llmcompressor_oneshot.py", "wanda"),
     "our wanda": ("dare, score=wanda, scope=row", "rcc_oneshot.py", "wanda"),
     "sparsegpt": ("llmcompressor, SparseGPT", "llmcompressor_oneshot.py", "sparsegpt"),
+    "obs own": ("dare, solver=obs, solver_target=own, solver_refit=0", "rcc_oneshot.py", "sparsegpt"),
+    "obs own refit": ("dare, solver=obs, solver_target=own", "rcc_oneshot.py", "sparsegpt"),
     "obs": ("dare, solver=obs", "rcc_oneshot.py", "sparsegpt"),
     "admm6": ("dare, solver=admm, 6 iterations", "rcc_oneshot.py", "sparsegpt"),
     "admm15": ("dare, solver=admm, 15 iterations", "rcc_oneshot.py", "sparsegpt"),
 }
 """What each is called, its program, and which method of the peer it is compared with."""
+LIKE = ("wanda", "our wanda", "sparsegpt", "obs own")
+"""What solves the same problem on either side; the default, about three minutes of one core a repeat."""
 
 
 def main() -> None:
@@ -41,7 +45,7 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True, help="the Python of the environment with llmcompressor")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(LIKE))
     parser.add_argument("--output", type=Path, default=HERE / "results", help="directory for the JSON and the table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,21 +54,31 @@ def main() -> None:
         subprocess.run([sys.executable, "-c", build], cwd=HERE / "peers", check=True)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
         wanted = one(sys.executable, "rcc_oneshot.py", "dense", model, options.batch)[1]
-        for _ in range(options.repeats):
+        for repeat in range(options.repeats):
             for name in options.only:
                 _, program, peer = METHODS[name]
                 ours = program == "rcc_oneshot.py"
                 method = name.removeprefix("our ") if ours else peer
                 facts, outputs = one(sys.executable if ours else options.peer, program, method, model, options.batch)
                 runs[name].append(facts | quality(outputs, wanted))
+            report(runs, repeat + 1, options)
+
+
+def report(runs: dict[str, list[dict[str, Any]]], repeats: int, options: argparse.Namespace) -> None:
+    """Write and print what is known after so many repeats."""
     rows = {name: median(each) for name, each in runs.items()}
-    facts = {"platform": platform.platform(), "processors": os.cpu_count(), "repeats": options.repeats}
+    facts = {
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "repeats": repeats,
+        "load": os.getloadavg()[0],
+    }
     result = {"machine": facts, "batch": options.batch, "methods": rows}
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "against_llmcompressor.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(table(result), encoding="utf-8")
-    print(table(result))
+    print(table(result), flush=True)
 
 
 def one(
@@ -101,7 +115,7 @@ def table(result: dict[str, Any]) -> str:
     machine, rows = result["machine"], result["methods"]
     lines = [
         f"{machine['processors']} processors, one thread, batches of {result['batch']}, "
-        f"median of {machine['repeats']}.",
+        f"median of {machine['repeats']}, load average {machine['load']:.1f} at the end.",
         "",
         "| method | processor s | × less | zeros | cosine, error: calibration | cosine, error: held out | peak, GB |",
         "| :-- | --: | --: | --: | --: | --: | --: |",

@@ -76,8 +76,9 @@ class Prepared:
         return self.waited / self.total if self.total else 0.0
 
     def _prepare(self, indices: NDArray[np.int64]) -> Batch:
-        part = self.split.subset(indices)
-        return self.adapter.prepare(part.pictures(), part.texts if self.texts else None)
+        pictures = [self.split.images[int(index)] for index in indices]
+        texts = [self.split.texts[index] for index in indices] if self.texts else None
+        return self.adapter.prepare(pictures, texts)
 
 
 def prepared(

@@ -59,7 +59,7 @@ class ClassificationEvaluator:
             found = class_measurement(scores, split, splits, labels, of="classifier_")
         finally:
             adapter.module.train(training)
-        return replace(found, details={**found.details, "classes_matched": matched})
+        return replace(found, details={"note": f"Classes were matched {matched}", **found.details})
 
     def _logits(self, adapter: Adapter, split: Split) -> Iterator[Tensor]:
         for batch in prepared(adapter, split, self.batch_size):

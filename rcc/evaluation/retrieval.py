@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class RetrievalEvaluator:
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Rank the captions of `split` for its images and the reverse. `details` holds every query's rank (1 is best),
-        captions image after image, how answers were ranked, and what each image adds to the recalls.
+        captions image after image, and what each image adds to the recalls.
 
         Raises:
             UserError: the split has no captions, the model no image or no text embeddings, or it is to re-rank and
@@ -75,15 +76,15 @@ class RetrievalEvaluator:
         text_embeds = self.cache.texts(adapter, texts, model)
         embeddings = self.cache.images(adapter, split, model), text_embeds
         pairs = Pairs.of(img2txt, txt2img, len(split), len(texts))
-        ranks, ranked_by = retrieval_ranks(*embeddings, pairs), "cosine"
+        ranks = retrieval_ranks(*embeddings, pairs)
+        details: dict[str, Any] = {}
         if self.rerank_top_k:
             top_k, size = self.rerank_top_k, self.batch_size
             ranks = reranked(adapter, split, texts, embeddings, pairs, ranks, top_k, size)
-            ranked_by = f"cosine, the first {top_k} by image-text matching"
-        details = {
+            details["note"] = f"Retrieval: the first {top_k} answers by cosine are in the order of image-text matching."
+        details |= {
             "image_to_text_ranks": ranks.of_images.tolist(),
             "text_to_image_ranks": ranks.of_texts.tolist(),
-            "ranked_by": ranked_by,
             PER_IMAGE: recalls_per_image(ranks, pairs),
         }
         return Measurement(retrieval_metrics(ranks, pairs), PRIMARY, split.name, len(split), details)

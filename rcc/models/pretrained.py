@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -193,9 +194,23 @@ class PretrainedAdapter(Adapter):
             if not texts or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"texts must be one or more strings; got {texts!r}.")
             batch |= {key: tokens.to(self.device) for key, tokens in self._tokens(texts).items()}
+            if "pixel_values" in batch:
+                batch |= self._told_apart(batch)
         if not batch:
-            raise UserError(f"the model '{self.name}' reads no texts: give images.")
+            raise UserError(f"the model '{self.name}' reads images and no texts: it has no text embeddings.")
         return batch
+
+    def _told_apart(self, batch: Batch) -> Batch:
+        """Texts as long as the image has patches, with one more place of padding.
+
+        What is gathered from layers knows by the attention mask's shape which inputs are tokens of texts.
+        """
+        mask, (_, height, width) = batch.get("attention_mask"), self.pixel_shape
+        patch = getattr(self._vision_config(self.module.config), "patch_size", None)
+        if mask is None or not isinstance(patch, int) or mask.shape[1] != (height // patch) * (width // patch) + 1:
+            return {}
+        padded = F.pad(batch["input_ids"], (0, 1), value=self.tokenizer.pad_token_id)
+        return {"input_ids": padded, "attention_mask": F.pad(mask, (0, 1))} if mask.shape[1] < self.context else {}
 
     def save_files(self, directory: Path) -> None:
         """Write config.json and the processor's files: the same bytes whatever the model was loaded from and whatever

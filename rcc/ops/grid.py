@@ -70,25 +70,6 @@ def to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS) -> Tensor:
     return rounded.masked_fill_(rounded == 0, 0.0)
 
 
-def whole(weight: Tensor, step: Tensor) -> Tensor:
-    """The whole numbers q, int8, with step · q = `weight` in its dtype.
-
-    Raises:
-        ValueError: a value that is not on the grid of its row.
-    """
-    wide = torch.promote_types(weight.dtype, torch.float32)
-    rows = step.to(wide)[:, None]
-    numbers = (weight.to(wide) / rows).round_()
-    off = (numbers.abs() > LEVELS) | ((numbers * rows).to(weight.dtype) != weight)
-    if bool(off.any()):
-        row, column = off.nonzero()[0].tolist()
-        raise ValueError(
-            f"{int(off.sum())} values are no multiple of their row's step within ±{LEVELS}, "
-            f"the first in row {row}, column {column}"
-        )
-    return numbers.to(torch.int8)
-
-
 def quantise(
     problem: Quadratic,
     weight: Tensor,

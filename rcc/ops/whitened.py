@@ -182,36 +182,3 @@ def _truncations(
         energy = float(gram.diagonal().sum(dtype=torch.float64))
     found, vectors = descending_eigh(gram)
     return Whitened(found.double().clamp_min(0).sqrt(), energy, solution, vectors, squares != 0, root)
-
-
-def refit_pair(problem: Quadratic, left: Tensor, rounds: int = 1, factors: str = "balanced") -> tuple[Tensor, Tensor]:
-    """A pair found on other inputs, fitted to these: least squares of one factor given the other, by turns.
-
-    Takes the left factor U (out, r) alone, for the first step, V given U, is exact whatever V was:
-    V = (UᵀU)⁻¹ Uᵀ G H⁻¹, since the metric drops out of UᵀU V H = Uᵀ G. Then `rounds` times U given V,
-    G Vᵀ (V H Vᵀ)⁻¹, and V given U. Every step is the minimum over its factor, so the error never rises above that
-    of the pair that was given; many rounds reach `whitened`, of whose matrix this is the subspace iteration.
-    Returned as `Whitened.pair` does, the factors rotated so that they are singular vectors in the metric.
-
-    Costs the Cholesky factor of H, and rounds + 1 times r (in² + out in) + out r².
-
-    Raises:
-        ValueError: a factor that does not fit the problem, negative rounds, or unknown factors.
-    """
-    out, inputs = problem.cross.shape
-    if left.dim() != 2 or left.shape[0] != out or not 1 <= left.shape[1] <= min(out, inputs) or rounds < 0:
-        raise ValueError(f"a left factor {tuple(left.shape)} and {rounds} rounds for a layer of ({out}, {inputs})")
-    # The minimum over V depends on the column space of U alone: an orthonormal basis of it does as well.
-    basis = torch.linalg.qr(left.to(problem.moment.dtype)).Q
-    right = _given_left(problem, basis)
-    for _ in range(rounds):
-        basis = torch.linalg.qr(problem.cross @ right.T).Q
-        right = _given_left(problem, basis)
-    rotated = whitened_around(right, problem.moment)
-    inner, right = rotated.pair(rotated.values.numel(), factors)
-    return (basis @ inner).contiguous(), right
-
-
-def _given_left(problem: Quadratic, basis: Tensor) -> Tensor:
-    """The least-squares V of an orthonormal U: Uᵀ G H⁻¹, with as many right-hand sides as U has columns."""
-    return torch.cholesky_solve((basis.T @ problem.cross).T, problem.cholesky).T

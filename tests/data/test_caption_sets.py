@@ -7,30 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_data_sets import write_karpathy
 from small_files import captions_of, picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.data.splits import Split
 from rcc.errors import UserError
-
-PARTS = {"train": range(0, 6), "restval": range(6, 8), "val": range(8, 11), "test": range(11, 15)}
-
-
-def write_karpathy(folder: Path, name: str = "coco", **changed: Any) -> Path:
-    """A caption file and its images: six for training, two of COCO's validation images that train as well, three for
-    validation, four for test."""
-    images = []
-    for split, numbers in PARTS.items():
-        for number in numbers:
-            place = {"filepath": "train2014" if split == "train" else "val2014"} if name == "coco" else {}
-            where = folder / place.get("filepath", "flickr30k-images")
-            where.mkdir(parents=True, exist_ok=True)
-            (where / f"{number:04d}.jpg").write_bytes(picture(number, "JPEG"))
-            sentences = [{"raw": text, "tokens": text.split()} for text in captions_of(number)]
-            images.append({"filename": f"{number:04d}.jpg", "split": split, "sentences": sentences} | place)
-    content = {"images": images, "dataset": name} | changed
-    (folder / f"dataset_{name}.json").write_text(json.dumps(content))
-    return folder
 
 
 def numbers(split: Split) -> list[int]:
@@ -144,3 +126,50 @@ def test_a_row_or_a_column_for_each_caption_are_read_as_well(tmp_path: Path) -> 
     write_table(tmp_path / "wide" / "train.parquet", wide)
     written = load_data("coco", path=str(tmp_path / "wide"), **sizes).test.captions[0]
     assert [text.split(", ")[1] for text in written] == ["column 0", "column 1", "column 10"]
+
+
+def write_annotations(folder: Path, part: str, count: int, start: int, **changed: Any) -> Path:
+    """COCO's own caption file of a part, ids out of order, and its images."""
+    images, written = [], []
+    (folder / part).mkdir(parents=True)
+    for number in range(start, start + count):
+        (folder / part / f"{number:012d}.jpg").write_bytes(picture(number, "JPEG"))
+        images.append({"id": 7 * number, "file_name": f"{number:012d}.jpg", "height": 5, "width": 6})
+        written += [
+            {"id": 10 * number + time, "image_id": 7 * number, "caption": text}
+            for time, text in enumerate(captions_of(number))
+        ]
+    (folder / "annotations").mkdir(exist_ok=True)
+    file = folder / "annotations" / f"captions_{part}.json"
+    file.write_text(json.dumps({"images": images, "annotations": written[::-1]} | changed))
+    return file
+
+
+def test_cocos_own_files_are_read_too(tmp_path: Path) -> None:
+    write_annotations(tmp_path, "train2017", 6, 0)
+    file = write_annotations(tmp_path, "val2017", 4, 6)
+    alone = load_data("coco", path=str(file), images=str(tmp_path), calibration=1, selection=1)
+    assert alone.sizes() == {"train": 0, "calibration": 1, "selection": 1, "test": 2}
+    splits = load_data("coco", path=str(tmp_path), train=None, calibration=2, selection=1)
+    assert splits.sizes() == {"train": 3, "calibration": 2, "selection": 1, "test": 4}
+    assert sorted(numbers(splits.test)) == [6, 7, 8, 9]
+    for _, split in splits:
+        assert [list(written) for written in split.captions] == [captions_of(number) for number in numbers(split)]
+
+
+def test_cocos_own_files_are_checked(tmp_path: Path) -> None:
+    file = write_annotations(tmp_path, "val2014", 4, 0, annotations=[{"id": 1, "image_id": 99, "caption": "a"}])
+    with pytest.raises(UserError, match=r"captions_val2014\.json' is not laid out as COCO's captions \(KeyError: 99"):
+        load_data("coco", path=str(tmp_path))
+    file.write_text(json.dumps({"images": [], "annotations": []}))
+    write_annotations(tmp_path, "val2017", 1, 0)
+    with pytest.raises(
+        UserError, match=r"captions_val2014\.json, captions_val2017\.json\. Keep one file of train and one"
+    ):
+        load_data("coco", path=str(tmp_path))
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    write_karpathy(tmp_path, "flickr30k")
+    (tmp_path / "flickr30k-images" / "._0001.jpg").write_bytes(b"macOS")
+    assert load_data("flickr30k", path=str(tmp_path), calibration=1).notes == ()

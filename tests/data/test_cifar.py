@@ -6,24 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data_sets import write_cifar
 from small_files import picture, write_table
 
 from rcc.data.class_lists import class_names
 from rcc.data.registry import load_data
 from rcc.errors import UserError
-
-
-def write_cifar(folder: Path, classes: int, each: int = 4) -> Path:
-    from datasets import ClassLabel
-
-    label = ClassLabel(names=[name.replace(" ", "_") for name in class_names(f"cifar{classes}")])
-    column = "label" if classes == 10 else "fine_label"
-    for part, start in (("train", 0), ("test", classes * each)):
-        images = [picture(start + number, size=(4, 4)) for number in range(classes * each)]
-        write_table(
-            folder / f"{part}.parquet", {"image": images, column: list(range(classes)) * each}, **{column: label}
-        )
-    return folder
 
 
 @pytest.mark.parametrize("classes", [10, 100])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data_sets import write_shard
 from small_files import picture, write_tar
 
 from rcc.data.images import EncodedImages
@@ -14,18 +14,6 @@ from rcc.data.registry import load_data
 from rcc.errors import UserError
 
 SIZES = {"train": None, "calibration": 2, "selection": 2, "test": 3}
-
-
-def write_shard(path: Path, start: int, count: int) -> Path:
-    """Samples with a JSON record each, as img2dataset writes them; captions of the second half stand there alone."""
-    samples: dict[str, dict[str, bytes | str]] = {}
-    for number in range(start, start + count):
-        caption = f"caption {number}"
-        samples[f"{number:09d}"] = {
-            "jpg": picture(number, "JPEG"),
-            "json": json.dumps({"caption": caption, "url": "https://example.org", "status": "success"}),
-        } | ({"txt": caption} if number < start + count // 2 else {})
-    return write_tar(path, samples)
 
 
 @pytest.fixture

@@ -8,21 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_data_sets import write_pets
 from small_files import picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.errors import UserError
 
 SMALL = {"calibration": 2, "selection": 2}
-
-
-def write_pets(folder: Path, each: int, start: int = 0) -> Path:
-    for place, name in enumerate(("big_dog", "cat")):
-        (folder / name / "deeper").mkdir(parents=True)
-        for number in range(each):
-            kind, where = (("png", name), ("jpg", f"{name}/deeper"))[number % 2]
-            (folder / where / f"{number}.{kind}").write_bytes(picture(start + place * each + number))
-    return folder
 
 
 def test_folders_are_classes_and_their_names_are_read_as_words(tmp_path: Path) -> None:

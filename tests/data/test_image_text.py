@@ -7,19 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_data_sets import Rows, write_csv
 from small_files import captions_of, picture, write_tar
 
 from rcc.data.registry import load_data
 from rcc.errors import UserError
 
 SIZES = {"train": None, "calibration": 2, "selection": 2, "test": 3}
-Rows = list[tuple[str, str]]
-
-
-def write_csv(file: Path, rows: Rows) -> None:
-    mark = "\t" if file.suffix == ".tsv" else ","
-    lines = [mark.join(("path", "caption")), *(mark.join((path, f'"{text}"')) for path, text in rows)]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")  # as spreadsheets write it
 
 
 def write_jsonl(file: Path, rows: Rows) -> None:

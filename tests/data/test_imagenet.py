@@ -6,32 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_data_sets import CLASSES, write_classes, write_imagenet
 from small_files import picture, write_table
 
 from rcc.data.class_lists import class_names, wnids
 from rcc.data.registry import load_data
 from rcc.errors import UserError
 
-CLASSES = (0, 1, 2, 207, 999)
-
-
-def write_classes(folder: Path, each: int, start: int = 0, labels: tuple[int, ...] = CLASSES) -> Path:
-    """`each` images of each class; no two the same."""
-    for place, label in enumerate(labels):
-        where = folder / wnids()[label]
-        where.mkdir(parents=True)
-        for number in range(each):
-            name = f"{wnids()[label]}_{number}.JPEG"
-            (where / name).write_bytes(picture(start + place * each + number, "JPEG"))
-    return folder
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """train/ with six and val/ with four images of five classes. Read only."""
-    root = tmp_path_factory.mktemp("imagenet")
-    write_classes(root / "train", 6)
-    write_classes(root / "val", 4, start=1000)
+    root = write_imagenet(tmp_path_factory.mktemp("imagenet"))
     (root / "train" / "wnids.txt").write_text("no image")
     return root
 

@@ -57,7 +57,10 @@ def test_a_hand_made_case() -> None:
     assert mean.standard_error == pytest.approx(math.sqrt(0.75 * 0.25 / 4 + 0.5 * 0.5 / 2) / 2)
     assert found.details["labels"] == [0, 0, 0, 0, 1, 1]
     assert found.details["predictions"] == [0, 0, 0, 1, 1, 0]
-    assert found.details["ranks"] == [1, 1, 1, 2, 1, 3 - 1]
+    assert found.details["ranks"] == [1, 1, 1, 2, 1, 2]
+    per_image = found.details["per_image"]
+    assert per_image["accuracy"] == [1, 1, 1, 0, 1, 0]
+    assert per_image["mean_class_accuracy"] == pytest.approx([0.75, 0.75, 0.75, 0, 1.5, 0])
 
 
 def test_a_class_of_one_image_leaves_the_mean_without_an_error() -> None:

@@ -94,9 +94,9 @@ def test_a_judge_encodes_images_and_references_once(
     encoded: list[str] = []
     prepare = trained.model.prepare
 
-    def counted(**inputs: list) -> dict[str, Tensor]:
-        encoded.extend(name for name, given in inputs.items() for _ in given)
-        return prepare(**inputs)
+    def counted(images: list | None = None, texts: list | None = None) -> dict[str, Tensor]:
+        encoded.extend(["images"] * len(images or ()) + ["texts"] * len(texts or ()))
+        return prepare(images, texts)
 
     monkeypatch.setattr(trained.model, "prepare", counted)
     trained.scores(pictured, ["five", "six", "seven", "eight", "nine"])

@@ -218,7 +218,10 @@ def test_the_evaluator_ranks_the_captions_of_a_split(clip: CLIPWrapper, captione
     assert (measured.primary, measured.split, measured.samples) == ("r_mean", "test", 20)
     assert len(measured.details["image_to_text_ranks"]) == 20
     assert len(measured.details["text_to_image_ranks"]) == len(texts)
-    assert measured.details["ranked_by"] == "cosine"
+    assert set(measured.details["per_image"]) == {"r_mean", *NAMES}
+    for name, values in measured.details["per_image"].items():
+        assert len(values) == 20
+        assert np.mean(values) == pytest.approx(measured[name].value)
     assert Measurement.from_json(measured.to_json()) == measured
 
 

@@ -1,7 +1,5 @@
 """Whitened low rank against the published Cholesky way in numpy, its stated error, and the refit of a factor."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from rcc.ops.factorise import factor_pair, thin_svd
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.whitened import refit_pair, unweighted, whitened, whitened_around
+from rcc.ops.whitened import unweighted, whitened, whitened_around
 
 SHAPES = [(5, 12), (12, 5), (8, 8), (1, 6), (6, 1), (30, 70), (70, 30)]
 
@@ -180,37 +178,6 @@ def test_no_other_pair_of_the_rank_is_better(out, inputs, seed, data):
     assert bool((found.errors.diff() <= 1e-9).all())
 
 
-@pytest.mark.parametrize("shape", [(12, 20), (20, 12)])
-def test_refitting_never_raises_the_error_and_many_rounds_reach_the_best(shape):
-    of, other = problem(*shape), problem(*shape, seed=40)
-    left, right = whitened(other).pair(4)
-    errors = [float(of.error(left @ right).sum())]
-    for rounds in (0, 1, 2, 200):
-        fitted = refit_pair(of, left, rounds)
-        errors.append(float(of.error(fitted[0] @ fitted[1]).sum()))
-    assert all(after <= before * (1 + 1e-12) for before, after in pairwise(errors))
-    assert errors[0] > errors[-1]
-    assert errors[-1] == pytest.approx(whitened(of).error(4), rel=1e-6)
-
-
-def test_refitting_without_rounds_is_least_squares_given_the_left_factor():
-    of = problem(10, 7)
-    left = matrix(10, 3, 9)
-    fitted = refit_pair(of, left, rounds=0)
-    # min over V of ‖(W* − U V) L‖, by numpy's own least squares.
-    best = np.linalg.solve(of.moment.numpy(), of.cross.numpy().T).T
-    expected = left.numpy() @ np.linalg.lstsq(left.numpy(), best, rcond=None)[0]
-    np.testing.assert_allclose((fitted[0] @ fitted[1]).numpy(), expected, rtol=0, atol=1e-9)
-
-
-def test_refitting_factors_that_are_optimal_changes_nothing():
-    of = problem(6, 9)
-    left, right = whitened(of).pair(3)
-    again = refit_pair(of, left)
-    torch.testing.assert_close(again[0] @ again[1], left @ right, rtol=0, atol=1e-7)
-    torch.testing.assert_close(again[0].norm(dim=0), left.norm(dim=0), rtol=0, atol=1e-7)
-
-
 def test_what_does_not_fit_is_refused():
     of = problem(4, 6)
     found = whitened(of)
@@ -229,9 +196,6 @@ def test_what_does_not_fit_is_refused():
         unweighted(torch.tensor([[1.0, float("inf"), 2.0], [1.0, 2.0, 3.0]]))
     with pytest.raises(ValueError, match="matrix is needed"):
         unweighted(torch.ones(3))
-    for left, rounds in ((torch.ones(6, 2), 1), (torch.ones(4, 5), 1), (torch.ones(4, 2), -1)):
-        with pytest.raises(ValueError, match="left factor"):
-            refit_pair(of, left, rounds)
 
 
 def test_a_moment_that_is_not_definite_is_refused():
