@@ -49,9 +49,9 @@ class BLIPWrapper(BlipAdapter):
 
     def _hold(self, module: Any, image_processor: Any, tokenizer: Any) -> None:
         super()._hold(module, image_processor, tokenizer)
-        head, table = module.text_decoder.cls.predictions, module.text_decoder.get_input_embeddings()
-        if getattr(head.decoder, "weight", None) is table.weight:
-            head.decoder = SharedHead(table, head.bias)
+        head, embeddings = module.text_decoder.cls.predictions, module.text_decoder.bert.embeddings
+        if getattr(head.decoder, "weight", None) is embeddings.word_embeddings.weight:
+            head.decoder = SharedHead(embeddings, head.bias)
         self.generation_config = GenerationConfig(**SETTINGS["published"])
 
     def _read_more(self, where: str, local: bool) -> None:

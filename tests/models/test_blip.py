@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -191,10 +192,7 @@ def test_units_have_the_exact_roles_and_towers(blip: BLIPWrapper) -> None:
         ("vision", "embedding"): 1, ("text", "embedding"): 2,
         ("vision", "norm"): 2 * layers + 1, ("text", "norm"): 3 * layers + 2,
     }  # fmt: skip
-    assert not any(unit.obstacle for unit in units)
-    assert {unit.name: unit.tied for unit in units if unit.tied} == {
-        "text_decoder.bert.embeddings.word_embeddings": ("text_decoder.cls.predictions.decoder.table",)
-    }
+    assert not any(unit.obstacle or unit.tied for unit in units)
 
 
 def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
@@ -212,7 +210,6 @@ def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
     assert loaded.generation_config.num_beams == 2
     assert loaded.generate_caption(images) == blip.generate_caption(images)
     decoder = loaded.module.text_decoder
-    assert decoder.cls.predictions.decoder.table is decoder.bert.embeddings.word_embeddings
     assert decoder.cls.predictions.decoder.bias is decoder.cls.predictions.bias
 
 
@@ -223,6 +220,7 @@ def test_the_word_embeddings_change_with_the_last_layer_and_take_any_form(
     left, _, right = torch.linalg.svd(unit.read().dense(), full_matrices=False)
     form = Form(left=left[:, :9] * 3, right=right[:9])
     unit.write(form)
+    blip = deepcopy(blip)
     with torch.no_grad():
         reference.text_decoder.bert.embeddings.word_embeddings.weight.copy_(form.dense())
     batch = blip.prepare(images, TEXTS)
