@@ -39,6 +39,12 @@ class ClassificationEvaluator:
         problems.done()
         self.batch_size, self.classes = batch_size, classes
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: the data has no classes or labels.
+        """
+        labels_of(split, splits, "classification")
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Classify every image of `split` among `splits.class_names`; classes of the model that the data lacks are
         left out. `details` holds what `class_measurement` has, and how classes were matched.
@@ -67,8 +73,9 @@ class ClassificationEvaluator:
                 outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
                     raise UserError(
-                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
-                        f" outputs are {', '.join(sorted(outputs)) or 'none'}."
+                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; of"
+                        f" images it gives {', '.join(sorted(outputs)) or 'nothing'}. Models of image and text"
+                        " embeddings are measured by eval=zero_shot."
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):
