@@ -250,6 +250,6 @@ def test_a_directory_that_cannot_be_used_is_refused_before_anything_is_encoded(
 ) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="cannot write .*file.*Choose a folder you may write to"):
+        with pytest.raises(UserError, match=r"cannot write .*file.*Choose a folder you may write to"):
             EmbeddingCache(directory=place).images(clip, few.test)
     assert encoded == {"images": 0, "texts": 0}
