@@ -113,7 +113,7 @@ class Console(RunObserver):
         if delivery.target is not None:
             self._say(target_text(delivery.target, delivery.nbytes), "yellow" if delivery.target.reason else "")
         self._say(f"Artifact: {delivery.artifact}")
-        self._say(f"Measure it again: rcc-run job=evaluate artifact={delivery.artifact}")
+        self._say(f"Measure it again: {delivery.again}")
 
     def close(self, failed: bool = False) -> None:
         self._close_display()
