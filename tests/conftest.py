@@ -108,6 +108,29 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory, clip_checkpoint: Pat
     return find
 
 
+@pytest.fixture(scope="session")
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tables are converted into a cache of the tests' own."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="session")
+def data_set(tmp_path_factory: pytest.TempPathFactory, datasets_cache: None) -> Callable[[str], Path]:
+    """The folder of the small data set of a data= by its name. Read only."""
+    from small_data_sets import WRITE
+
+    made: dict[str, Path] = {}
+
+    def find(name: str) -> Path:
+        if name not in made:
+            made[name] = WRITE[name](tmp_path_factory.mktemp("data") / name)
+        return made[name]
+
+    return find
+
+
 @pytest.fixture
 def random_model(checkpoint_of: Callable[[str], Path]) -> Callable[[str], Any]:
     """Loads the random model of a model= by its name, the test's own to change."""

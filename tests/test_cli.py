@@ -298,6 +298,8 @@ def test_configs_of_ones_own_are_used_and_checked(
         ("rcc-run -m stage=dare,n", ["stage=dare,nullu"]),
         ("rcc-run stage=nullu+dare stage.", ["stage.dare.", "stage.nullu."]),
         ("rcc-run stage=dare+dare stage.dare_2.target", ["stage.dare_2.target_sparsity="]),
+        ("rcc-run eval=retrieval+e", ["eval=retrieval+efficiency"]),
+        ("rcc-run eval=zero_shot+retrieval+z", []),
         ("rcc-run eval=zero_shot eval.zero_shot.b", ["eval.zero_shot.batch_size="]),
         ("rcc-run experiment=s", ["experiment=specification", "experiment=sweep"]),
         ("rcc-run gate.th", ["gate.threshold="]),

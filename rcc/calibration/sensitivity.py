@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcc.calibration.heap import give_back_free_memory
 from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
 from rcc.layers.units import Unit
@@ -87,6 +88,7 @@ def sensitivities(
                 if total.requires_grad:  # as it does not where the outputs depend on no unit
                     total.backward()
                 start = end
+    give_back_free_memory()
     return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 
 import torch
 from torch import Tensor
 
+from rcc.calibration.heap import give_back_free_memory
 from rcc.calibration.identity import Identity
 from rcc.calibration.input_rows import geometry, input_rows
 from rcc.calibration.lockstep import Meeting, Passage, meetings
@@ -19,6 +20,9 @@ from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.ops.refit import best_bias
+
+CONSTANT = 1e-6
+"""Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,19 @@ class Site:
         return bool(self.inputs.mean.any() or self.inputs.covariance.diagonal().any())
 
     @property
+    def varies(self) -> bool:
+        """Whether inputs tell anything of the weight: of constant ones a bias makes up for whatever becomes of it."""
+        varying = float(self.inputs.covariance.diagonal().mean())
+        square = varying + float(self.inputs.mean.square().mean())
+        return varying > CONSTANT * square if self.has_bias else square > 0
+
+    @property
     def note(self) -> str:
         """What a user should know before relying on the fit; empty where all is well."""
         if not self.fired:
             return "no calibration batch reached it with an input other than zero"
+        if not self.varies:
+            return "its inputs are the same in every row of the calibration data"
         if self.inputs.samples < len(self.inputs.mean):
             return (
                 f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.mean)} dimensions:"
@@ -93,7 +106,13 @@ class Site:
         return ""
 
     def objective(self) -> Quadratic:
-        """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖²."""
+        """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖².
+
+        Of inputs that do not vary it is the same for every V, without the rounding of their sums.
+        """
+        if not self.varies:
+            nothing = torch.zeros_like(self.inputs.covariance), torch.zeros_like(self.covariance)
+            return Quadratic(*nothing, self.variance if self.has_bias else self.energy)
         if self.has_bias:
             return Quadratic(self.inputs.covariance, self.covariance, self.variance)
         return Quadratic(self.inputs.moment, self.cross, self.energy)
@@ -132,15 +151,18 @@ def sites(
     """
     fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
     last: tuple[_Given, _Shared] | None = None
-    for meeting in meetings(model, dense, fitted, batches):
+    passing = {unit.name for unit in fitted if unit.kind == "linear" and not _through_inputs(unit)}
+    for meeting in meetings(model, dense, fitted, batches, passing):
         given = _Given(meeting)
         known = last[1] if last is not None and last[0].is_of(meeting) else None
         site, shared = _site(meeting, known, dtype, rows)
         last = (given, shared)
         del shared
+        give_back_free_memory()
         yield site
         site.activations.clear()
         del site
+        give_back_free_memory()
 
 
 class _Given:
@@ -151,12 +173,20 @@ class _Given:
         self.geometry = geometry(meeting.unit.module)
 
     def is_of(self, meeting: Meeting) -> bool:
-        same = all(one.is_of(tensor) for one, tensor in zip(self.tensors, _tensors(meeting), strict=True))
+        tensors = _tensors(meeting)
+        same = len(tensors) == len(self.tensors) and all(map(Identity.is_of, self.tensors, tensors))
         return same and self.geometry == geometry(meeting.unit.module)
 
 
 def _tensors(meeting: Meeting) -> list[Tensor]:
-    return [tensor for passage in meeting.passages for tensor in (passage.given, passage.dense_given)]
+    pairs = ((passage.given, passage.dense_given) for passage in meeting.passages)
+    return [tensor for pair in pairs for tensor in pair if tensor is not None]
+
+
+def _through_inputs(unit: Unit) -> bool:
+    """Whether E[y xᵀ] is had from E[x' xᵀ], of the inputs x' of the dense model: a linear layer wants y = W x' + b, and
+    all layers that share x share that sum. Where inputs are more than outputs, E[y xᵀ] by itself is less to sum."""
+    return unit.kind == "linear" and unit.shape[1] <= unit.shape[0]
 
 
 @dataclass(frozen=True)
@@ -169,24 +199,26 @@ class _Shared:
 
 
 def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: bool) -> tuple[Site, _Shared]:
-    """A linear layer wants y = W x' + b, so that E[y xᵀ] is W E[x' xᵀ]: one sum for all layers that share x. Where the
-    inputs are more than the outputs, E[y xᵀ] by itself is less to sum."""
+    """The site of the unit that all wait before, and what the next one shares if its inputs are the same: `known`."""
     unit, columns, rows_out = meeting.unit, meeting.unit.shape[1], meeting.unit.shape[0]
     device = meeting.passages[0].given.device
     inputs, dense_inputs, outputs = (Rows(size, dtype, device) for size in (columns, columns, rows_out))
-    through_inputs = unit.kind == "linear" and (columns <= rows_out if known is None else known.crossing is not None)
+    through_inputs = _through_inputs(unit) and (known is None or known.crossing is not None)
     own = Covariance(inputs, inputs) if known is None else None
     crossing = Covariance(dense_inputs, inputs) if through_inputs and known is None else None
     cross = None if through_inputs else Covariance(outputs, inputs)
     sums = [one for one in (own, crossing, cross) if one is not None]
     squares = torch.zeros(rows_out, dtype=torch.float64, device=device)
     activations, weight = [], None
-    for passage, output in zip(meeting.passages, meeting.outputs(), strict=True):
+    for passage, output in meeting.outputs():
         if through_inputs and weight is None:
             weight = meeting.dense_unit.read().dense()
         if hold:
             activations.append((passage, output))
-        others = _input_rows(unit, passage.dense_given, passage.mask) if crossing is not None else repeat(None)
+        others: Iterable[Tensor | None] = repeat(None)
+        if crossing is not None:
+            assert passage.dense_given is not None
+            others = _input_rows(unit, passage.dense_given, passage.mask)
         for (given, wanted), other in zip(_rows(unit, passage, output), others, strict=False):
             outputs.take(wanted)
             squares += outputs.new.square().sum(0, dtype=torch.float64)
@@ -196,7 +228,7 @@ def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: boo
                 dense_inputs.take(other)
             for one in sums:
                 one.add()
-        del output
+        del passage, output, given, wanted, other
     samples, mean = (inputs.count, inputs.mean) if known is None else (known.inputs.samples, known.inputs.mean)
     if not bool(torch.isfinite(outputs.mean).all() and torch.isfinite(mean).all()):
         raise WorkError(

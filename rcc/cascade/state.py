@@ -20,6 +20,7 @@ from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
+from rcc.calibration.heap import give_back_free_memory
 from rcc.cascade.randomness import random_state, restore_random_state
 from rcc.errors import UserError
 from rcc.layers.form import MATRICES, Form
@@ -94,6 +95,7 @@ class StateStore:
             state = self._state(path)
             restore(adapter, path)
             restore_random_state(state["random"])
+            give_back_free_memory()  # that of the weights that were there
         except UserError as error:
             raise UserError(*error.problems, self._advice(index)) from error
         record: dict[str, Any] = state["record"]

@@ -5,6 +5,10 @@ COCO: Lin et al. (2014); Flickr30k: Young et al. (2014); Flickr8k: Hodosh et al.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rcc.data.caption_files import Found
+from rcc.data.coco_annotations import annotation_files, read_annotations
 from rcc.data.columns import captioned_parts
 from rcc.data.cutting import Cut, cut
 from rcc.data.karpathy import image_folder, karpathy_file, read_karpathy
@@ -28,8 +32,11 @@ def load_coco(
 ) -> Splits:
     """COCO 2014 in Karpathy's parts: 113,287 training images, 5,000 for validation, 5,000 for test.
 
+    In COCO's own parts test is the validation part, since the captions of its test images were never published.
+
     Args:
-        path: a folder with dataset_coco.json, train2014/ and val2014/, or with parquet files; or a name on the hub.
+        path: a folder with dataset_coco.json, train2014/ and val2014/; or with captions_val2017.json and the like and
+            their folders; or with parquet files; or a name on the hub.
         images: the folder with train2014/ and val2014/, where it is not `path` or below it.
         train, calibration, selection, test: images; None for all that is left of the part.
         unpaired: 'refuse' captions without their image and images without captions, or 'skip' them.
@@ -79,13 +86,19 @@ def _load(dataset: str, path: str | None, images: str | None, how: Cut, unpaired
     if has_tables(path):
         return cut(dataset, captioned_parts(dataset, read_tables(dataset, path)), how)
     where = located(dataset, path)
-    file = karpathy_file(where)
-    if file is None:
-        raise UserError(
-            f"data '{dataset}': '{where}' holds neither parquet files nor dataset_{dataset}.json. Found:"
-            f" {entries(where)}. docs/data.md shows how the files are laid out."
-        )
-    captions = read_karpathy(dataset, file)
+    captions = _captions(dataset, where)
     folder = image_folder(dataset, where, captions, images)
     parts, notes = paired(dataset, folder, captions, unpaired)
     return cut(dataset, parts, how, notes=notes)
+
+
+def _captions(dataset: str, where: Path) -> Found:
+    file, files = karpathy_file(where), annotation_files(where) if dataset == "coco" else []
+    if file is not None and file not in files:
+        return read_karpathy(dataset, file)
+    if files:
+        return read_annotations(dataset, files)
+    raise UserError(
+        f"data '{dataset}': '{where}' holds neither parquet files nor dataset_{dataset}.json. Found: {entries(where)}."
+        " docs/data.md shows how the files are laid out."
+    )

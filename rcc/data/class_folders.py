@@ -10,7 +10,7 @@ import numpy as np
 
 from rcc.data.images import EncodedImages
 from rcc.data.location import shown
-from rcc.data.parts import IMAGE_SUFFIXES
+from rcc.data.parts import IMAGE_SUFFIXES, is_image
 from rcc.data.splits import Split
 from rcc.errors import UserError
 
@@ -68,5 +68,5 @@ def _image_files(folder: Path) -> list[str]:
     found = []
     for where, folders, names in os.walk(folder):
         folders.sort()
-        found += [os.path.join(where, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
+        found += [os.path.join(where, name) for name in names if is_image(name)]
     return sorted(found)

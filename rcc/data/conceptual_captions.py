@@ -14,7 +14,7 @@ from rcc.data.caption_files import Found
 from rcc.data.cutting import Cut, cut
 from rcc.data.location import entries, located
 from rcc.data.pairs import check_unpaired, paired
-from rcc.data.parts import IMAGE_SUFFIXES, official_part
+from rcc.data.parts import is_image, official_part
 from rcc.data.splits import Split, Splits
 from rcc.data.tar_shards import read_shards, shards_of
 from rcc.errors import Problems, UserError
@@ -87,7 +87,7 @@ def _tsv(files: list[Path], images: str | None, unpaired: str) -> tuple[dict[str
     by_line = {
         int(entry.stem): entry.name
         for entry in sorted(folder.iterdir())
-        if entry.suffix.lower() in IMAGE_SUFFIXES and entry.stem.isdecimal()
+        if is_image(entry.name) and entry.stem.isdecimal()
     }
     texts: dict[str, list[str]] = {}
     for line, (caption, address) in enumerate(_lines(files[0])):

@@ -21,6 +21,7 @@ from PIL import Image
 from rcc.errors import Problems, UserError
 
 READERS = 4  # threads that read files for checksums; they wait for the disk, not for a core
+BLOCK = 64  # images a thread is given at a time; handing them out singly costs more than small ones take
 
 
 class Images(ABC, Sequence[Image.Image]):
@@ -142,8 +143,13 @@ class EncodedImages(Images):
         return type(self)(self.names, self.stored, self.indices[indices])
 
     def digests(self) -> list[bytes]:
+        def of_block(start: int) -> list[bytes]:
+            indices = range(start, min(start + BLOCK, len(self)))
+            return [hashlib.sha256(self._bytes(index)).digest() for index in indices]
+
         with ThreadPoolExecutor(READERS) as readers:
-            return list(readers.map(lambda index: hashlib.sha256(self._bytes(index)).digest(), range(len(self))))
+            blocks = readers.map(of_block, range(0, len(self), BLOCK))
+            return [digest for block in blocks for digest in block]
 
 
 def decoded(encoded: bytes, name: str) -> Image.Image:

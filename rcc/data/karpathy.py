@@ -19,8 +19,7 @@ from rcc.errors import UserError
 
 
 def karpathy_file(path: Path) -> Path | None:
-    """The caption file at `path`: itself, or the first dataset….json in the folder or in its annotations/; None where
-    there is none."""
+    """The caption file at `path`: itself, or the first dataset….json in the folder or in its annotations/, or None."""
     if path.is_file():
         return path if path.suffix == ".json" else None
     return next((file for place in (path, path / "annotations") for file in sorted(place.glob("dataset*.json"))), None)

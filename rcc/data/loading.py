@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -76,8 +76,9 @@ class Prepared:
         return self.waited / self.total if self.total else 0.0
 
     def _prepare(self, indices: NDArray[np.int64]) -> Batch:
-        part = self.split.subset(indices)
-        return self.adapter.prepare(part.pictures(), part.texts if self.texts else None)
+        pictures = [self.split.images[int(index)] for index in indices]
+        texts = [self.split.texts[index] for index in indices] if self.texts else None
+        return self.adapter.prepare(pictures, texts)
 
 
 def prepared(
@@ -85,7 +86,7 @@ def prepared(
     split: Split,
     batch_size: int,
     *,
-    order: NDArray[np.int64] | None = None,
+    order: Iterable[int] | None = None,
     texts: bool = False,
     ahead: int = AHEAD,
     workers: int = WORKERS,
@@ -94,7 +95,7 @@ def prepared(
 
     Args:
         batch_size: images in a batch.
-        order: indices into the split, from a sampler; as they stand by default.
+        order: indices into the split, of a sampler; as the items stand by default.
         texts: prepare the split's texts with the images.
         ahead: batches kept ready beside the one in use, 0 or more: what memory they take.
         workers: threads that prepare, each a whole batch; one where there are texts.
@@ -109,6 +110,6 @@ def prepared(
         not texts or len(split.texts) == len(split), f"split '{split.name}' has no texts to go with its images."
     )
     problems.done()
-    order = np.arange(len(split)) if order is None else np.asarray(order)
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    taken = np.arange(len(split)) if order is None else np.fromiter(order, np.int64)
+    batches = [taken[start : start + batch_size] for start in range(0, len(taken), batch_size)]
     return Prepared(adapter, split, batches, texts, ahead, workers)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcc.data.images import EncodedImages
 from rcc.data.location import shown
-from rcc.data.parts import IMAGE_SUFFIXES
+from rcc.data.parts import is_image
 from rcc.data.splits import Split
 from rcc.errors import Problems
 
@@ -69,7 +69,5 @@ def _listed(folder: Path, places: set[str]) -> set[str]:
         where = folder / place
         if where.is_dir():
             names = (entry.name for entry in os.scandir(where) if entry.is_file())
-            found.update(
-                os.path.join(place, name) for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-            )
+            found.update(os.path.join(place, name) for name in names if is_image(name))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def official_part(name: str) -> str:
     none."""
     words = re.findall(r"[a-z]+", name.lower())
     return next((PARTS[word] for word in words if word in PARTS), WHOLE)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its name; hidden files, such as macOS leaves beside others, are none."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def part_folders(path: Path) -> dict[str, Path]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
+from rcc.data.images import BLOCK
 from rcc.data.location import shown
 from rcc.data.splits import Split
 from rcc.errors import UserError
@@ -23,7 +25,8 @@ def without_unreadable(splits: Sequence[Split]) -> tuple[list[Split], tuple[str,
     kept, notes = [], []
     for split in splits:
         with ThreadPoolExecutor(DECODERS, thread_name_prefix="rcc-decode") as threads:
-            good = np.fromiter(threads.map(lambda index, split=split: _decodes(split, index), range(len(split))), bool)
+            blocks = threads.map(partial(_decoded, split), range(0, len(split), BLOCK))
+            good = np.array([decoded for block in blocks for decoded in block], bool)
         if not good.all():
             bad = [split.images.name(int(index)) for index in np.flatnonzero(~good)]
             notes.append(
@@ -32,6 +35,11 @@ def without_unreadable(splits: Sequence[Split]) -> tuple[list[Split], tuple[str,
             split = split.subset(np.flatnonzero(good))
         kept.append(split)
     return kept, tuple(notes)
+
+
+def _decoded(split: Split, start: int) -> list[bool]:
+    """Whether each image of the block from `start` can be decoded."""
+    return [_decodes(split, index) for index in range(start, min(start + BLOCK, len(split)))]
 
 
 def _decodes(split: Split, index: int) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import is_offline_mode
 
 from rcc.data.location import entries, located
-from rcc.data.parts import WHOLE, official_part, part_folders
+from rcc.data.parts import PARTS, WHOLE, official_part, part_folders
 from rcc.errors import UserError
 from rcc.models.hub import why_unreachable
 
@@ -81,11 +81,11 @@ def _files(path: Path, kind: str) -> list[Path]:
 
 
 def _by_part(files: Sequence[Path]) -> dict[str, list[str]]:
-    """The files by the part that their own name, or else their folder's, speaks of; 'train' where none does."""
+    """The files by the part that their own name speaks of, or else their folder is; 'train' where neither does."""
     parts: dict[str, list[str]] = {}
     for file in files:
-        named = [official_part(name) for name in (file.stem, file.parent.name)]
-        part = next((part for part in named if part != WHOLE), "train")
+        named = official_part(file.stem)
+        part = PARTS.get(file.parent.name.lower(), "train") if named == WHOLE else named
         parts.setdefault(part, []).append(str(file))
     return parts
 

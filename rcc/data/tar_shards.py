@@ -105,9 +105,9 @@ def _samples(dataset: str, shard: Path) -> list[_Sample]:
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
-                if not member.isfile():
-                    continue
                 folder, _, name = member.name.rpartition("/")
+                if not member.isfile() or name.startswith("."):
+                    continue
                 stem, _, suffix = name.partition(".")
                 key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
                 if f".{suffix}" in IMAGE_SUFFIXES:

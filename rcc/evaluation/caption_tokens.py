@@ -61,8 +61,8 @@ def package_directory() -> Path:
 
 def _stanford(java: str, captions: Sequence[str]) -> list[str]:
     """What pycocoevalcap's own wrapper gives, without its temporary file inside the installed package and without
-    its count on stderr. The program leaves out the last lines if they are empty, so empty captions are not sent, and the
-    last line says that all came back."""
+    its count on stderr. The program leaves out the last lines if they are empty, so empty captions are not sent, and
+    the last line says that all came back."""
     directory = package_directory() / "tokenizer"
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcc.data.splits import Split, Splits
@@ -104,6 +104,7 @@ class CaptioningEvaluator:
             raise WorkError(found.unavailable[self.metrics[0]])
         scores = [*found.scores, *(self.judge.scores(split, predictions) if self.judge else [])]
         details: dict[str, Any] = {
+            "note": _note(self.computer.tokenizer.name, found.unavailable, self.judge),
             "predictions": predictions,
             "tokenizer": self.computer.tokenizer.name,
             "settings": self.settings,
@@ -114,6 +115,13 @@ class CaptioningEvaluator:
         if self.judge:
             details["clip_score_model"] = self.judge.path
         return Measurement(tuple(map(_metric, scores)), self.primary, split.name, len(split), details)
+
+
+def _note(tokenizer: str, missing: Mapping[str, str], judge: Judge | None) -> str:
+    """What the numbers depend on, for people."""
+    left_out = "".join(f" {metric} is left out: {reason}." for metric, reason in missing.items())
+    judged = f" CLIPScore is judged by {judge.path}." if judge else ""
+    return f"Captions: words by {tokenizer}.{judged}{left_out}"
 
 
 def _metric(score: CaptionScore) -> Metric:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
+from rcc.evaluation.paired import PER_IMAGE
 from rcc.measurement import Measurement, Metric
 
 TOP_K = 5
@@ -41,9 +42,10 @@ def labels_of(split: Split, splits: Splits, evaluator: str) -> Tensor:
 def class_measurement(scores: Iterable[Tensor], split: Split, splits: Splits, labels: Tensor, of: str) -> Measurement:
     """Accuracy (primary), top-5 accuracy where there are five classes, and the mean of the classes' accuracies.
 
-    `details` holds for each image its label, the class predicted and the rank of the true class (1 is best), and the
-    most frequent confusions by name. The error of the mean over classes is √(Σ_c p_c(1 − p_c)/n_c) / C over the C
-    classes that occur; there is none where a class has a single image, whose variance one image does not tell.
+    `details` holds for each image its label, the class predicted and the rank of the true class (1 is best), and
+    the most frequent confusions by name, and what each image adds to the metrics. The error of the mean over
+    classes is √(Σ_c p_c(1 − p_c)/n_c) / C over the C classes that occur; there is none where a class has a single
+    image, whose variance one image does not tell.
 
     Args:
         scores: (b, C) of the next b images, highest for the class predicted, in the order of the split.
@@ -64,6 +66,11 @@ def class_measurement(scores: Iterable[Tensor], split: Split, splits: Splits, la
         "predictions": predictions.tolist(),
         "ranks": (ranks + 1).tolist(),
         "confusions": confusions(labels, predictions, splits.class_names),
+        PER_IMAGE: {
+            f"{of}accuracy": (ranks < 1).int().tolist(),
+            f"{of}top{TOP_K}_accuracy": (ranks < TOP_K).int().tolist(),
+            f"{of}mean_class_accuracy": _shares_of_classes(labels, predictions).tolist(),
+        },
     }
     return Measurement(tuple(metrics), f"{of}accuracy", split.name, len(split), details)
 
@@ -90,6 +97,13 @@ def confusions(labels: Tensor, predictions: Tensor, class_names: tuple[str, ...]
 def _accuracy(name: str, ranks: Tensor, k: int) -> Metric:
     share = float((ranks < k).double().mean())
     return Metric(name, share, "fraction", standard_error=math.sqrt(share * (1 - share) / len(ranks)))
+
+
+def _shares_of_classes(labels: Tensor, predictions: Tensor) -> Tensor:
+    """(N,) values whose mean is the mean of the classes' accuracies: N / (C n_c) for each right one of class c."""
+    counts = torch.bincount(labels)
+    weights = len(labels) / (int((counts > 0).sum()) * counts[labels].double())
+    return weights * (labels == predictions)
 
 
 def _mean_over_classes(name: str, labels: Tensor, predictions: Tensor) -> Metric:

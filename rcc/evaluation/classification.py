@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from rcc.data.loading import prepared
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.class_metrics import class_measurement, labels_of
@@ -58,17 +59,16 @@ class ClassificationEvaluator:
             found = class_measurement(scores, split, splits, labels, of="classifier_")
         finally:
             adapter.module.train(training)
-        return replace(found, details={**found.details, "classes_matched": matched})
+        return replace(found, details={"note": f"Classes were matched {matched}", **found.details})
 
     def _logits(self, adapter: Adapter, split: Split) -> Iterator[Tensor]:
-        for start in range(0, len(split), self.batch_size):
+        for batch in prepared(adapter, split, self.batch_size):
             with torch.inference_mode():
-                outputs = adapter.outputs(adapter.prepare(images=split.pictures(start, start + self.batch_size)))
+                outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
                     raise UserError(
                         f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
                         f" outputs are {', '.join(sorted(outputs)) or 'none'}."
-                        f"{' Take eval=zero_shot for it.' if 'image_embeds' in outputs else ''}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):

@@ -6,22 +6,21 @@ dimension of the embeddings, N the number of images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rcc.data.splits import Split
-from rcc.errors import UserError
 from rcc.evaluation.caption_corpus import CaptionScore
-from rcc.models.adapter import Batch
-from rcc.models.registry import load_model
+from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.models.registry import adapter_for, load_model
 
 WEIGHT = 2.5
 PREFIX = "A photo depicts "
+MEGABYTES = 64  # 25,000 references of 512 dimensions are 51
 
 
 def clip_score(image_embeds: Tensor, caption_embeds: Tensor) -> Tensor:
@@ -48,8 +47,7 @@ def ref_clip_score(image_embeds: Tensor, caption_embeds: Tensor, reference_embed
 
 
 class Judge:
-    """A model with image and text embeddings that scores captions. What it makes of a split's images and references is
-    computed once and kept.
+    """A model with image and text embeddings that scores captions. Images and references are encoded once.
 
     Args:
         path: the checkpoint directory or hub name of the model.
@@ -57,43 +55,28 @@ class Judge:
     """
 
     def __init__(self, path: str, batch_size: int) -> None:
-        self.path, self.batch_size = path, batch_size
-        self.model = load_model("clip", path=path).eval()
-        self._known: WeakKeyDictionary[Split, tuple[Tensor, list[Tensor]]] = WeakKeyDictionary()
+        """Raises:
+        UserError: it cannot be found or loaded.
+        """
+        self.path = path
+        self.model = load_model(adapter_for(path), path=path)
+        self.cache = EmbeddingCache(batch_size, megabytes=MEGABYTES)
 
     def scores(self, split: Split, predictions: Sequence[str]) -> list[CaptionScore]:
-        """CLIP-S and RefCLIP-S of one caption for each image of the split."""
-        with torch.inference_mode():
-            if split not in self._known:
-                self._known[split] = self._images(split), self._references(split)
-            images, references = self._known[split]
-            captions = self._texts(predictions)
-            found = {
-                "clip_score": clip_score(images, captions),
-                "ref_clip_score": ref_clip_score(images, captions, references),
-            }
+        """CLIP-S and RefCLIP-S of one caption for each image of the split.
+
+        Raises:
+            UserError: the judge has no embeddings of images or none of texts.
+        """
+        images = self.cache.images(self.model, split)
+        counts = [len(written) for written in split.captions]
+        references = self._texts(chain.from_iterable(split.captions)).split(counts)
+        captions = self._texts(predictions)
+        found = {
+            "clip_score": clip_score(images, captions),
+            "ref_clip_score": ref_clip_score(images, captions, references),
+        }
         return [CaptionScore.mean(name, values.tolist()) for name, values in found.items()]
 
-    def _images(self, split: Split) -> Tensor:
-        starts = range(0, len(split), self.batch_size)
-        batches = (self.model.prepare(images=split.pictures(start, start + self.batch_size)) for start in starts)
-        return torch.cat([self._embedded(batch, "image_embeds") for batch in batches])
-
-    def _references(self, split: Split) -> list[Tensor]:
-        counts = [len(written) for written in split.captions]
-        return list(self._texts(list(chain.from_iterable(split.captions))).split(counts))
-
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        prefixed = [PREFIX + text for text in texts]
-        starts = range(0, len(prefixed), self.batch_size)
-        batches = (self.model.prepare(texts=prefixed[start : start + self.batch_size]) for start in starts)
-        return torch.cat([self._embedded(batch, "text_embeds") for batch in batches])
-
-    def _embedded(self, batch: Batch, name: str) -> Tensor:
-        outputs = self.model.outputs(batch)
-        if name not in outputs:
-            raise UserError(
-                f"eval 'captioning': the judge clip_score_model={self.path} gives no '{name}'; its outputs are"
-                f" {', '.join(sorted(outputs))}."
-            )
-        return outputs[name].float().cpu()
+    def _texts(self, texts: Iterable[str]) -> Tensor:
+        return self.cache.texts(self.model, [PREFIX + text for text in texts])

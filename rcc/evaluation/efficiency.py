@@ -12,6 +12,7 @@ import torch
 from rcc.artifact.size import model_size, storage_dtype
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
+from rcc.evaluation.paired import APART
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
@@ -71,7 +72,11 @@ class EfficiencyEvaluator:
             times[size] = interleaved(ways, adapter.device, most=MOST_PASSES, seconds=self.seconds)
             metrics += _of_times(size, times[size])
         metrics.append(Metric("peak_memory", peak_bytes(largest, adapter.module), "bytes", False))
-        details = {"note": _note(adapter, sizes), "seconds": {str(size): taken for size, taken in times.items()}}
+        details = {
+            "note": _note(adapter, sizes),
+            "seconds": {str(size): taken for size, taken in times.items()},
+            APART: [metric.name for size in sizes for metric in _of_times(size, times[size])],
+        }
         main = f"latency_p50_batch_{sizes[-1]}"
         return Measurement(tuple(metrics), main, split.name, sizes[-1], details)
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcc.data.loading import prepared
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.embedding_files import EmbeddingFiles
@@ -50,30 +51,40 @@ class EmbeddingCache:
         self.settings = (batch_size, megabytes, None if directory is None else str(directory))
         self.batch_size = batch_size
         self.files = None if directory is None else EmbeddingFiles(Path(directory))
-        self._fingerprint = Fingerprinter()
+        self._fingerprinter = Fingerprinter()
         self._pixels, self._embeddings = Kept(int(megabytes * 1e6)), Kept(int(megabytes * 1e6))
 
-    def images(self, adapter: Adapter, split: Split) -> Tensor:
+    def fingerprint(self, adapter: Adapter) -> Fingerprint:
+        """The checksum of the model as it is now, for several calls between which nothing changes it."""
+        return self._fingerprinter(adapter)
+
+    def images(self, adapter: Adapter, split: Split, model: Fingerprint | None = None) -> Tensor:
         """(N, D), one embedding for each image of `split`, in order. Not to be written to.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
 
         Raises:
             UserError: the model gives no embeddings of images, or an image cannot be read.
             WorkError: embeddings are not finite.
         """
-        model = self._fingerprint(adapter)
+        model = model or self.fingerprint(adapter)
         data = hashlib.sha256(b"".join(split.digests)).hexdigest()
         key = f"{IMAGES} {model.checksum} {data}"
         found = self._find(key, model)
         if found is None:
-            found = _encoded(adapter, self._prepared(adapter, split, f"{model.inputs} {data}"), IMAGES)
+            found = _encoded(adapter, self._pixel_batches(adapter, split, f"{model.inputs} {data}"), IMAGES)
             self._keep(key, model, found)
         return found
 
-    def texts(self, adapter: Adapter, texts: Sequence[str]) -> Tensor:
+    def texts(self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None) -> Tensor:
         """(T, D), one embedding for each text, in order. Not to be written to.
 
         A text that occurs several times is encoded once. Texts of similar length share a batch, since each batch is
         padded to its longest; the embeddings are those of any other order but for rounding.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
 
         Raises:
             UserError: no text, or the model gives no embeddings of texts.
@@ -81,7 +92,7 @@ class EmbeddingCache:
         """
         if not texts:
             raise UserError("embeddings: there are no texts to encode.")
-        model = self._fingerprint(adapter)
+        model = model or self.fingerprint(adapter)
         key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
         found = self._find(key, model)
         if found is None:
@@ -112,15 +123,14 @@ class EmbeddingCache:
     def _on_disk(self, key: str) -> str:
         return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
 
-    def _prepared(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
+    def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
         """The split's pixels, batch after batch, kept for the next time while they fit."""
         held = self._pixels.get(key)
         if held is not None:
             yield from held
             return
         batches: list[Batch] | None = []
-        for start in range(0, len(split), self.batch_size):
-            batch = adapter.prepare(images=split.pictures(start, start + self.batch_size))
+        for batch in prepared(adapter, split, self.batch_size):
             if batches is not None:
                 batches.append(batch)
                 if not self._pixels.make_room(nbytes(batches)):
@@ -143,12 +153,13 @@ def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
 
 
 def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
-    outputs = adapter.outputs(batch)
+    lacks = f"this evaluation needs '{output}', which the model '{adapter.name}' does not give"
+    try:
+        outputs = adapter.outputs(batch)
+    except UserError as error:
+        raise UserError(f"{lacks}: {error}") from error
     if output not in outputs:
-        raise UserError(
-            f"this evaluation needs '{output}', which the model '{adapter.name}' does not give;"
-            f" its outputs are {', '.join(sorted(outputs)) or 'none'}."
-        )
+        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}.")
     embeddings = F.normalize(outputs[output].float(), dim=-1).cpu()
     if not bool(torch.isfinite(embeddings).all()):
         raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")

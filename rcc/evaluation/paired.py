@@ -12,6 +12,8 @@ from rcc.measurement import Difference, Measurement
 
 PER_IMAGE = "per_image"
 """Key of an evaluator's details: for some of its metrics, by name, a value for each image whose mean is the metric."""
+APART = "measured_apart"
+"""Key of an evaluator's details: names of metrics that depend on the moment, and say nothing by their difference."""
 
 
 def differences(measured: Measurement, first: Measurement) -> dict[str, Difference]:
@@ -19,12 +21,13 @@ def differences(measured: Measurement, first: Measurement) -> dict[str, Differen
 
     With values x_i and y_i for the same N images, the standard error is that of the mean of d_i = x_i − y_i,
     √(Σ (d_i − d̄)² / N²). For right and wrong answers this is McNemar's √(b + c − (b − c)² / N) / N, b and c being the
-    images that only one of the two gets right. A metric that is no mean over images has none here.
+    images that only one of the two gets right. A metric that is no mean over images has none here. Times have no
+    difference at all unless they were taken in turns, which an evaluator of costs does and reports as a speed-up.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
     """
     values, others = _per_image(measured), _per_image(first)
-    before = {metric.name: metric for metric in first.metrics}
+    before = {metric.name: metric for metric in first.metrics if metric.name not in _apart(first)}
     found = {}
     for metric in measured.metrics:
         if metric.name in before:
@@ -42,6 +45,12 @@ def _per_image(measured: Measurement) -> dict[str, Tensor]:
     values = {metric.name: metric.value for metric in measured.metrics}
     found = {name: torch.tensor(each, dtype=torch.float64) for name, each in held.items() if name in values and each}
     return {name: each for name, each in found.items() if math.isclose(float(each.mean()), values[name], rel_tol=1e-6)}
+
+
+def _apart(measured: Measurement) -> set[str]:
+    return {
+        name for details in measured.details.values() if isinstance(details, dict) for name in details.get(APART, ())
+    }
 
 
 def _paired_error(values: Tensor | None, others: Tensor | None) -> float | None:

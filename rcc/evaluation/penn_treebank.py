@@ -66,7 +66,7 @@ _RUN = rf"{_IN_WORD}+(?:_+{_IN_WORD}+)*"
 _END = r"(?![^\W_])"
 _KINDS = {
     "tag": r"</?[a-z][^<>]*>",
-    "address": r"(?:https?://|www\.)[^\s\"<>|]*[\w/]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "address": r"(?:https?://|www\.)[^\s\"<>|]*[\w/]|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
     "handle": rf"[#@]{_LETTER}\w*",
     "two_words": rf"(?:{'|'.join(TWO_WORDS)})(?![^\W_]|[-_'][^\W_])",
     "clitic": rf"'(?:s|m|d|re|ve|ll|em|til|till|cause){_END}|'n{_END}'?|n't{_END}|'\d0s{_END}",

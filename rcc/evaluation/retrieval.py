@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.paired import PER_IMAGE
 from rcc.evaluation.reranking import reranked
-from rcc.evaluation.retrieval_metrics import PRIMARY, retrieval_metrics
+from rcc.evaluation.retrieval_metrics import PRIMARY, recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval_ranks import Pairs, retrieval_ranks
 from rcc.measurement import Measurement
 from rcc.models.abilities import Matcher
@@ -54,7 +56,7 @@ class RetrievalEvaluator:
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Rank the captions of `split` for its images and the reverse. `details` holds every query's rank (1 is best),
-        captions image after image, and how answers were ranked.
+        captions image after image, and what each image adds to the recalls.
 
         Raises:
             UserError: the split has no captions, the model no image or no text embeddings, or it is to re-rank and
@@ -70,17 +72,20 @@ class RetrievalEvaluator:
             )
         texts = [text for captions in split.captions for text in captions]
         img2txt, txt2img = ground_truth(split)
-        embeddings = self.cache.images(adapter, split), self.cache.texts(adapter, texts)
+        model = self.cache.fingerprint(adapter)
+        text_embeds = self.cache.texts(adapter, texts, model)
+        embeddings = self.cache.images(adapter, split, model), text_embeds
         pairs = Pairs.of(img2txt, txt2img, len(split), len(texts))
-        ranks, ranked_by = retrieval_ranks(*embeddings, pairs), "cosine"
+        ranks = retrieval_ranks(*embeddings, pairs)
+        details: dict[str, Any] = {}
         if self.rerank_top_k:
             top_k, size = self.rerank_top_k, self.batch_size
             ranks = reranked(adapter, split, texts, embeddings, pairs, ranks, top_k, size)
-            ranked_by = f"cosine, the first {top_k} by image-text matching"
-        details = {
+            details["note"] = f"Retrieval: the first {top_k} answers by cosine are in the order of image-text matching."
+        details |= {
             "image_to_text_ranks": ranks.of_images.tolist(),
             "text_to_image_ranks": ranks.of_texts.tolist(),
-            "ranked_by": ranked_by,
+            PER_IMAGE: recalls_per_image(ranks, pairs),
         }
         return Measurement(retrieval_metrics(ranks, pairs), PRIMARY, split.name, len(split), details)
 

@@ -26,14 +26,8 @@ PRIMARY = "r_mean"
 
 def retrieval_metrics(ranks: Ranks, pairs: Pairs) -> tuple[Metric, ...]:
     """`r_mean`, `image_to_text_recall_at_1` … `text_to_image_recall_at_10`, and both `…_median_rank`."""
-    # A text of several images is drawn with the first of them.
-    first = torch.full((pairs.texts,), pairs.images).scatter_reduce_(0, pairs.text, pairs.image, "amin")
-    ways = {
-        "image_to_text": (ranks.of_images, torch.arange(pairs.images)),
-        "text_to_image": (ranks.of_texts, first),
-    }
     recalls, medians, deviations = [], [], []
-    for way, (of_queries, drawn_with) in ways.items():
+    for way, (of_queries, drawn_with) in _ways(ranks, pairs).items():
         for depth in DEPTHS:
             hits = (of_queries <= depth).double()
             deviations.append(_deviations(hits, drawn_with, pairs.images))
@@ -41,6 +35,28 @@ def retrieval_metrics(ranks: Ranks, pairs: Pairs) -> tuple[Metric, ...]:
         medians.append(_median(f"{way}_median_rank", of_queries))
     mean = sum(recall.value for recall in recalls) / len(recalls)
     return (_share(PRIMARY, mean, torch.stack(deviations).mean(0)), *recalls, *medians)
+
+
+def recalls_per_image(ranks: Ranks, pairs: Pairs) -> dict[str, list[float]]:
+    """For `r_mean` and each recall, a value for each of the N images: N times what its queries add, so that the mean
+    of the values is the metric."""
+    found = {}
+    for way, (of_queries, drawn_with) in _ways(ranks, pairs).items():
+        for depth in DEPTHS:
+            hits = (of_queries <= depth).double() * (pairs.images / len(of_queries))
+            found[f"{way}_recall_at_{depth}"] = torch.zeros(pairs.images).double().index_add_(0, drawn_with, hits)
+    mean = torch.stack(list(found.values())).mean(0)
+    return {name: values.tolist() for name, values in ({PRIMARY: mean} | found).items()}
+
+
+def _ways(ranks: Ranks, pairs: Pairs) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each direction with its queries' ranks and the image that each query is drawn with."""
+    # A text of several images is drawn with the first of them.
+    first = torch.full((pairs.texts,), pairs.images).scatter_reduce_(0, pairs.text, pairs.image, "amin")
+    return {
+        "image_to_text": (ranks.of_images, torch.arange(pairs.images)),
+        "text_to_image": (ranks.of_texts, first),
+    }
 
 
 def _deviations(hits: Tensor, drawn_with: Tensor, images: int) -> Tensor:

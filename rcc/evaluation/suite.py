@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rcc.data.splits import Split, Splits
@@ -76,10 +77,11 @@ class Suite:
         """
         found: dict[str, Measurement] = {}
         for label, evaluator in self.evaluators.items():
-            if not isinstance(evaluator, CostEvaluator):
-                found[label] = evaluator.evaluate(adapter, split, splits)
-            elif final:
-                found[label] = evaluator.evaluate(adapter, split, splits, beside)
+            with _named(label):
+                if not isinstance(evaluator, CostEvaluator):
+                    found[label] = evaluator.evaluate(adapter, split, splits)
+                elif final:
+                    found[label] = evaluator.evaluate(adapter, split, splits, beside)
         if not found:
             raise UserError(self.costs_alone())
         _check_names(found)
@@ -103,7 +105,8 @@ def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
     evaluators: dict[str, Evaluator | CostEvaluator] = {}
     for label, options in nodes.items():
         try:
-            evaluators[label] = load_evaluator(**{"name": label, **options})
+            with _named(label):
+                evaluators[label] = load_evaluator(**{"name": label, **options})
         except UserError as error:
             problems.found.extend(error.problems)
     problems.done()
@@ -117,6 +120,17 @@ def _share_embeddings(evaluators: Iterable[Evaluator | CostEvaluator]) -> None:
     for evaluator in evaluators:
         if isinstance(evaluator, EmbeddingEvaluator):
             evaluator.cache = caches.setdefault(evaluator.cache.settings, evaluator.cache)
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Say which evaluator could not do its work."""
+    try:
+        yield
+    except UserError as error:
+        named = ("eval", "unknown eval")
+        told = (problem if problem.startswith(named) else f"eval '{label}': {problem}" for problem in error.problems)
+        raise UserError(*told) from error
 
 
 def _check_names(found: Mapping[str, Measurement]) -> None:

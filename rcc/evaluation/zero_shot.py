@@ -16,6 +16,7 @@ from torch import Tensor
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.class_metrics import class_measurement, labels_of
 from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.fingerprint import Fingerprint
 from rcc.evaluation.templates import prompts
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -51,12 +52,20 @@ class ZeroShotEvaluator:
             WorkError: the embeddings are not finite.
         """
         labels = labels_of(split, splits, "zero_shot")
-        classes = self.compute_text_embeddings(adapter, splits.class_names, splits.templates)
-        images = self.cache.images(adapter, split)
+        model = self.cache.fingerprint(adapter)
+        classes = self.compute_text_embeddings(adapter, splits.class_names, splits.templates, model)
+        images = self.cache.images(adapter, split, model)
         scores = (block @ classes.T for block in images.split(BLOCK))
         return class_measurement(scores, split, splits, labels, of="")
 
-    def compute_text_embeddings(self, adapter: Adapter, class_names: Sequence[str], templates: Sequence[str]) -> Tensor:
-        """One normalised embedding a class, (classes, D), of the weights as they are now."""
-        embeddings = self.cache.texts(adapter, prompts(class_names, templates))
+    def compute_text_embeddings(
+        self,
+        adapter: Adapter,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        model: Fingerprint | None = None,
+    ) -> Tensor:
+        """One normalised embedding a class, (classes, D), of the weights as they are now, whose fingerprint may be
+        given."""
+        embeddings = self.cache.texts(adapter, prompts(class_names, templates), model)
         return F.normalize(embeddings.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)

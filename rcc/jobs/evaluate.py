@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -17,15 +17,16 @@ from rcc.evaluation.paired import differences
 from rcc.jobs.claim import claimed
 from rcc.jobs.inference import speed_up
 from rcc.jobs.request import Request
-from rcc.jobs.subjects import ARTIFACT, Subject, subjects_of
+from rcc.jobs.subjects import ARTIFACT, DENSE, Subject, subjects_of
 from rcc.models.adapter import Adapter
-from rcc.reporting.comparison import Column, comparison_csv, comparison_table, single_table
+from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import bytes_text
 from rcc.reporting.items import write_items
 from rcc.reporting.tables import notes_of
 
 FILE, TABLE_FILE = "evaluation.json", "evaluation.csv"
+WIDTH = 160  # of what is not a terminal: a table in a file is searched, not looked at
 
 
 def evaluate(request: Request) -> None:
@@ -43,23 +44,33 @@ def evaluate(request: Request) -> None:
         for subject in subjects:
             comparison.add(subject)
         columns = comparison.columns
-        what = columns[0].name if len(columns) == 1 else f"{len(columns)} models"
-        samples = columns[0].measured.samples
-        say(terminal, f"{what} on the test split of {request.settings['data']['name']} ({samples} samples):")
-        draw(terminal, comparison_table(columns) if len(columns) > 1 else single_table(columns[0]))
-        if len(columns) > 1:
-            say(
-                terminal,
-                f"± one standard error; differences are to {columns[0].name}, their errors those of paired images. "
-                "Bytes of the model of model= are those of its directory in float32.",
-            )
-        for note in notes_of([column.measured for column in columns]):
-            say(terminal, note)
-        for column in columns:
-            if column.kind == ARTIFACT:
-                nbytes = bytes_text(column.nbytes)
-                say(terminal, f"{column.name}: {nbytes} on disk, every tensor's SHA-256 verified.")
+        _show(columns, request.settings["data"]["name"], terminal)
         say(terminal, f"Written: {request.directory / FILE}")
+
+
+def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
+    """Print what was measured: one model with all digits, several side by side."""
+    what = columns[0].name if len(columns) == 1 else f"{len(columns)} models"
+    say(terminal, f"{what} on the test split of {data} ({columns[0].measured.samples} samples):")
+    if len(columns) == 1:
+        draw(terminal, single_table(columns[0]))
+    else:
+        for line in legend(columns):
+            say(terminal, line)
+        if not terminal.is_terminal:
+            terminal.width = WIDTH
+        for table in comparison_tables(columns, terminal.width):
+            draw(terminal, table)
+        say(
+            terminal,
+            "± one standard error; differences are to (1), their errors those of paired images. "
+            f"Bytes of '{DENSE}' are those of its directory in float32.",
+        )
+    for note in notes_of([column.measured for column in columns]):
+        say(terminal, note)
+    for column in columns:
+        if column.kind == ARTIFACT:
+            say(terminal, f"{column.name}: {bytes_text(column.nbytes)} on disk, every tensor's SHA-256 verified.")
 
 
 class _Comparison:
@@ -79,9 +90,12 @@ class _Comparison:
         """
         request, suite = self.request, self.request.suite
         assert suite is not None
-        start = perf_counter()
-        model = subject.load(request)
-        seconds = perf_counter() - start
+        model, seconds = subject.load(request), None
+        if suite.measures_costs:
+            del model  # the first load also imports libraries and fills the system's file cache
+            start = perf_counter()
+            model = subject.load(request)
+            seconds = perf_counter() - start
         nbytes = subject.nbytes(model, request.directory)
         if request.settings["runtime"] != "dense" and (self.columns or self.count == 1):
             suite.note_stored(model, self.splits.test)

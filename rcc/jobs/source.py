@@ -85,7 +85,8 @@ def _artifact(options: Options) -> Path | None:
     found, name = read_manifest(path).adapter, options["name"]
     if found != name and name not in EMBEDDED:
         raise UserError(
-            f"model.path '{path}' is an artifact of the model '{found}'; use model={found} model.path={path}."
+            f"model.path '{path}' is an artifact of the model '{found}' and model={name} was asked for;"
+            f" use model={found} model.path={path}."
         )
     return path
 

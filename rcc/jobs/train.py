@@ -48,4 +48,5 @@ def train(request: Request) -> None:
         save_checkpoint(model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, error=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")
-        print(f"Compress it: rcc-run model=clip model.path={directory}")
+        kept = [given for given in request.overrides if given.partition("=")[0].partition(".")[0] in ("data", "eval")]
+        print(" ".join(["Compress it: rcc-run model=clip", f"model.path={directory}", *kept]))

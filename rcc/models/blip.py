@@ -19,6 +19,7 @@ from transformers import BlipForConditionalGeneration, GenerationConfig
 from rcc.errors import Problems, UserError
 from rcc.models.adapter import Batch
 from rcc.models.blip_parts import BlipAdapter
+from rcc.models.shared_head import SharedHead
 
 IGNORED = -100  # cross-entropy's mark of a place without a target
 SETTINGS = {
@@ -33,7 +34,8 @@ GENERATION = "generation_config.json"
 class BLIPWrapper(BlipAdapter):
     """A vision encoder, and a text decoder that looks at its patches by cross-attention.
 
-    A text starts with the decoder's own token in place of [CLS], in training as in generation.
+    A text starts with the decoder's own token in place of [CLS], in training as in generation. The word embeddings are
+    also the last layer's weight: one unit, of the role embedding.
     """
 
     name: ClassVar[str] = "blip"
@@ -47,6 +49,9 @@ class BLIPWrapper(BlipAdapter):
 
     def _hold(self, module: Any, image_processor: Any, tokenizer: Any) -> None:
         super()._hold(module, image_processor, tokenizer)
+        head, embeddings = module.text_decoder.cls.predictions, module.text_decoder.bert.embeddings
+        if getattr(head.decoder, "weight", None) is embeddings.word_embeddings.weight:
+            head.decoder = SharedHead(embeddings, head.bias)
         self.generation_config = GenerationConfig(**SETTINGS["published"])
 
     def _read_more(self, where: str, local: bool) -> None:

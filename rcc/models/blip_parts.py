@@ -21,10 +21,7 @@ HEADS = ("vision_proj", "text_proj", "itm_head", "text_decoder.cls.predictions.t
 
 
 class BlipAdapter(PretrainedAdapter):
-    """Roles attention, cross_attention, mlp, projection, embedding and norm; towers vision and text.
-
-    The word embeddings of a decoder are also its last layer; that weight is shared and left alone.
-    """
+    """Roles attention, cross_attention, mlp, projection, embedding and norm; towers vision and text."""
 
     default_roles: ClassVar[Sequence[str]] = ("attention", "cross_attention", "mlp", "projection")
     image_processor_class = BlipImageProcessorPil

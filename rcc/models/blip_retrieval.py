@@ -95,19 +95,24 @@ class BLIPRetrievalWrapper(BlipAdapter):
     # Matcher, and the names that CLIPWrapper has.
 
     def match(self, images: Any, texts: str | Sequence[str]) -> Tensor:
-        """(B,) probabilities of the matching head that text i describes image i.
+        """(B,) probabilities of the matching head that text i describes image i; an image that stands in a list several
+        times goes through the vision encoder once.
 
         Raises:
             UserError: there are not as many texts as images.
         """
+        places: list[int] | None = None
+        if isinstance(images, list | tuple):
+            distinct = {id(image): image for image in images}
+            order = {identity: place for place, identity in enumerate(distinct)}
+            places, images = [order[id(image)] for image in images], list(distinct.values())
         batch = self._inputs(images) | self.prepare(texts=texts)
-        found = {key: len(batch[key]) for key in ("pixel_values", "input_ids")}
-        if len(set(found.values())) > 1:
-            raise UserError(
-                f"matching needs as many texts as images; got {found['input_ids']} and {found['pixel_values']}."
-            )
+        pictures = len(batch["pixel_values"] if places is None else places)
+        if pictures != len(batch["input_ids"]):
+            raise UserError(f"matching needs as many texts as images; got {len(batch['input_ids'])} and {pictures}.")
         with self._learning():
-            return self._match_logits(self._patches(batch), batch).softmax(-1)[:, 1]
+            patches = self._patches(batch)
+            return self._match_logits(patches if places is None else patches[places], batch).softmax(-1)[:, 1]
 
     def encode_image(self, images: Any) -> Tensor:
         """Normalised embeddings (B, D) of PIL images, uint8 arrays (H × W × 3) or pixels (B, 3, H, W)."""

@@ -96,7 +96,7 @@ def load_weights(name: str, model_class: type[Model], dtype: torch.dtype, local:
     if Path(name).is_dir():
         _check_safetensors(Path(name), model_class.__name__)
     try:
-        with _quiet():
+        with quiet():
             loaded: Any = model_class.from_pretrained(
                 name,
                 use_safetensors=True,
@@ -148,6 +148,8 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _check_safetensors(directory: Path, model_class: str) -> None:
+    if (directory / "manifest.json").is_file():
+        raise UserError(f"'{directory}' is an artifact of rcc and no checkpoint: load it with rcc.load('{directory}').")
     if any(directory.glob("*.safetensors")):
         return
     pickles = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
@@ -178,7 +180,7 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no report on the console: what matters of it is raised as an error."""
     bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()

@@ -104,7 +104,7 @@ class NetworkAdapter(ModuleAdapter):
             UserError: no images, or one of another kind.
         """
         if images is None:
-            raise UserError("this network reads images and no texts: give images.")
+            raise UserError("the model 'module' reads images and no texts: it has no text embeddings.")
         dtype = next((each.dtype for each in self.module.parameters() if each.is_floating_point()), torch.float32)
         return {"pixel_values": self.images.pixels(images).to(self.device, dtype)}
 

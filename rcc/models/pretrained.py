@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from rcc.errors import UserError
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
-from rcc.models.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate
+from rcc.models.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.processor_files import load_image_processor, load_tokenizer, save_files
@@ -106,7 +107,8 @@ class PretrainedAdapter(Adapter):
     @classmethod
     def _config(cls, where: str, local: bool) -> Any:
         config_class: Any = cls.model_class.config_class
-        return config_class.from_pretrained(where, local_files_only=local)
+        with quiet():  # default token ids of a sub-config that are then replaced would be warned about
+            return config_class.from_pretrained(where, local_files_only=local)
 
     @classmethod
     def _processors(cls, where: str, config: Any, local: bool) -> tuple[Any, Any]:
@@ -192,9 +194,23 @@ class PretrainedAdapter(Adapter):
             if not texts or not all(isinstance(text, str) for text in texts):
                 raise UserError(f"texts must be one or more strings; got {texts!r}.")
             batch |= {key: tokens.to(self.device) for key, tokens in self._tokens(texts).items()}
+            if "pixel_values" in batch:
+                batch |= self._told_apart(batch)
         if not batch:
-            raise UserError(f"the model '{self.name}' reads no texts: give images.")
+            raise UserError(f"the model '{self.name}' reads images and no texts: it has no text embeddings.")
         return batch
+
+    def _told_apart(self, batch: Batch) -> Batch:
+        """Texts as long as the image has patches, with one more place of padding.
+
+        What is gathered from layers knows by the attention mask's shape which inputs are tokens of texts.
+        """
+        mask, (_, height, width) = batch.get("attention_mask"), self.pixel_shape
+        patch = getattr(self._vision_config(self.module.config), "patch_size", None)
+        if mask is None or not isinstance(patch, int) or mask.shape[1] != (height // patch) * (width // patch) + 1:
+            return {}
+        padded = F.pad(batch["input_ids"], (0, 1), value=self.tokenizer.pad_token_id)
+        return {"input_ids": padded, "attention_mask": F.pad(mask, (0, 1))} if mask.shape[1] < self.context else {}
 
     def save_files(self, directory: Path) -> None:
         """Write config.json and the processor's files: the same bytes whatever the model was loaded from and whatever

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from rcc.errors import UserError
+from rcc.models.checkpoint import quiet
 
 WHERE_IT_CAME_FROM = ("is_local", "local_files_only", "name_or_path", "processor_class")
 
@@ -48,7 +49,8 @@ def load_tokenizer(name: str, kind: type[Tokenizer], vocabulary: int, local: boo
         UserError: its files are missing or unreadable, or it has more tokens than that.
     """
     try:
-        tokenizer: Tokenizer = kind.from_pretrained(name, local_files_only=local)
+        with quiet():  # the files may name another class, whose own code is not needed
+            tokenizer: Tokenizer = kind.from_pretrained(name, local_files_only=local)
     except Exception as error:
         raise UserError(_unusable(name, f"{type(error).__name__}: {error}")) from error
     # Without its files, transformers makes a tokenizer that knows nothing and does not complain.

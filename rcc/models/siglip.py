@@ -17,8 +17,10 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from rcc.models.adapter import Batch
 from rcc.models.dual import DualEncoder
 
-OWN_TOKENIZER = "SiglipTokenizer"
-"""The class of the published tokenizers that takes punctuation and capitals away in Python code."""
+WITHOUT_PUNCTUATION = ("SiglipTokenizer",)
+LOWER_CASE = (*WITHOUT_PUNCTUATION, "GemmaTokenizer", "Siglip2Tokenizer")
+"""Published tokenizers whose Python code prepares the texts, by the class that their files name: SigLIP's drops
+punctuation and capitals, that of SigLIP 2 capitals."""
 
 
 class SiglipWrapper(DualEncoder):
@@ -38,8 +40,9 @@ class SiglipWrapper(DualEncoder):
     def _processors(cls, where: str, config: Any, local: bool) -> tuple[Any, Any]:
         image_processor, tokenizer = super()._processors(where, config, local)
         settings = get_tokenizer_config(where, local_files_only=local)
-        if str(settings.get("tokenizer_class", "")).removesuffix("Fast") == OWN_TOKENIZER:
-            _canonicalise(tokenizer)
+        kind = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
+        if kind in LOWER_CASE:
+            _canonicalise(tokenizer, punctuation=kind not in WITHOUT_PUNCTUATION)
         return image_processor, tokenizer
 
     @staticmethod
@@ -71,14 +74,13 @@ class SiglipWrapper(DualEncoder):
         return -F.logsigmoid(signs * similarity.T).sum(-1).mean()
 
 
-def _canonicalise(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Make the tokenizer itself drop punctuation, capitals and double spaces: it is then saved with it."""
+def _canonicalise(tokenizer: PreTrainedTokenizerFast, punctuation: bool) -> None:
+    """Make the tokenizer itself drop capitals and, unless `punctuation` stays, that and double spaces: it is then saved
+    with it."""
     backend = tokenizer.backend_tokenizer
-    punctuation = "[" + "".join(f"\\{mark}" for mark in string.punctuation) + "]"
-    steps = [
-        normalizers.Lowercase(),
-        normalizers.Replace(Regex(punctuation), ""),
-        normalizers.Replace(Regex(r"\s+"), " "),
-        normalizers.Strip(),
-    ]
+    steps: list[Any] = [normalizers.Lowercase()]
+    if not punctuation:
+        marks = "[" + "".join(f"\\{mark}" for mark in string.punctuation) + "]"
+        spaces = normalizers.Replace(Regex(r"\s+"), " ")
+        steps += [normalizers.Replace(Regex(marks), ""), spaces, normalizers.Strip()]
     backend.normalizer = normalizers.Sequence([*steps, *([backend.normalizer] if backend.normalizer else [])])

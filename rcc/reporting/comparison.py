@@ -26,7 +26,7 @@ class Column:
         name: as it was asked for.
         kind: 'dense', 'artifact' or 'checkpoint'.
         nbytes: of its directory on disk, of a dense model as it would be in float32.
-        load_seconds: from its files to a model in memory.
+        load_seconds: from its files to a model in memory; None where it was not asked for.
         measured: every metric there is of it.
         differences: to the first column, by metric; empty in the first.
         recorded: what an artifact's manifest recorded on this very data, by metric; None where it did not.
@@ -35,7 +35,7 @@ class Column:
     name: str
     kind: str
     nbytes: int
-    load_seconds: float
+    load_seconds: float | None
     measured: Measurement
     differences: Mapping[str, Difference] = field(default_factory=dict)
     recorded: Mapping[str, float] | None = None
@@ -43,11 +43,8 @@ class Column:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Those measured, and what is known of the files."""
-        return (
-            *self.measured.metrics,
-            Metric("bytes_on_disk", self.nbytes, "bytes", False),
-            Metric("load_time", self.load_seconds, "s", False),
-        )
+        load_time = [] if self.load_seconds is None else [Metric("load_time", self.load_seconds, "s", False)]
+        return (*self.measured.metrics, Metric("bytes_on_disk", self.nbytes, "bytes", False), *load_time)
 
     @property
     def as_recorded(self) -> str:
@@ -72,7 +69,32 @@ class Column:
         }
 
 
-def comparison_table(columns: Sequence[Column]) -> Table:
+def comparison_tables(columns: Sequence[Column], width: int) -> list[Table]:
+    """As few tables as fit into `width` characters, each with the first model beside as many others as there is room
+    for; at least one."""
+    numbered = {column.name: number for number, column in enumerate(columns, 1)}
+    tables, start = [], 1
+    while start < len(columns):
+        end = start + 1
+        while end < len(columns) and _width(_table([columns[0], *columns[start : end + 1]], numbered)) <= width:
+            end += 1
+        tables.append(_table([columns[0], *columns[start:end]], numbered))
+        start = end
+    return tables
+
+
+def legend(columns: Sequence[Column]) -> list[str]:
+    """What the heads of the tables stand for, a line each."""
+    told = ("the model of model=" if each.kind == "dense" else f"{each.name}, {each.kind}" for each in columns)
+    return [f"({number}) {name}" for number, name in enumerate(told, 1)]
+
+
+def _width(table: Table) -> int:
+    """Characters across, with a gap between columns."""
+    return sum(max(map(len, cells)) + 1 for cells in zip(table.head, *table.rows, strict=True))
+
+
+def _table(columns: Sequence[Column], numbered: Mapping[str, int]) -> Table:
     """A row a metric with each model's value ± its standard error, and under it the difference to the first model."""
     first, *others = columns
     rows = []
@@ -86,11 +108,10 @@ def comparison_table(columns: Sequence[Column]) -> Table:
         if any(apart):
             told = (MISSING if each is None else difference_text(metric, each) for each in apart)
             rows.append(("  difference", "", *told, ""))
-    if others:
-        rows.append(("times smaller", *(ratio_text(first.nbytes, column.nbytes) for column in columns), "higher"))
+    rows.append(("times smaller", *(ratio_text(first.nbytes, column.nbytes) for column in columns), "higher"))
     if any(column.as_recorded != MISSING for column in columns):
         rows.append(("same as recorded", *(column.as_recorded for column in columns), ""))
-    return Table(("metric", *(column.name for column in columns), "better when"), tuple(rows))
+    return Table(("metric", *(f"({numbered[column.name]})" for column in columns), "better when"), tuple(rows))
 
 
 def single_table(column: Column) -> Table:

@@ -81,7 +81,7 @@ def quantity_text(value: float, unit: str) -> str:
         return seconds_short(value)
     if unit in COUNTED:
         return count_text(round(value))
-    return f"{value:.4g} {unit}".rstrip()
+    return f"{value:.2f}×" if unit == "×" else f"{_digits(value, 4)} {unit}".rstrip()
 
 
 def metric_text(metric: Metric, error: bool = False) -> str:
@@ -109,7 +109,12 @@ def difference_text(metric: Metric, difference: Difference) -> str:
 def _error_text(error: float, unit: str) -> str:
     if unit == "fraction":
         return f"{100 * error:.2f}"
-    return seconds_short(error) if unit == "s" else f"{error:.2g}"
+    return seconds_short(error) if unit == "s" else _digits(error, 2)
+
+
+def _digits(value: float, digits: int) -> str:
+    """A value with so many significant digits, large ones written out."""
+    return f"{float(f'{value:.{digits}g}'):.15g}"
 
 
 def _scaled(number: int, units: tuple[str, ...]) -> str:

@@ -38,7 +38,7 @@ def test_a_layer_changed_on_the_spot_is_what_the_waiting_forward_goes_on_through
     wanted: dict[str, list[Tensor]] = {}
     for meeting in meetings(model, dense, find_units(model.module), batches(2)):
         unit = meeting.unit
-        seen[unit.name], wanted[unit.name] = list(meeting.passages), list(meeting.outputs())
+        seen[unit.name], wanted[unit.name] = list(meeting.passages), [output for _, output in meeting.outputs()]
         if unit.name == "k":  # becomes another module: the pair of a low rank
             unit.write(Form(left=torch.zeros(4, 1), right=torch.zeros(1, 6)))
         if unit.name == "q":  # stays the same module
@@ -56,6 +56,46 @@ def test_shared_inputs_are_the_very_same_tensor() -> None:
     passages = {meeting.unit.name: meeting.passages[0] for meeting in met}
     assert passages["q"].given is passages["k"].given
     assert passages["q"].dense_given is passages["k"].dense_given
+
+
+@pytest.mark.parametrize("passing", [("q",), ("out",), ("q", "k", "out"), ("q", "k", "out", "conv")])
+def test_units_passed_ahead_give_the_same_outputs_at_the_same_meetings(passing: tuple[str, ...]) -> None:
+    model = Model()
+    dense = model.double()
+    units = find_units(model.module)
+
+    def met(ahead: tuple[str, ...]) -> dict[str, list[tuple[bool, Tensor]]]:
+        found = {}
+        for meeting in meetings(model, dense, units, batches(2), ahead):
+            outputs = [(passage.dense_given is None, output) for passage, output in meeting.outputs()]
+            assert not meeting.passages
+            found[meeting.unit.name] = outputs
+        return found
+
+    waiting, passed = met(()), met(passing)
+    assert list(passed) == ["q", "k", "out", "conv"]
+    for name, outputs in passed.items():
+        assert [gone for gone, _ in outputs] == [name in passing] * 2
+        assert all(torch.equal(one, other) for (_, one), (_, other) in zip(outputs, waiting[name], strict=True))
+
+
+def test_outputs_that_nobody_asks_for_are_passed_by() -> None:
+    model = Model()
+    met = meetings(model, model.double(), find_units(model.module), batches(2), ("k",))
+    assert [meeting.unit.name for meeting in met] == ["q", "k", "out", "conv"]
+
+
+def test_the_dense_weight_can_be_read_while_its_output_is_looked_at() -> None:
+    model = Model()
+    dense = model.double()
+    with torch.no_grad():
+        model.module["q"].weight.zero_()
+    met = meetings(model, dense, find_units(model.module), batches(2))
+    meeting = next(met)
+    for passage, output in meeting.outputs():
+        assert passage.dense_given is not None
+        form = meeting.dense_unit.read()
+        torch.testing.assert_close(output, passage.dense_given @ form.dense().T + form.bias)
 
 
 def test_a_unit_that_is_called_again_is_met_once() -> None:
@@ -87,7 +127,7 @@ def test_nothing_is_left_behind_when_the_iterator_ends_or_is_left(stop_at: str |
 def test_gradients_are_off_inside_the_models_and_untouched_outside() -> None:
     model = Model()
     for meeting in meetings(model, model.double(), find_units(model.module), batches(1)):
-        for output in meeting.outputs():
+        for _, output in meeting.outputs():
             assert torch.is_grad_enabled()
             assert not output.requires_grad
 

@@ -9,7 +9,12 @@ CONF = locations.config_dir()
 
 
 def test_every_group_with_its_choices_and_default_is_shown() -> None:
-    lines = {line.split()[0]: line for line in help_text().splitlines() if line.strip()}
+    lines: dict[str, str] = {}
+    for line in help_text().splitlines():
+        if line.startswith("  ") and not line.startswith("   "):
+            lines[line.split()[0]] = line
+        elif lines:
+            lines[[*lines][-1]] += line
     defaults = locations.default_choices(CONF)
     for group in locations.groups(CONF):
         for choice in locations.choices(CONF, group):

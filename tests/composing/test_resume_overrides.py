@@ -128,3 +128,23 @@ def test_an_unreadable_record_is_refused_by_name(here: Path, configs: Composer) 
         config.write_bytes(broken)
         with pytest.raises(UserError, match=r"config\.yaml"):
             resume.check(path, own(configs.compose([])))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "told"),
+    [
+        ("stage=dare+nullu", "stage=nullu+dare", "stage: recorded dare+nullu, asked nullu+dare"),
+        (
+            "eval=zero_shot+efficiency",
+            "eval=efficiency+zero_shot",
+            "eval: recorded zero_shot+efficiency, asked efficiency+zero_shot",
+        ),
+    ],
+)
+def test_another_order_of_the_same_names_is_another_run(
+    here: Path, configs: Composer, then: str, now: str, told: str
+) -> None:
+    run = record(here / "run", configs, [then])
+    resume.check(run, own(configs.compose([then])))
+    with pytest.raises(UserError, match=told.replace("+", r"\+")):
+        resume.check(run, own(configs.compose([now])))

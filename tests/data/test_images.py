@@ -85,3 +85,9 @@ def test_a_file_that_went_away_is_named(files: list[Path]) -> None:
     files[1].unlink()
     with pytest.raises(UserError, match=r"20\.png' cannot be read: .*No such file"):
         images[1]
+
+
+def test_digests_keep_their_order_over_many_blocks() -> None:
+    stored = [b"%d" % number for number in range(200)]
+    images = EncodedImages([str(number) for number in range(200)], stored.__getitem__)[::-1]
+    assert images.digests() == [hashlib.sha256(each).digest() for each in reversed(stored)]

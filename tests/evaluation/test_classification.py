@@ -54,7 +54,7 @@ def test_it_agrees_with_a_direct_computation(data: Splits) -> None:
     top5 = (logits.topk(5).indices == labels[:, None]).any(1).double().mean()
     assert measured["classifier_top5_accuracy"].value == pytest.approx(float(top5))
     assert measured.main.value > 0.8
-    assert measured.details["classes_matched"].startswith("by name")
+    assert measured.details["note"].startswith("Classes were matched by name")
 
 
 def test_classes_in_another_order_with_others_between_are_found_by_name(data: Splits) -> None:
@@ -75,7 +75,7 @@ def test_classes_in_another_order_with_others_between_are_found_by_name(data: Sp
 def test_a_model_without_names_is_matched_by_index_and_says_so(data: Splits) -> None:
     model = DigitClassifier(data, (), list(range(10)))
     measured = ClassificationEvaluator().evaluate(model, data.test, data)
-    assert measured.details["classes_matched"] == "by index; the model does not name its classes."
+    assert measured.details["note"] == "Classes were matched by index; the model does not name its classes."
     assert measured.main.value > 0.8
 
 
@@ -103,7 +103,7 @@ def test_other_classes_are_refused_with_both_lists() -> None:
 
 def test_a_model_without_logits_is_refused_by_name(clip: CLIPWrapper, data: Splits) -> None:
     with pytest.raises(
-        UserError, match=r"needs 'logits', which the model 'clip' does not give.*image_embeds.*zero_shot"
+        UserError, match=r"needs 'logits', which the model 'clip' does not give; its outputs are image_embeds"
     ):
         ClassificationEvaluator().evaluate(clip, data.test, data)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPModel
 
-from rcc.data.images import ArrayImages
-from rcc.data.splits import Split
+from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.evaluation.clip_score import Judge, clip_score, ref_clip_score
 from rcc.models.clip import CLIPWrapper
+from rcc.models.registry import embedded
 
 
 def at(*degrees: float) -> Tensor:
@@ -42,57 +43,73 @@ def test_a_caption_unlike_image_and_references_has_zero_and_not_nan() -> None:
 
 
 @pytest.fixture
-def pictured() -> Split:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    captions = (("one", "one two"), ("three",), ("four", "five", "six"), ("seven",), ("eight nine", "zero"))
-    return Split("test", ArrayImages(pixels), captions)
+def pictured(digits: Splits) -> Split:
+    """Five digits of different classes, with one to three captions."""
+    first = [int(np.flatnonzero(digits.test.labels == label)[0]) for label in range(5)]
+    captions = (("zero", "a zero"), ("one",), ("two", "the digit two", "a two"), ("three",), ("four", "a four"))
+    return Split("test", digits.test.images.subset(np.array(first)), captions)
 
 
-def test_a_judge_agrees_with_a_direct_computation(clip: CLIPWrapper, clip_checkpoint: Path, pictured: Split) -> None:
-    predictions = ["one", "two", "three", "four", ""]
-    found = Judge(str(clip_checkpoint), batch_size=2).scores(pictured, predictions)
-    model = CLIPModel.from_pretrained(clip_checkpoint)
+@pytest.fixture
+def trained() -> Judge:
+    return Judge(str(embedded("clip_tiny")), batch_size=2)
+
+
+def test_a_judge_agrees_with_a_direct_computation(trained: Judge, clip_tiny: CLIPWrapper, pictured: Split) -> None:
+    predictions = ["the digit zero", "one", "three", "nine", ""]
+    found = trained.scores(pictured, predictions)
+    model = CLIPModel.from_pretrained(embedded("clip_tiny"))
 
     def unit(embeddings: Tensor) -> Tensor:
         return embeddings.double() / embeddings.double().norm(dim=1, keepdim=True)
 
     with torch.no_grad():
-        pixels = clip.image_processor(images=pictured.pictures(), return_tensors="pt")["pixel_values"]
+        pixels = clip_tiny.image_processor(images=pictured.pictures(), return_tensors="pt")["pixel_values"]
         image = unit(model.get_image_features(pixels).pooler_output)
 
-        def of_texts(texts: list[str]) -> Tensor:
-            tokens = clip.tokenizer([f"A photo depicts {text}" for text in texts], padding=True, return_tensors="pt")
+        def of_texts(texts: Sequence[str]) -> Tensor:
+            prefixed = [f"A photo depicts {text}" for text in texts]
+            tokens = clip_tiny.tokenizer(prefixed, padding=True, return_tensors="pt")
             return unit(model.get_text_features(**tokens).pooler_output)
 
-        caption, references = of_texts(predictions), [of_texts(list(written)) for written in pictured.captions]
-    for index in range(len(pictured)):
-        alone = 2.5 * max(float(image[index] @ caption[index]), 0)
-        reference = max(float((references[index] @ caption[index]).max()), 0)
-        both = 2 * alone * reference / (alone + reference) if alone + reference else 0.0
-        assert found[0].per_image is not None
-        assert found[1].per_image is not None
-        assert (found[0].per_image[index], found[1].per_image[index]) == pytest.approx((alone, both), abs=1e-5)
+        caption, references = of_texts(predictions), [of_texts(written) for written in pictured.captions]
+    alone = [2.5 * max(float(image[index] @ caption[index]), 0) for index in range(5)]
+    reference = [max(float((references[index] @ caption[index]).max()), 0) for index in range(5)]
+    both = [2 * a * r / (a + r) if a + r else 0.0 for a, r in zip(alone, reference, strict=True)]
+    assert sum(value > 0 for value in both) >= 2
     assert [score.name for score in found] == ["clip_score", "ref_clip_score"]
+    assert found[0].per_image == pytest.approx(alone, abs=1e-5)
+    assert found[1].per_image == pytest.approx(both, abs=1e-5)
+
+
+def test_a_judge_prefers_what_the_images_show(trained: Judge, pictured: Split) -> None:
+    right = trained.scores(pictured, ["zero", "one", "two", "three", "four"])
+    wrong = trained.scores(pictured, ["one", "two", "three", "four", "zero"])
+    assert all(better.value > worse.value for better, worse in zip(right, wrong, strict=True))
 
 
 def test_a_judge_encodes_images_and_references_once(
-    clip_checkpoint: Path, pictured: Split, monkeypatch: pytest.MonkeyPatch
+    trained: Judge, pictured: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Judge(str(clip_checkpoint), batch_size=4)
     encoded: list[str] = []
-    prepare = judge.model.prepare
+    prepare = trained.model.prepare
 
-    def counted(**inputs: list) -> dict[str, Tensor]:
-        encoded.extend(name for name, given in inputs.items() for _ in given)
-        return prepare(**inputs)
+    def counted(images: list | None = None, texts: list | None = None) -> dict[str, Tensor]:
+        encoded.extend(["images"] * len(images or ()) + ["texts"] * len(texts or ()))
+        return prepare(images, texts)
 
-    monkeypatch.setattr(judge.model, "prepare", counted)
-    first = judge.scores(pictured, ["one"] * 5)
+    monkeypatch.setattr(trained.model, "prepare", counted)
+    trained.scores(pictured, ["five", "six", "seven", "eight", "nine"])
     assert (encoded.count("images"), encoded.count("texts")) == (5, 9 + 5)
-    assert judge.scores(pictured, ["one"] * 5) == first
+    trained.scores(pictured, ["nine", "eight", "seven", "six", "five"])
     assert (encoded.count("images"), encoded.count("texts")) == (5, 9 + 10)
 
 
-def test_a_judge_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_judge_that_is_not_there_or_reads_no_texts_is_refused(
+    tmp_path: Path, checkpoint_of: Callable[[str], Path], pictured: Split
+) -> None:
     with pytest.raises(UserError, match="nowhere"):
         Judge(str(tmp_path / "nowhere"), batch_size=4)
+    blind_to_texts = Judge(str(checkpoint_of("clip_vision")), batch_size=4)
+    with pytest.raises(UserError, match="text"):
+        blind_to_texts.scores(pictured, ["one"] * 5)

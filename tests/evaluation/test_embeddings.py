@@ -126,7 +126,7 @@ def test_pixels_outlive_the_weights_and_serve_every_model_with_the_same_processo
     swap_two_weights(twin)
     for each in (clip, twin):
         prepare = each.prepare
-        monkeypatch.setattr(each, "prepare", lambda prepare=prepare, **raw: prepared.append(raw) or prepare(**raw))
+        monkeypatch.setattr(each, "prepare", lambda *raw, prepare=prepare: prepared.append(raw) or prepare(*raw))
     assert not torch.equal(cache.images(clip, few.test), cache.images(twin, few.test))
     assert len(prepared) == 1
 

@@ -54,8 +54,9 @@ def test_the_artifact_measured_again_in_a_fresh_process_gives_the_same_to_the_la
     process = fresh_rcc_run(*QUICK, "job=evaluate", "artifact=run/artifact", "hydra.run.dir=again")
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
-    measured = json.loads((tmp_path / "again/evaluation.json").read_text())["measurement"]["metrics"]
-    assert {metric["name"]: metric["value"] for metric in measured} == recorded
+    (measured,) = json.loads((tmp_path / "again/evaluation.json").read_text())["models"]
+    assert {metric["name"]: metric["value"] for metric in measured["metrics"] if metric["name"] in recorded} == recorded
+    assert measured["recorded"] == recorded
     assert " yes" in accuracy_lines(output)[0]
 
 

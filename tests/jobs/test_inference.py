@@ -18,25 +18,29 @@ def artifact(tmp_path):
 
 
 @pytest.mark.skipif(not has_int8(), reason="torch without oneDNN")
-def test_an_artifact_runs_in_int8_beside_the_dense_model(rcc_run, artifact, tmp_path):
-    code, out, err = rcc_run(*SMALL, artifact, "runtime=int8")
+def test_the_models_after_the_first_run_in_int8_beside_it_as_stored(rcc_run, artifact, tmp_path):
+    costs = ("eval=zero_shot+efficiency", "eval.efficiency.batch_size=24", "eval.efficiency.seconds=0")
+    code, out, err = rcc_run(*SMALL, "artifact=[dense,artifact]", *costs, "runtime=int8")
     assert code == 0, err
     assert "runtime=int8: activations in" in out
     written = json.loads((tmp_path / "run/evaluation.json").read_text())
-    plan, (dense, now) = written["runtime"]["plan"], written["runtime"]["efficiency"]
+    assert list(written["runtime"]) == ["artifact"]
+    plan = written["runtime"]["artifact"]
     assert {pick["kernel"].split()[0] for pick in plan["picks"]} == {"int8"}
     assert plan["cosine"] > 0.999
-    assert (dense["model"], now["model"]) == ("dense", "as run")
-    assert dense["executed_flops"] == now["executed_flops"] == now["theoretical_flops"]
-    assert [latency["batch_size"] for latency in now["latencies"]] == [1, 24]
-    accuracy = {metric["name"]: metric["value"] for metric in written["measurement"]["metrics"]}["accuracy"]
-    assert accuracy > 0.9
+    dense, now = ({metric["name"]: metric["value"] for metric in model["metrics"]} for model in written["models"])
+    for name in ("parameters", "nonzeros", "theoretical_flops", "executed_flops", "stored_bytes"):
+        assert dense[name] == now[name]
+    assert set(now) - set(dense) == {"speedup_batch_1", "speedup_batch_24"}
+    assert now["peak_memory"] < dense["peak_memory"]
+    assert now["accuracy"] > 0.9
 
 
-def test_without_the_dense_model_of_the_same_layers_the_comparison_is_left_out(rcc_run, artifact, clip_checkpoint):
-    code, out, err = rcc_run(*SMALL, artifact, "runtime=csr", "model=clip", f"model.path={clip_checkpoint}")
+def test_a_single_model_is_made_fast_too(rcc_run, artifact, tmp_path):
+    code, out, err = rcc_run(*SMALL, artifact, "runtime=csr")
     assert code == 0, err
-    assert "Without the dense model beside it: model=clip has other layers" in out
+    assert "runtime=csr: activations in float32" in out
+    assert list(json.loads((tmp_path / "run/evaluation.json").read_text())["runtime"]) == ["artifact"]
 
 
 @pytest.mark.parametrize(

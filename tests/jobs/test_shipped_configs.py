@@ -106,10 +106,12 @@ def test_a_wandb_run_is_logged_offline_and_finished(rcc_run, tmp_path, monkeypat
 def test_evaluating_without_an_artifact_measures_the_dense_model(rcc_run, tmp_path):
     code, out, err = rcc_run("job=evaluate", "threads=1", "hydra.run.dir=run")
     assert code == 0, err
-    metrics = json.loads((tmp_path / "run/evaluation.json").read_text())["measurement"]["metrics"]
+    (model,) = json.loads((tmp_path / "run/evaluation.json").read_text())["models"]
+    metrics = model["metrics"]
+    assert (model["name"], model["kind"]) == ("dense", "dense")
     assert metrics[0]["name"] == "accuracy"
     assert metrics[0]["value"] >= 0.98
-    assert "clip_tiny on the test split of digits (360 samples)" in out
+    assert "dense on the test split of digits (360 samples)" in out
 
 
 def test_the_readme_shows_commands_that_compose(rcc_run):

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
 from rcc.data.splits import Splits
 from rcc.errors import UserError
+from rcc.layers.form import Form
 from rcc.models.abilities import Captioner, Classifier, Matcher
 from rcc.models.blip import BLIPWrapper
 
@@ -84,6 +86,21 @@ def test_the_loss_is_the_mean_over_real_tokens_by_its_formula(blip: BLIPWrapper,
     ]
     assert len(terms) == 6 + 8 + 2
     torch.testing.assert_close(loss.double(), torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_texts_as_long_as_the_image_has_patches_are_told_apart_by_one_more_place(
+    blip: BLIPWrapper, images: list[Image.Image]
+) -> None:
+    texts = [" ".join(["seven"] * count) for count in (15, 4, 14)]
+    assert blip.prepare(texts=texts)["input_ids"].shape == (3, 17)
+    assert blip.encode_image(images).shape[:2] == (3, 17)
+    batch = blip.prepare(images, texts)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (3, 18)
+    assert batch["attention_mask"].sum(1).tolist() == [17, 6, 16]
+    assert batch["input_ids"][:, 17].tolist() == [blip.tokenizer.pad_token_id] * 3
+    shorter = batch | {key: batch[key][:, :17] for key in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        torch.testing.assert_close(blip.loss(batch), blip.loss(shorter))
 
 
 def test_a_text_starts_with_the_decoders_token_and_class_labels_do_not_matter(
@@ -175,9 +192,7 @@ def test_units_have_the_exact_roles_and_towers(blip: BLIPWrapper) -> None:
         ("vision", "embedding"): 1, ("text", "embedding"): 2,
         ("vision", "norm"): 2 * layers + 1, ("text", "norm"): 3 * layers + 2,
     }  # fmt: skip
-    assert {unit.name: unit.tied for unit in units if unit.obstacle} == {
-        "text_decoder.bert.embeddings.word_embeddings": ("text_decoder.cls.predictions.decoder",)
-    }
+    assert not any(unit.obstacle or unit.tied for unit in units)
 
 
 def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
@@ -194,8 +209,38 @@ def test_an_artifact_without_compression_gives_the_same_bits_and_captions(
     assert all(torch.equal(found[name], expected[name]) for name in ("image_embeds", "logits"))
     assert loaded.generation_config.num_beams == 2
     assert loaded.generate_caption(images) == blip.generate_caption(images)
-    head = loaded.module.text_decoder.cls.predictions
-    assert head.decoder.weight is loaded.module.text_decoder.bert.embeddings.word_embeddings.weight
+    decoder = loaded.module.text_decoder
+    assert decoder.cls.predictions.decoder.bias is decoder.cls.predictions.bias
+
+
+def test_the_word_embeddings_change_with_the_last_layer_and_take_any_form(
+    blip: BLIPWrapper, reference: BlipForConditionalGeneration, images: list[Image.Image], tmp_path: Path
+) -> None:
+    (unit,) = [unit for unit in blip.units() if unit.name == WORDS.removesuffix(".weight")]
+    left, _, right = torch.linalg.svd(unit.read().dense(), full_matrices=False)
+    form = Form(left=left[:, :9] * 3, right=right[:9])
+    unit.write(form)
+    blip = deepcopy(blip)
+    with torch.no_grad():
+        reference.text_decoder.bert.embeddings.word_embeddings.weight.copy_(form.dense())
+    batch = blip.prepare(images, TEXTS)
+    labels = torch.where(batch["attention_mask"] == 1, batch["input_ids"], -100)
+    torch.testing.assert_close(blip.loss(batch), reference(**batch, labels=labels).loss)
+    write_artifact(blip, tmp_path / "artifact", dtype="float32")
+    loaded = load(tmp_path / "artifact")
+    with torch.no_grad():
+        assert torch.equal(loaded.loss(batch), blip.loss(batch))
+    assert loaded.generate_caption(images) == blip.generate_caption(images)
+
+
+def test_four_bits_for_the_word_embeddings_are_stored_once(blip: BLIPWrapper, tmp_path: Path) -> None:
+    unit = next(unit for unit in blip.units() if unit.name == WORDS.removesuffix(".weight"))
+    before = write_artifact(blip, tmp_path / "before", dtype="float16").weights_bytes
+    steps = unit.read().dense().abs().amax(1) / 7
+    values = (unit.read().dense() / steps[:, None]).round().clamp(-7, 7) * steps[:, None]
+    unit.write(Form(sparse=values, sparse_step=steps))
+    saved = before - write_artifact(blip, tmp_path / "after", dtype="float16").weights_bytes
+    assert saved > unit.numel  # of two bytes a value, more than one is saved
 
 
 def test_shared_weights_that_are_missing_are_named_and_not_made_up(blip_checkpoint: Path, tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def test_similarity_and_matching_are_the_models_own_to_the_bit(
     assert torch.equal(blip.encode_text(TEXTS), found["text_embeds"])
 
 
+def test_an_image_that_stands_in_several_pairs_is_encoded_once(
+    blip: BLIPRetrievalWrapper, images: list[Image.Image]
+) -> None:
+    pairs = [images[index] for index in (1, 0, 1, 1)]
+    texts = [TEXTS[index] for index in (0, 2, 1, 2)]
+    apart = torch.cat([blip.match([image], [text]) for image, text in zip(pairs, texts, strict=True)])
+    encoded: list[int] = []
+    vision = blip.module.vision_model
+    vision.register_forward_hook(lambda _, inputs, output: encoded.append(len(output[0])))
+    torch.testing.assert_close(blip.match(pairs, texts), apart)
+    assert encoded == [2]
+
+
 def test_the_loss_is_contrastive_plus_matching_with_the_hardest_text_that_does_not_match(
     blip: BLIPRetrievalWrapper, images: list[Image.Image]
 ) -> None:

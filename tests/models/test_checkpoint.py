@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import BlipConfig, CLIPTextConfig, CLIPTextModel
 
+from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
 from rcc.models.clip import CLIPWrapper
 
@@ -88,6 +89,11 @@ def test_a_directory_without_weights_is_refused(altered_checkpoint: Alter) -> No
     directory = altered_checkpoint()
     (directory / "model.safetensors").unlink()
     assert "holds no weights" in refusal(directory)
+
+
+def test_an_artifact_is_no_checkpoint_and_the_message_says_how_to_load_it(clip: CLIPWrapper, tmp_path: Path) -> None:
+    write_artifact(clip, tmp_path / "artifact")
+    assert f"load it with rcc.load('{tmp_path / 'artifact'}')" in refusal(tmp_path / "artifact")
 
 
 def test_a_missing_tokenizer_is_refused(altered_checkpoint: Alter) -> None:

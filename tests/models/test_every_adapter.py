@@ -222,5 +222,5 @@ def test_a_model_of_images_alone_passes_over_texts_that_come_with_them(
 ) -> None:
     model = random_model(name)
     assert set(model.prepare([digits.test.images[0]], ["a seven"])) == {"pixel_values"}
-    with pytest.raises(UserError, match=f"the model '{name}' reads no texts"):
+    with pytest.raises(UserError, match=f"the model '{name}' reads images and no texts"):
         model.prepare(texts=["a seven"])

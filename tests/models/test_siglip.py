@@ -62,22 +62,32 @@ def test_texts_are_padded_to_the_whole_context_and_nothing_is_masked(siglip: Sig
     assert siglip.prepare(texts=["seven " * 40])["input_ids"][0, -1] == 1
 
 
-def test_a_published_tokenizer_drops_punctuation_and_capitals_itself_and_is_saved_so(
-    checkpoint_of: Callable[[str], Path], siglip: SiglipWrapper, tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("SiglipTokenizer", ["A  Photo, of the \\digit: seven!", "[A] dog^ on 'the' cat."]),
+        ("GemmaTokenizerFast", ["A Photo of the DIGIT seven", "a dog on THE cat"]),
+        ("Siglip2Tokenizer", ["A Photo of the DIGIT seven", "a dog on THE cat"]),
+    ],
+)
+def test_a_published_tokenizer_prepares_texts_itself_and_is_saved_so(
+    checkpoint_of: Callable[[str], Path], siglip: SiglipWrapper, tmp_path: Path, kind: str, written: list[str]
 ) -> None:
     copy = Path(shutil.copytree(checkpoint_of("siglip"), tmp_path / "copy"))
     settings = json.loads((copy / "tokenizer_config.json").read_text())
-    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "SiglipTokenizer"}))
+    (copy / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": kind}))
     published = SiglipWrapper.load(copy, device="cpu")
-    written, plain = ["A  Photo, of the \\digit: seven!", "[A] dog^ on 'the' cat."], TEXTS[:2]
-    expected = siglip.prepare(texts=plain)["input_ids"]
+    expected = siglip.prepare(texts=TEXTS[:2])["input_ids"]
     assert torch.equal(published.prepare(texts=written)["input_ids"], expected)
     assert not torch.equal(siglip.prepare(texts=written)["input_ids"], expected)
+    if kind != "SiglipTokenizer":
+        assert (
+            published.prepare(texts=["a dog."])["input_ids"].tolist()
+            != published.prepare(texts=["a dog"])["input_ids"].tolist()
+        )
     published.save_files(tmp_path / "saved")
-    again = SiglipWrapper.skeleton(tmp_path / "saved")
-    assert torch.equal(
-        again.tokenizer(written, padding="max_length", max_length=16, return_tensors="pt").input_ids, expected
-    )
+    again = SiglipWrapper.skeleton(tmp_path / "saved").tokenizer
+    assert torch.equal(again(written, padding="max_length", max_length=16, return_tensors="pt").input_ids, expected)
 
 
 def test_units_have_the_exact_roles_and_towers(siglip: SiglipWrapper) -> None:

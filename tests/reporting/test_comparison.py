@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
+
+import pytest
 
 from rcc.measurement import Difference, Measurement, Metric
-from rcc.reporting.comparison import Column, comparison_csv, comparison_table, single_table
+from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.items import write_items
 
 
@@ -21,7 +24,7 @@ def column(name, accuracy, nbytes, speedup=None, **more):
     return Column(name, "artifact", nbytes, 0.5, measured, **more)
 
 
-DENSE = column("dense", 0.9, 4000)
+DENSE = replace(column("dense", 0.9, 4000), kind="dense")
 SMALL = column(
     "a/artifact", 0.875, 1000, 2.0, differences={"accuracy": Difference(-0.025, 0.005), "nonzeros": Difference(-10)},
     recorded={"accuracy": 0.875, "other": 1.0},
@@ -30,19 +33,32 @@ OTHER = column("b", 0.8, 500, recorded={"accuracy": 0.5})
 
 
 def test_each_metric_has_a_row_and_its_differences_another():
-    table = comparison_table([DENSE, SMALL, OTHER])
-    assert table.head == ("metric", "dense", "a/artifact", "b", "better when")
+    (table,) = comparison_tables([DENSE, SMALL, OTHER], 100)
+    assert table.head == ("metric", "(1)", "(2)", "(3)", "better when")
+    assert legend([DENSE, SMALL, OTHER]) == ["(1) the model of model=", "(2) a/artifact, artifact", "(3) b, artifact"]
     assert table.rows == (
         ("accuracy (primary)", "90.00% ± 1.00", "87.50% ± 1.00", "80.00% ± 1.00", "higher"),
         ("  difference", "", "-2.50 ± 0.50 points", "-", ""),
         ("nonzeros", "5.00 k", "5.00 k", "5.00 k", "lower"),
         ("  difference", "", "-10", "-", ""),
-        ("speedup", "-", "2 ×", "-", "higher"),
+        ("speedup", "-", "2.00×", "-", "higher"),
         ("bytes_on_disk", "4.00 kB", "1.00 kB", "500 B", "lower"),
         ("load_time", "0.50 s", "0.50 s", "0.50 s", "lower"),
         ("times smaller", "1.00×", "4.00×", "8.00×", "higher"),
         ("same as recorded", "-", "yes", "no", ""),
     )
+
+
+@pytest.mark.parametrize("width", [10, 60, 80, 100, 1000])
+def test_what_does_not_fit_goes_on_in_another_table_beside_the_first_model(width):
+    tables = comparison_tables([DENSE, *(replace(SMALL, name=str(number)) for number in range(2, 8))], width)
+    heads = [table.head[1:-1] for table in tables]
+    assert all(head[0] == "(1)" for head in heads)
+    assert [name for head in heads for name in head[1:]] == [f"({number})" for number in range(2, 8)]
+    for table in tables:
+        across = sum(max(len(row[place]) for row in table.rows) + 1 for place in range(len(table.head)))
+        assert across <= width or len(table.head) == 4
+    assert len(tables) == {10: 6, 60: 6, 1000: 1}.get(width, len(tables))
 
 
 def test_one_model_shows_all_digits_and_what_was_recorded():

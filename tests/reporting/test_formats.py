@@ -93,6 +93,8 @@ def test_a_metric_shows_its_unit_and_its_error_when_asked_and_known():
         (Metric("latency", 0.0322035, "s", False, 0.00038), "32.20 ms ± 0.38 ms"),
         (Metric("latency", 1.25, "s", False, 0.5), "1.25 s ± 0.50 s"),
         (Metric("throughput", 993.68, "items/s", True, 11.74), "993.7 items/s ± 12"),
+        (Metric("throughput", 12345.6, "items/s", True, 234.0), "12350 items/s ± 230"),
+        (Metric("speedup", 2.0, "×", True, 0.013), "2.00× ± 0.013"),
         (Metric("latency", math.inf, "s"), "not a number"),
     ],
 )

@@ -42,7 +42,7 @@ def test_the_quality_table_compares_each_metric_and_knows_its_direction(delivery
         ("accuracy (primary)", "99.72% ± 0.40", "99.17% ± 0.40", "-0.55 ± 0.47 points", "higher"),
         ("top5_accuracy", "100.00%", "100.00%", "+0.00 points", "higher"),
         ("latency", "12.5 ms", "10 ms", "-2.5 ms", "lower"),
-        ("speedup", "-", "2 ×", "-", "higher"),
+        ("speedup", "-", "2.00×", "-", "higher"),
         ("extra", "1", "-", "-", "higher"),
     )
 

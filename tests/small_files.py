@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,16 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], **features: An
 
 def captions_of(index: int, count: int = 5) -> list[str]:
     return [f"image {index}, as told the {time}. time" for time in range(count)]
+
+
+def write_tar(path: Path, samples: Mapping[str, Mapping[str, bytes | str]]) -> Path:
+    """A webdataset shard: for each key, a member key.<suffix> for each suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for key, members in samples.items():
+            for suffix, content in members.items():
+                stored = content if isinstance(content, bytes) else content.encode()
+                header = tarfile.TarInfo(f"{key}.{suffix}")
+                header.size = len(stored)
+                tar.addfile(header, io.BytesIO(stored))
+    return path
