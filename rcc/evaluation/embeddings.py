@@ -98,7 +98,9 @@ class EmbeddingCache:
         if found is None:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
-            found = _encoded(adapter, self._token_batches(adapter, unique), TEXTS)[[place[text] for text in texts]]
+            starts = range(0, len(unique), self.batch_size)
+            batches = (adapter.prepare(texts=unique[start : start + self.batch_size]) for start in starts)
+            found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
             self._keep(key, model, found)
         return found
 
@@ -120,13 +122,6 @@ class EmbeddingCache:
 
     def _on_disk(self, key: str) -> str:
         return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
-
-    def _token_batches(self, adapter: Adapter, texts: Sequence[str]) -> Iterator[Batch]:
-        for start in range(0, len(texts), self.batch_size):
-            try:
-                yield adapter.prepare(texts=texts[start : start + self.batch_size])
-            except UserError as error:
-                raise UserError(f"this evaluation needs embeddings of texts: {error}") from error
 
     def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
         """The split's pixels, batch after batch, kept for the next time while they fit."""

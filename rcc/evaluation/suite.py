@@ -105,7 +105,8 @@ def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
     evaluators: dict[str, Evaluator | CostEvaluator] = {}
     for label, options in nodes.items():
         try:
-            evaluators[label] = load_evaluator(**{"name": label, **options})
+            with _named(label):
+                evaluators[label] = load_evaluator(**{"name": label, **options})
         except UserError as error:
             problems.found.extend(error.problems)
     problems.done()
@@ -127,7 +128,8 @@ def _named(label: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        told = (problem if problem.startswith("eval") else f"eval '{label}': {problem}" for problem in error.problems)
+        named = ("eval", "unknown eval")
+        told = (problem if problem.startswith(named) else f"eval '{label}': {problem}" for problem in error.problems)
         raise UserError(*told) from error
 
 
