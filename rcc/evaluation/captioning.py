@@ -11,6 +11,7 @@ from rcc.evaluation.caption_corpus import CaptionScore
 from rcc.evaluation.caption_java import unavailable
 from rcc.evaluation.caption_metrics import METRICS, NEED_JAVA, MetricComputer, check_metrics
 from rcc.evaluation.clip_score import Judge
+from rcc.evaluation.fitting import what_fits
 from rcc.measurement import Measurement, Metric
 from rcc.models.abilities import Captioner
 from rcc.models.adapter import Adapter
@@ -79,7 +80,7 @@ class CaptioningEvaluator:
         if not isinstance(adapter, Captioner):
             raise UserError(
                 f"eval 'captioning' needs a model that writes captions, such as BLIP, and '{adapter.name}' does not."
-                " Models of image and text embeddings are measured by eval=zero_shot or eval=retrieval."
+                f" {what_fits(adapter)}"
             )
         if not split.captions:
             raise UserError(

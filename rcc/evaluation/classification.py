@@ -13,6 +13,7 @@ from rcc.data.loading import prepared
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.class_metrics import class_measurement, labels_of
+from rcc.evaluation.fitting import what_fits
 from rcc.measurement import Measurement
 from rcc.models.abilities import Classifier
 from rcc.models.adapter import Adapter
@@ -73,9 +74,8 @@ class ClassificationEvaluator:
                 outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
                     raise UserError(
-                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; of"
-                        f" images it gives {', '.join(sorted(outputs)) or 'nothing'}. Models of image and text"
-                        " embeddings are measured by eval=zero_shot."
+                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
+                        f" outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):

@@ -20,6 +20,7 @@ from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.embedding_files import EmbeddingFiles
 from rcc.evaluation.fingerprint import Fingerprint, Fingerprinter
+from rcc.evaluation.fitting import what_fits
 from rcc.evaluation.kept import Kept, nbytes
 from rcc.models.adapter import Adapter, Batch
 
@@ -99,7 +100,7 @@ class EmbeddingCache:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
             starts = range(0, len(unique), self.batch_size)
-            batches = (adapter.prepare(texts=unique[start : start + self.batch_size]) for start in starts)
+            batches = (_tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
             found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
             self._keep(key, model, found)
         return found
@@ -140,6 +141,13 @@ class EmbeddingCache:
             self._pixels.put(key, batches)
 
 
+def _tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
+    try:
+        return adapter.prepare(texts=texts)
+    except UserError as error:
+        raise UserError(f"{error} {what_fits(adapter)}") from error
+
+
 def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
     """Normalised rows of that output for all the batches, (N, D) float32 on the CPU."""
     training = adapter.module.training
@@ -157,9 +165,9 @@ def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
     try:
         outputs = adapter.outputs(batch)
     except UserError as error:
-        raise UserError(f"{lacks}: {error}") from error
+        raise UserError(f"{lacks}: {error} {what_fits(adapter)}") from error
     if output not in outputs:
-        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}.")
+        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}")
     embeddings = F.normalize(outputs[output].float(), dim=-1).cpu()
     if not bool(torch.isfinite(embeddings).all()):
         raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")

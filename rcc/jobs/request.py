@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,6 @@ from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
-
-MEASURING = ("data", "eval", "debug", "device", "threads")
-"""What decides the numbers of a measurement beside the model: groups and options."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,10 @@ class Request:
         """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
         return str(self.settings["export"]["entropy"])
 
+    def said_of(self, *groups: str) -> list[str]:
+        """What the command line said of these config groups, for the next command to say again."""
+        return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
+
     def steps(self) -> list[Step]:
         """The plan of the run: those of stages that a target decides have no strength yet."""
         targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))
@@ -93,13 +93,6 @@ class Request:
         """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""
         assert self.suite is not None
         return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
-
-    def command_to_measure(self, artifact: Path) -> str:
-        """The command line that measures an artifact of this run again: on its data, by its evaluators, and where the
-        code of the network is the user's own, with that."""
-        groups = {*MEASURING, *(("model",) if self.settings["model"]["name"] == "module" else ())}
-        kept = [text for text in self.overrides if text.lstrip("+~").partition("=")[0].split(".")[0] in groups]
-        return shlex.join(["rcc-run", "job=evaluate", f"artifact={artifact}", *kept])
 
     def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""

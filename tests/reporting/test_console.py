@@ -58,9 +58,15 @@ def test_off_a_terminal_every_event_is_one_plain_line(plain, run):
         "[3/3] alpha kept: accuracy 99.22%, retention 99.50%, 900 kB (2.78× smaller), 2.50 s",
     ]
     assert any(line.startswith("Suggestion: nullu was rolled back") for line in lines)
-    assert lines[-1] == (
-        "Measure it again: rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact data=cifar10"
-    )
+    assert lines[-1] == ("Measure it again: rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact")
+
+
+def test_the_command_that_measures_again_says_the_model_and_the_data_again(run):
+    said = ("model=module", "model.arguments={classes: 10}", "data=cifar10")
+    console = Console(Terminal(file=io.StringIO(), width=80), said=said)
+    play(console, *run)
+    again = "artifact model=module 'model.arguments={classes: 10}' data=cifar10"
+    assert output(console).splitlines()[-1].endswith(again)
 
 
 def test_the_final_tables_fit_80_columns_with_every_number_whole(plain, run):
