@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
+    from rcc.evaluation.classification import ClassificationEvaluator as ClassificationEvaluator
+    from rcc.evaluation.retrieval import RetrievalEvaluator as RetrievalEvaluator
     from rcc.evaluation.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
@@ -36,6 +38,7 @@ _PUBLIC = {
     "AlphaEditor": "rcc.stages.alpha",
     "BLIPWrapper": "rcc.models.blip",
     "CLIPWrapper": "rcc.models.clip",
+    "ClassificationEvaluator": "rcc.evaluation.classification",
     "DARECompressor": "rcc.stages.dare",
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
@@ -43,6 +46,7 @@ _PUBLIC = {
     "NulluProjector": "rcc.stages.nullu",
     "RCCPipeline": "rcc.cascade.pipeline",
     "RccError": "rcc.errors",
+    "RetrievalEvaluator": "rcc.evaluation.retrieval",
     "Schedule": "rcc.cascade.schedule",
     "UserError": "rcc.errors",
     "WorkError": "rcc.errors",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_model
+from small_networks import ResNet
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertTokenizer,
@@ -98,16 +101,26 @@ def save_clip_vision(directory: Path) -> Path:
     return save(directory, CLIPVisionModelWithProjection, config, processor)
 
 
-def save_vit(directory: Path) -> Path:
-    names = dict(enumerate(WORDS[5:15]))
+def save_vit(directory: Path, class_names: Sequence[str] = WORDS[5:15]) -> Path:
+    names = dict(enumerate(class_names))
     config = ViTConfig(**VISION, id2label=names, label2id={name: index for index, name in names.items()})
     return save(directory, ViTForImageClassification, config, ViTImageProcessorPil(size=SIDE))
+
+
+def save_network(directory: Path) -> Path:
+    """The file of a network of the user's own, with what each logit stands for left to the data."""
+    directory.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(ResNet(), str(directory / "weights.safetensors"))
+    return directory / "weights.safetensors"
 
 
 SAVE = {
     "blip": save_blip,
     "blip_retrieval": save_blip_retrieval,
     "clip_vision": save_clip_vision,
+    "module": save_network,
     "siglip": save_siglip,
     "vit": save_vit,
 }

@@ -44,7 +44,7 @@ ON_TOP = {"cli": ("composing", "run"), "run": ("cli",), "jobs": ("cli", "composi
 
 HYDRA = ("hydra", "omegaconf")
 MAY_IMPORT_HYDRA = ("rcc.cli", "rcc.run", "rcc.composing", "hydra_plugins")
-HEAVY = ("torch", "transformers", "accelerate", "safetensors", "numpy", "scipy", "sklearn", "wandb")
+HEAVY = ("torch", "transformers", "accelerate", "datasets", "safetensors", "numpy", "scipy", "sklearn", "wandb")
 UNSAFE_MODULES = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 UNSAFE_CALLS = ("torch.load", "torch.save", "torch.jit.load", "np.load", "numpy.load")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}

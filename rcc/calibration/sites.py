@@ -21,6 +21,9 @@ from rcc.layers.units import Unit
 from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.ops.refit import best_bias
 
+CONSTANT = 1e-6
+"""Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -82,10 +85,19 @@ class Site:
         return bool(self.inputs.mean.any() or self.inputs.covariance.diagonal().any())
 
     @property
+    def varies(self) -> bool:
+        """Whether inputs tell anything of the weight: of constant ones a bias makes up for whatever becomes of it."""
+        varying = float(self.inputs.covariance.diagonal().mean())
+        square = varying + float(self.inputs.mean.square().mean())
+        return varying > CONSTANT * square if self.has_bias else square > 0
+
+    @property
     def note(self) -> str:
         """What a user should know before relying on the fit; empty where all is well."""
         if not self.fired:
             return "no calibration batch reached it with an input other than zero"
+        if not self.varies:
+            return "its inputs are the same in every row of the calibration data"
         if self.inputs.samples < len(self.inputs.mean):
             return (
                 f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.mean)} dimensions:"
@@ -94,7 +106,13 @@ class Site:
         return ""
 
     def objective(self) -> Quadratic:
-        """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖²."""
+        """E‖y − V x − b‖² with the best bias b for every V, where the unit has one; else E‖y − V x‖².
+
+        Of inputs that do not vary it is the same for every V, without the rounding of their sums.
+        """
+        if not self.varies:
+            nothing = torch.zeros_like(self.inputs.covariance), torch.zeros_like(self.covariance)
+            return Quadratic(*nothing, self.variance if self.has_bias else self.energy)
         if self.has_bias:
             return Quadratic(self.inputs.covariance, self.covariance, self.variance)
         return Quadratic(self.inputs.moment, self.cross, self.energy)

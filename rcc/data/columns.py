@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CAPTIONS = ("captions", "caption", "sentences", "sentence", "texts", "text", "raw")
 LABELS = ("label", "labels", "fine_label", "class", "target")
+BINARY = ("binary", "large_binary")
 KEYS = ("filename", "file_name", "image_id", "img_id", "cocoid", "__key__", "key", "id")
 
 
@@ -96,14 +97,17 @@ def stored_images(dataset: str, part: str, table: Dataset) -> EncodedImages:
     Raises:
         UserError: no column holds images, or rows have none.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
     from datasets import Image
 
     columns = [name for name, feature in table.features.items() if isinstance(feature, Image) or _encoded(feature)]
     if not columns:
         raise _no_column(dataset, part, table, "images", ("image",))
-    column = table.with_format("arrow").select_columns(columns[:1])[:].column(0)
-    encoded, paths = pc.struct_field(column, "bytes"), pc.struct_field(column, "path").to_pylist()
+    encoded = table.with_format("arrow").select_columns(columns[:1])[:].column(0)
+    paths: list[str | None] = [None] * len(table)
+    if pa.types.is_struct(encoded.type):
+        encoded, paths = pc.struct_field(encoded, "bytes"), pc.struct_field(encoded, "path").to_pylist()
     empty = [
         row
         for row, (blank, path) in enumerate(zip(pc.is_null(encoded).to_pylist(), paths, strict=True))
@@ -113,8 +117,8 @@ def stored_images(dataset: str, part: str, table: Dataset) -> EncodedImages:
         raise UserError(f"data '{dataset}', {part}: {len(empty)} rows have no image; the first is row {empty[0]}.")
 
     def stored(row: int) -> bytes:
-        found = encoded[row].as_py()
-        return Path(paths[row]).read_bytes() if found is None else bytes(found)
+        found, path = encoded[row].as_py(), paths[row]
+        return Path(path).read_bytes() if found is None and path is not None else bytes(found)
 
     names = _keys(part, table) or [f"{path or 'image'} (row {row} of {part})" for row, path in enumerate(paths)]
     return EncodedImages(names, stored)
@@ -136,7 +140,8 @@ def _keys(part: str, table: Dataset) -> list[str]:
 
 
 def _encoded(feature: Any) -> bool:
-    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+    """Whether a column of another kind than the library's images holds encoded files: bytes and path, or bytes."""
+    return getattr(feature, "dtype", "") in BINARY or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
 
 
 def _number(column: str) -> int:

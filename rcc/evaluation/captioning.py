@@ -11,6 +11,7 @@ from rcc.evaluation.caption_corpus import CaptionScore
 from rcc.evaluation.caption_java import unavailable
 from rcc.evaluation.caption_metrics import METRICS, NEED_JAVA, MetricComputer, check_metrics
 from rcc.evaluation.clip_score import Judge
+from rcc.evaluation.fitting import what_fits
 from rcc.measurement import Measurement, Metric
 from rcc.models.abilities import Captioner
 from rcc.models.adapter import Adapter
@@ -72,6 +73,21 @@ class CaptioningEvaluator:
         self.computer = MetricComputer(tokenizer)
         self.judge = Judge(clip_score_model, batch_size) if clip_score_model else None
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: a model that writes no captions, or a set without captions.
+        """
+        if not isinstance(adapter, Captioner):
+            raise UserError(
+                f"eval 'captioning' needs a model that writes captions, such as BLIP, and '{adapter.name}' does not."
+                f" {what_fits(adapter)}"
+            )
+        if not split.captions:
+            raise UserError(
+                f"eval 'captioning': the split '{split.name}' has no captions to compare with; take a set that has"
+                " some, such as data=flickr8k or data=coco."
+            )
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Caption every image of `split`. `details` hold the captions, what they were made with, and each metric by
         image.
@@ -80,16 +96,8 @@ class CaptioningEvaluator:
             UserError: a model that writes no captions, or a set without captions.
             WorkError: the primary metric's program failed.
         """
-        if not isinstance(adapter, Captioner):
-            raise UserError(
-                f"eval 'captioning' needs a model that writes captions, such as BLIP, and '{adapter.name}' does not."
-                " Models of image and text embeddings are measured by eval=zero_shot or eval=retrieval."
-            )
-        if not split.captions:
-            raise UserError(
-                f"eval 'captioning': the split '{split.name}' has no captions to compare with; take a set that has"
-                " some, such as data=flickr8k or data=coco."
-            )
+        self.check(adapter, split, splits)
+        assert isinstance(adapter, Captioner)
         predictions: list[str] = []
         training = adapter.module.training
         adapter.eval()

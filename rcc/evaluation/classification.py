@@ -13,6 +13,7 @@ from rcc.data.loading import prepared
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.class_metrics import class_measurement, labels_of
+from rcc.evaluation.fitting import what_fits
 from rcc.measurement import Measurement
 from rcc.models.abilities import Classifier
 from rcc.models.adapter import Adapter
@@ -38,6 +39,12 @@ class ClassificationEvaluator:
         problems.choice("classes", classes, BY)
         problems.done()
         self.batch_size, self.classes = batch_size, classes
+
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: the data has no classes or labels.
+        """
+        labels_of(split, splits, "classification")
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Classify every image of `split` among `splits.class_names`; classes of the model that the data lacks are
@@ -68,7 +75,7 @@ class ClassificationEvaluator:
                 if LOGITS not in outputs:
                     raise UserError(
                         f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
-                        f" outputs are {', '.join(sorted(outputs)) or 'none'}."
+                        f" outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):

@@ -20,6 +20,7 @@ from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.embedding_files import EmbeddingFiles
 from rcc.evaluation.fingerprint import Fingerprint, Fingerprinter
+from rcc.evaluation.fitting import what_fits
 from rcc.evaluation.kept import Kept, nbytes
 from rcc.models.adapter import Adapter, Batch
 
@@ -98,7 +99,9 @@ class EmbeddingCache:
         if found is None:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
-            found = _encoded(adapter, self._token_batches(adapter, unique), TEXTS)[[place[text] for text in texts]]
+            starts = range(0, len(unique), self.batch_size)
+            batches = (_tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
+            found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
             self._keep(key, model, found)
         return found
 
@@ -121,13 +124,6 @@ class EmbeddingCache:
     def _on_disk(self, key: str) -> str:
         return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
 
-    def _token_batches(self, adapter: Adapter, texts: Sequence[str]) -> Iterator[Batch]:
-        for start in range(0, len(texts), self.batch_size):
-            try:
-                yield adapter.prepare(texts=texts[start : start + self.batch_size])
-            except UserError as error:
-                raise UserError(f"this evaluation needs embeddings of texts: {error}") from error
-
     def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
         """The split's pixels, batch after batch, kept for the next time while they fit."""
         held = self._pixels.get(key)
@@ -143,6 +139,13 @@ class EmbeddingCache:
             yield batch
         if batches is not None:
             self._pixels.put(key, batches)
+
+
+def _tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
+    try:
+        return adapter.prepare(texts=texts)
+    except UserError as error:
+        raise UserError(f"{error} {what_fits(adapter)}") from error
 
 
 def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
@@ -162,9 +165,9 @@ def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
     try:
         outputs = adapter.outputs(batch)
     except UserError as error:
-        raise UserError(f"{lacks}: {error}") from error
+        raise UserError(f"{lacks}: {error} {what_fits(adapter)}") from error
     if output not in outputs:
-        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}.")
+        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}")
     embeddings = F.normalize(outputs[output].float(), dim=-1).cpu()
     if not bool(torch.isfinite(embeddings).all()):
         raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")

@@ -57,6 +57,10 @@ class Request:
         """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
         return str(self.settings["export"]["entropy"])
 
+    def said_of(self, *groups: str) -> list[str]:
+        """What the command line said of these config groups, for the next command to say again."""
+        return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
+
     def steps(self) -> list[Step]:
         """The plan of the run: those of stages that a target decides have no strength yet."""
         targeted = any(self.settings[name] is not None for name in ("target_ratio", "target_bytes"))

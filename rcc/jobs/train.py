@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rcc.jobs.claim import claimed, command
@@ -48,5 +50,5 @@ def train(request: Request) -> None:
         save_checkpoint(model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, error=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")
-        kept = [given for given in request.overrides if given.partition("=")[0].partition(".")[0] in ("data", "eval")]
-        print(" ".join(["Compress it: rcc-run model=clip", f"model.path={directory}", *kept]))
+        again = ["rcc-run", "model=clip", f"model.path={directory}", *request.said_of("data", "eval")]
+        print(f"Compress it: {shlex.join(again)}")

@@ -17,7 +17,10 @@ def watchers(request: Request) -> Observers:
     Raises:
         UserError: `logger.name` is not one that exists.
     """
-    observers: list[RunObserver] = [Console(), MetricsLog(request.directory)]
+    observers: list[RunObserver] = [
+        Console(said=request.said_of("model", "data", "eval", "debug")),
+        MetricsLog(request.directory),
+    ]
     options = dict(request.settings["logger"])
     name = options.pop("name")
     if name not in LOGGERS:

@@ -21,6 +21,15 @@ class Captioner(Protocol):
 
 
 @runtime_checkable
+class TextEncoder(Protocol):
+    """Embeds texts in the space of its images."""
+
+    def encode_text(self, texts: Any) -> Tensor:
+        """(T, D) normalised embeddings of T texts."""
+        ...
+
+
+@runtime_checkable
 class Matcher(Protocol):
     """Looks at an image and a text together, which two embeddings cannot."""
 

@@ -72,13 +72,14 @@ def admm_prune(
     moment = problem.moment.to(dtype)
     columns = _sizes(moment)
     norms = columns.expand(shape)
-    moment = moment / columns[:, None] / columns
+    moment = (moment / columns[:, None]).div_(columns)
     if coupling is not None:
         coupling = coupling.to(dtype)
         rows = _sizes(coupling)
         norms = rows[:, None] * columns
-        coupling = coupling / rows[:, None] / rows
+        coupling = (coupling / rows[:, None]).div_(rows)
     solve = _solver(moment, coupling)
+    del moment, coupling
     solved = solve(problem.cross.to(dtype) / norms)
 
     # One matrix is all the state: the solution plus the running sum of its differences from what was kept.
@@ -97,18 +98,20 @@ def admm_prune(
 def _sizes(matrix: Tensor) -> Tensor:
     """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; 1 where M_jj is 0."""
     root = torch.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0).sqrt()
-    correlation = matrix / ((1 + RIDGE) * root[:, None] * root)
+    correlation = (1 + RIDGE) * root[:, None] * root
+    torch.div(matrix, correlation, out=correlation)
     correlation.diagonal().add_(RIDGE / (1 + RIDGE))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(correlation))
-    return root * inverse.diagonal() ** -0.25
+    factor = torch.linalg.cholesky(correlation)
+    del correlation
+    return root * torch.cholesky_inverse(factor).diagonal() ** -0.25
 
 
 def _solver(moment: Tensor, coupling: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """The map from R to the V with A V H + V = R."""
+    """The map from R to the V with A V H + V = R. H is written over."""
     if coupling is None:
-        moment = moment.clone()
         moment.diagonal().add_(1)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
+        torch.linalg.cholesky(moment, out=moment)
+        inverse = torch.cholesky_inverse(moment, out=moment)
         return lambda right: right @ inverse
     across, left = torch.linalg.eigh(coupling)
     along, right_vectors = torch.linalg.eigh(moment)

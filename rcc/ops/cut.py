@@ -4,16 +4,15 @@ The order of two values is the order of (magnitude, tensor, flat index), so that
 and the same input always gives the same choice. NaN ranks above infinity.
 
 A random sample brackets the k-th key, as in Floyd and Rivest's selection (Commun. ACM 18, 1975). One pass counts
-the keys below the bracket and gathers what may be inside it: each chunk is laid out as a matrix of a few rows,
-comparisons are summed down its columns, and a column is gathered whole where the two sums differ. These sums run
-at the speed of the cache, and only sums, a fraction of the values, are looked at one by one. The few values
-gathered are cut in the same way, until so few are left that they are partitioned directly.
+the keys below the bracket and gathers those inside it: each chunk is laid out as a matrix of a few rows, comparisons
+are summed down its columns, and only columns where the two sums differ are looked at value by value. These sums run
+at the speed of the cache. The few values gathered are cut in the same way, until so few are left that they are
+partitioned directly.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -32,8 +31,8 @@ one more pass."""
 DIRECT = 1 << 14
 """So few values are partitioned without a bracket."""
 ROWS = 16
-"""Values in a column: more make the sums fewer and the columns with something inside more."""
-SHARE = 4
+"""Most values in a column: more make the sums fewer and the columns with something inside longer."""
+SHARE = 16
 """At most one value in so many is gathered."""
 
 
@@ -53,8 +52,8 @@ class Cut:
 def find_cut(scores: Scores, count: int) -> Cut:
     """The cut that selects exactly `count` values of `scores`, 0 to all of them.
 
-    Cost: one pass; three or four where a value repeats very often next to the cut; extra memory for 1/4 of the
-    values at most. Whatever the sample says, no more passes than a key has bits.
+    Cost: one pass; three or four where a value repeats very often next to the cut; for 1/16 of the values at most
+    extra memory, the value and its place. Whatever the sample says, no more passes than a key has bits.
     """
     if count == 0:
         return Cut(0)
@@ -72,15 +71,15 @@ def find_cut(scores: Scores, count: int) -> Cut:
         first, last = max(first, low), min(last, high)
         if first > last:
             continue
-        found = _probe(scores, first, last, _rows(limit, expected), limit if expected <= limit else 0)
+        found = _probe(scores, first, last, _rows(scores.numel, expected), limit if expected <= limit else 0)
         if count <= found.under:
             high, upto = first - 1, found.under
         elif count > found.upto:
             low, below = last + 1, found.upto
         else:
             low, high, below, upto = first, last, found.under, found.upto
-            if found.gathered is not None:
-                return _within(scores, found, first, last, count)
+            if found.complete:
+                return _within(scores, found, count)
     return _place(scores, low, count - below)
 
 
@@ -99,27 +98,45 @@ def _next_brackets(
     return [(first, first, expected), (last, last, expected)]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The keys inside the bracket of a part of a tensor, in the order of their places.
+
+    start: flat index of the part's first value. width: columns it is laid out in. columns: those looked at.
+    places: of the keys, in the matrix of these columns.
+    """
+
+    tensor: int
+    start: int
+    width: int
+    columns: Tensor
+    places: Tensor
+    keys: Tensor
+
+    def place(self, number: int) -> int:
+        """The flat index in the tensor of the key of that number."""
+        row, column = divmod(int(self.places[number]), len(self.columns))
+        return self.start + row * self.width + int(self.columns[column])
+
+
 @dataclass
 class _Found:
-    """What a pass saw: how many keys are under the bracket and up to its end, and the columns it gathered."""
+    """What a pass saw: how many keys are under the bracket and up to its end, and the parts with some inside."""
 
     under: int = 0
     upto: int = 0
-    gathered: Tensor | None = None
-    ends: list[int] = field(default_factory=list)
-    """Where the keys of each part end in `gathered`; within a part they are in the order of their places."""
-    parts: list[tuple[int, int, int, Tensor]] = field(default_factory=list)
-    """Of each part its tensor, the flat index of its first value, its width, and the columns gathered of it."""
+    parts: list[_Part] = field(default_factory=list)
+    complete: bool = True
 
 
 def _probe(scores: Scores, first: int, last: int, rows: int, limit: int) -> _Found:
-    """One pass over all keys: `gathered` has all from `first` to `last`, and others; None for more than `limit`."""
-    found, kept = _Found(), 0
+    """One pass over all keys; `complete` if no more than `limit` are inside, and then all of them are gathered."""
+    found = _Found()
     # One piece of memory for each purpose: pieces made in every chunk would scatter over the heap.
-    room = classes = sums = torch.empty(0)
+    classes = sums = torch.empty(0)
     for index, begin, keys in _chunks(scores):
         if not classes.numel():
-            room, classes = keys.new_empty(limit), keys.new_empty(scores.chunk)
+            classes = keys.new_empty(scores.chunk)
             sums = keys.new_empty((2, max(rows, classes.numel() // rows)))
         whole = keys.numel() // rows * rows
         # What does not fill a row at the end of a chunk is a matrix of one row.
@@ -130,39 +147,38 @@ def _probe(scores: Scores, first: int, last: int, rows: int, limit: int) -> _Fou
             width = matrix.shape[1]
             both = sums[:, :width]
             lower, inside = both
+            # Results as integers: comparisons that give booleans are several times slower.
             torch.sum(torch.lt(matrix, first, out=compared), 0, dtype=keys.dtype, out=lower)
             torch.sum(torch.le(matrix, last, out=compared), 0, dtype=keys.dtype, out=inside)
             inside -= lower
             under, between = both.sum(1, dtype=keys.dtype).tolist()
             found.under += under
             found.upto += under + between
-            if not between or kept > limit:
-                continue
-            columns = inside.nonzero().view(-1)
-            size = columns.numel() * height
-            if kept + size <= limit:
-                torch.gather(matrix, 1, columns.expand(height, -1), out=room[kept : kept + size].view(height, -1))
-                found.parts.append((index, start, width, columns))
-            kept += size
-            found.ends.append(kept)
-    found.gathered = room[:kept] if kept <= limit else None
+            found.complete = found.upto - found.under <= limit
+            if between and found.complete:
+                columns = inside.nonzero().view(-1)
+                gathered = torch.gather(matrix, 1, columns.expand(height, -1)).view(-1)
+                places = _between(gathered, first, last, classes).nonzero().view(-1)
+                found.parts.append(_Part(index, start, width, columns, places, gathered[places]))
     return found
 
 
-def _within(scores: Scores, found: _Found, first: int, last: int, count: int) -> Cut:
-    """The cut of `scores` from that of the keys gathered from `first` to `last`, among which the one in question is."""
-    gathered = found.gathered
-    assert gathered is not None
-    # As integers: comparisons that give booleans are slower, and a difference of two is one where both hold.
-    upto, under = torch.empty_like(gathered), torch.empty_like(gathered)
-    torch.le(gathered, last, out=upto).sub_(torch.lt(gathered, first, out=under))
-    between = upto.nonzero().view(-1)
-    inner = find_cut(Scores.of([gathered[between].view(scores.dtype)]), count - found.under)
-    place = int(between[inner.place - 1])
-    number = bisect_right(found.ends, place)
-    index, start, width, columns = found.parts[number]
-    row, column = divmod(place - (found.ends[number - 1] if number else 0), columns.numel())
-    return Cut(inner.key, index, start + row * width + int(columns[column]) + 1)
+def _between(keys: Tensor, first: int, last: int, room: Tensor) -> Tensor:
+    """1 where a key is from `first` to `last`, else 0; in the memory of `room`, if that is as long."""
+    within = torch.le(keys, last, out=room[: len(keys)])
+    return within.sub_(torch.lt(keys, first, out=torch.empty_like(keys)))
+
+
+def _within(scores: Scores, found: _Found, count: int) -> Cut:
+    """The cut of `scores` from that of the keys gathered, among which the one in question is."""
+    keys = torch.cat([part.keys for part in found.parts]).view(scores.dtype)
+    inner = find_cut(Scores.of([keys]), count - found.under)
+    number, left = 0, inner.place - 1
+    while left >= len(found.parts[number].keys):
+        left -= len(found.parts[number].keys)
+        number += 1
+    part = found.parts[number]
+    return Cut(inner.key, part.tensor, part.place(left) + 1)
 
 
 def _place(scores: Scores, key: int, ties: int) -> Cut:
@@ -213,10 +229,13 @@ def _bracket(scores: Scores, count: int, deviations: float) -> tuple[int, int, i
     return first, last, inside * total // len(keys)
 
 
-def _rows(limit: int, expected: int) -> int:
-    """A power of two, since the sizes of matrices are its multiples, that fills two thirds of `limit` at most."""
-    most = max(1, min(ROWS, limit * 2 // (3 * expected + 1)))
-    return 1 << most.bit_length() - 1
+def _rows(total: int, expected: int) -> int:
+    """Values in a column if `expected` of `total` are inside: a power of two, as sizes of matrices are its multiples.
+
+    Looking at a column costs about as much as at half a gathered value: least together at √(total / 2 expected).
+    """
+    best = math.sqrt(total / (2 * expected + 1))
+    return min(ROWS, 1 << max(0, round(math.log2(best))))
 
 
 def _chunks(scores: Scores) -> Iterator[tuple[int, int, Tensor]]:

@@ -39,11 +39,10 @@ class Quadratic:
         return cls(moment, cross, (cross * weight).sum(1, dtype=torch.float64))
 
     def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
-        """The same with λ‖V − near‖² added, λ = share · mean(diag H): what inputs do not tell, `near` decides.
-
-        H + λI is positive definite wherever any input was ever other than zero.
+        """The same with λ‖V − near‖² added, λ = share · mean(diag H), or 1 of H = 0: what inputs do not tell, `near`
+        decides. H + λI is positive definite but for rounding.
         """
-        weight = share * float(self.moment.diagonal().mean())
+        weight = share * float(self.moment.diagonal().mean()) or 1.0
         moment = self.moment.clone()
         moment.diagonal().add_(weight)
         near = near.to(self.cross.dtype)

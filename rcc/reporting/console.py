@@ -5,6 +5,7 @@ When the output is not a terminal the lines and tables are plain text and the li
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -37,8 +38,15 @@ STYLES = {"kept": "green", "continued": "yellow", "skipped": "red"}
 class Console(RunObserver):
     """Shows a run on `terminal` (stdout by default), which decides by itself whether it can be drawn on."""
 
-    def __init__(self, terminal: Terminal | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        terminal: Terminal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        said: Sequence[str] = (),
+    ) -> None:
+        """`said` is what the command said of the model and the data, which the one that measures again needs."""
         self.terminal = terminal or Terminal(highlight=False)
+        self.said = said
         self.time_left = TimeLeft(clock)
         self._steps = 0
         self._baseline: Baseline | None = None
@@ -113,7 +121,8 @@ class Console(RunObserver):
         if delivery.target is not None:
             self._say(target_text(delivery.target, delivery.nbytes), "yellow" if delivery.target.reason else "")
         self._say(f"Artifact: {delivery.artifact}")
-        self._say(f"Measure it again: rcc-run job=evaluate artifact={delivery.artifact}")
+        again = ["rcc-run", "job=evaluate", f"artifact={delivery.artifact}", *self.said]
+        self._say(f"Measure it again: {shlex.join(again)}")
 
     def close(self, failed: bool = False) -> None:
         self._close_display()

@@ -17,7 +17,7 @@ from rcc.ops.subspace import project_out
 from rcc.stages.base import Compressible, Stage, StageContext, naming
 from rcc.stages.rank_budget import RankRule, Spectrum
 from rcc.stages.truncation_plan import over_the_share
-from rcc.stages.truncation_target import Target, note_on_inputs, to_outputs, to_weight, working_dtype
+from rcc.stages.truncation_target import Target, to_outputs, to_weight, working_dtype
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class TruncationPass:
             problem = to_outputs(site, form.dense(), directions)
             if problem is not None:
                 return Target(unit, form, problem, site=site, sparse=sparse, directions=directions)
-            note = note_on_inputs(site)
+            note = site.note
         elif self.metric == "calibration":
             note = "no calibration batch reached it" if unit.kind in FITTED else "its kind has no moments"
         if self.rule.of == "weight":

@@ -26,8 +26,6 @@ from rcc.ops.whitened import whitened
 
 NEAR = 1e-3
 """How much staying near the current weight counts, as a share of the mean E[x²], where that makes H definite."""
-CONSTANT = 1e-6
-"""Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
 WIDEST_IN_DOUBLE = 1024
 
 
@@ -130,11 +128,9 @@ def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Qu
 
     Damped by `NEAR`, and by ten times as much for as long as that leaves H indefinite.
     """
-    problem = site.objective()
-    varying = float(problem.moment.diagonal().mean())
-    if not varying > CONSTANT * float(site.inputs.moment.diagonal().mean()):
+    if not site.varies:
         return None
-    damped = problem.to(working_dtype(near.shape[1])).definite(near, NEAR)
+    damped = site.objective().to(working_dtype(near.shape[1])).definite(near, NEAR)
     return damped if directions is None else _free_of(damped, directions)
 
 
@@ -147,11 +143,6 @@ def to_weight(weight: Tensor) -> Quadratic:
 def working_dtype(inputs: int) -> torch.dtype:
     """float64 up to `WIDEST_IN_DOUBLE` inputs, beyond which float32 saves memory and time."""
     return torch.float64 if inputs <= WIDEST_IN_DOUBLE else torch.float32
-
-
-def note_on_inputs(site: Site) -> str:
-    """Why a site's inputs tell nothing."""
-    return site.note if not site.fired else "its inputs are the same in every row of the calibration data"
 
 
 def note_on_samples(site: Site, rank: int) -> str:

@@ -28,6 +28,7 @@ from rcc.models.device import pick_device
 from rcc.training.architecture import Architecture, clip_for, new_clip
 from rcc.training.augmentation import Affine
 from rcc.training.cropping import Crop
+from rcc.training.order import order_of
 from rcc.training.pairs import pairs_of
 from rcc.training.pixels import Pixels
 from rcc.training.tokenizer import trained_tokenizer
@@ -53,6 +54,7 @@ def pretrain(
     weight_decay: float = 0.05,
     warmup: int = 50,
     clip_norm: float = 1.0,
+    sampler: str = "shuffled",
     augmentation: str = "affine",
     degrees: float = 14.0,
     scale: float = 0.15,
@@ -75,6 +77,7 @@ def pretrain(
     prompts; where there are captions it is trained on those of `splits.train`, to at most `vocabulary` tokens.
 
     Args:
+        sampler: in which order an epoch takes the images: see `order_of`.
         augmentation: 'affine' (`degrees`, `scale`, `shift`) for drawings, 'crop' (`area`, `flip`, `jitter`) for
             photographs.
         memory_megabytes: that the decoded images may take.
@@ -98,6 +101,7 @@ def pretrain(
         f"batch_size is {batch_size}; it must lie between 1 and {len(splits.train)}, the number of training images.",
     )
     problems.done()
+    order = order_of(sampler, splits.train, batch_size, seed)
     adapter = _new_adapter(splits, sizes, vocabulary, seed)
     adapter.module.to(pick_device(device))  # type: ignore[arg-type]
     measure = measure or ZeroShotEvaluator().evaluate
@@ -117,9 +121,9 @@ def pretrain(
     def batches(epoch: int) -> Iterator[Batch]:
         """A pure function of the epoch's number and the seed."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        order = torch.randperm(len(splits.train), generator=generator)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            chosen = order[start : start + batch_size]
+        indices = order(epoch, generator)
+        for start in range(0, len(indices) - batch_size + 1, batch_size):
+            chosen = indices[start : start + batch_size]
             texts = pairs(chosen, generator)
             yield {"pixel_values": change(pixels(chosen), generator), **texts}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from toy_model import ToyAdapter, compress
 
 from rcc.artifact.on_demand import on_demand
 from rcc.artifact.write import write_artifact
+from rcc.calibration.sites import sites
 from rcc.errors import UserError
 from rcc.models.clip import CLIPWrapper
 
@@ -53,3 +55,27 @@ def test_damage_is_refused(clip: CLIPWrapper, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(UserError, match="does not hold the bytes"), on_demand(clip, tmp_path / "dense"):
         pass
+
+
+def test_layers_are_summed_beside_it_as_beside_a_copy_in_memory(clip: CLIPWrapper, tmp_path: Path, digits) -> None:  # type: ignore[no-untyped-def]
+    write_artifact(clip, tmp_path / "dense")
+    splits = (digits.calibration.subset(range(start, start + 3)) for start in (0, 3))
+    batches = [clip.prepare(split.pictures(0, 3), split.texts) for split in splits]
+    twin = copy.copy(clip)
+    twin.module = copy.deepcopy(clip.module)
+    units = [unit for unit in clip.units() if "layers.0" in unit.name]
+    with on_demand(clip, tmp_path / "dense") as dense:
+        read = [(site.unit.name, site.covariance, site.mean) for site in sites(clip, dense, units, batches)]
+    copied = [(site.unit.name, site.covariance, site.mean) for site in sites(clip, twin, units, batches)]
+    assert [name for name, _, _ in read] == [name for name, _, _ in copied]
+    assert len(read) == 12
+    for (_, covariance, mean), (_, wanted, wanted_mean) in zip(read, copied, strict=True):
+        assert torch.equal(covariance, wanted)
+        assert torch.equal(mean, wanted_mean)
+
+
+def test_reading_maps_nothing_into_memory(dense: ToyAdapter, tmp_path: Path) -> None:
+    write_artifact(dense, tmp_path / "dense")
+    with on_demand(dense, tmp_path / "dense"):
+        maps = Path("/proc/self/maps")
+        assert not maps.exists() or str(tmp_path) not in maps.read_text()

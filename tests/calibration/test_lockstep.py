@@ -58,6 +58,46 @@ def test_shared_inputs_are_the_very_same_tensor() -> None:
     assert passages["q"].dense_given is passages["k"].dense_given
 
 
+@pytest.mark.parametrize("passing", [("q",), ("out",), ("q", "k", "out"), ("q", "k", "out", "conv")])
+def test_units_passed_ahead_give_the_same_outputs_at_the_same_meetings(passing: tuple[str, ...]) -> None:
+    model = Model()
+    dense = model.double()
+    units = find_units(model.module)
+
+    def met(ahead: tuple[str, ...]) -> dict[str, list[tuple[bool, Tensor]]]:
+        found = {}
+        for meeting in meetings(model, dense, units, batches(2), ahead):
+            outputs = [(passage.dense_given is None, output) for passage, output in meeting.outputs()]
+            assert not meeting.passages
+            found[meeting.unit.name] = outputs
+        return found
+
+    waiting, passed = met(()), met(passing)
+    assert list(passed) == ["q", "k", "out", "conv"]
+    for name, outputs in passed.items():
+        assert [gone for gone, _ in outputs] == [name in passing] * 2
+        assert all(torch.equal(one, other) for (_, one), (_, other) in zip(outputs, waiting[name], strict=True))
+
+
+def test_outputs_that_nobody_asks_for_are_passed_by() -> None:
+    model = Model()
+    met = meetings(model, model.double(), find_units(model.module), batches(2), ("k",))
+    assert [meeting.unit.name for meeting in met] == ["q", "k", "out", "conv"]
+
+
+def test_the_dense_weight_can_be_read_while_its_output_is_looked_at() -> None:
+    model = Model()
+    dense = model.double()
+    with torch.no_grad():
+        model.module["q"].weight.zero_()
+    met = meetings(model, dense, find_units(model.module), batches(2))
+    meeting = next(met)
+    for passage, output in meeting.outputs():
+        assert passage.dense_given is not None
+        form = meeting.dense_unit.read()
+        torch.testing.assert_close(output, passage.dense_given @ form.dense().T + form.bias)
+
+
 def test_a_unit_that_is_called_again_is_met_once() -> None:
     class Twice(Model):
         def outputs(self, batch):  # type: ignore[no-untyped-def]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcc.calibration import sensitivity
 from rcc.calibration.sensitivity import Sensitivity, sensitivities
 from rcc.layers.form import Form
 from rcc.layers.units import Unit, find_units
@@ -205,6 +206,46 @@ def test_the_generator_decides_the_draw_and_enough_items_are_looked_at() -> None
     assert torch.equal(again[0], again[1])
     assert not torch.equal(again[0], again[2])
     torch.testing.assert_close(found(model, given, items=4)["first"].rows, found(model, given[:2])["first"].rows)
+
+
+@pytest.mark.parametrize("size", [7, 12])
+def test_a_batch_gives_the_same_in_parts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = Net(), {**batch(size), "attention_mask": torch.ones(size, 2, dtype=torch.int64)}
+    parted = found(model, [given])
+    monkeypatch.setattr(sensitivity, "PART", size)
+    for name, one in found(model, [given]).items():
+        torch.testing.assert_close(parted[name].rows, one.rows)
+        torch.testing.assert_close(parted[name].variance, one.variance)
+
+
+def test_no_more_items_than_a_part_go_forward_at_once() -> None:
+    class Counting(Net):
+        sizes: list[int] = []  # noqa: RUF012
+
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.sizes.append(len(batch["tokens"]))
+            return super().outputs(batch)
+
+    model = Counting()
+    found(model, [batch(10)])
+    assert model.sizes == [4, 4, 4, 2]  # the first for the shapes of the outputs
+
+
+@pytest.mark.parametrize("reason", ["an output without a row for each item", "an input without one"])
+def test_a_batch_that_cannot_be_parted_stays_whole(reason: str) -> None:
+    class Whole(Net):
+        sizes: list[int] = []  # noqa: RUF012
+
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.sizes.append(len(batch["tokens"]))
+            outputs = super().outputs(batch)
+            return {"all": outputs["text"].sum(1)} if "output" in reason else outputs
+
+    model, given = Whole(), batch(6)
+    if "input" in reason:
+        given["temperature"] = torch.ones(1)
+    found(model, [given])
+    assert model.sizes[-1] == 6
 
 
 def test_nothing_is_left_behind() -> None:

@@ -128,6 +128,29 @@ def test_a_unit_that_never_fires_says_so() -> None:
     assert "no calibration batch" in site.note
 
 
+def test_inputs_that_do_not_vary_leave_the_weight_to_what_it_is_kept_near() -> None:
+    """All of them alike but for rounding: a bias makes up for any weight, and noise must not choose one."""
+    model = Model()
+    noise = torch.Generator().manual_seed(0)
+    alike = [
+        {
+            **batch,
+            "tokens": torch.full_like(batch["tokens"], 0.1)
+            + 1e-7 * torch.randn(batch["tokens"].shape, generator=noise),
+        }
+        for batch in batches(3)
+    ]
+    found = {site.unit.name: site for site in sites(model, model.double(), find_units(model.module), alike)}
+    site = found["q"]
+    assert site.has_bias
+    assert site.fired
+    assert not site.varies
+    assert "the same in every row" in site.note
+    assert float(site.inputs.covariance.diagonal().mean()) > 0
+    near = torch.randn(site.unit.shape, generator=noise, dtype=torch.float64)
+    torch.testing.assert_close(site.damped(near).solution, near.to(site.mean), rtol=1e-6, atol=1e-6)
+
+
 def test_fewer_rows_than_inputs_are_said() -> None:
     model = Model()
     few = [{key: value[:1, :2] if key != "images" else value[:1] for key, value in batches(1)[0].items()}]

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 from small_files import picture, write_table
@@ -65,6 +67,17 @@ def test_images_may_be_kept_as_paths(tmp_path: Path) -> None:
     split = captioned("it", "train", table.cast_column("image", datasets.Image()))
     assert split.images._bytes(0) == picture(1)
     assert split.images.name(0) == f"{tmp_path / '1.png'} (row 0 of train)"
+
+
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "record"])
+def test_images_may_be_bytes_without_the_librarys_metadata(tmp_path: Path, kind: str) -> None:
+    record = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    stored = [{"bytes": picture(n), "path": f"{n}.png"} if kind == "record" else picture(n) for n in range(3)]
+    column = pa.array(stored, {"binary": pa.binary(), "large_binary": pa.large_binary(), "record": record}[kind])
+    pq.write_table(pa.table({"jpg": column, "caption": ["a", "b", "c"]}), tmp_path / "train.parquet")
+    images = captioned("it", "train", read_tables("it", str(tmp_path))["train"]).images
+    assert [images._bytes(index) for index in range(3)] == [picture(number) for number in range(3)]
+    assert images.name(1) == f"{'1.png' if kind == 'record' else 'image'} (row 1 of train)"
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

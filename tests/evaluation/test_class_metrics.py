@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
@@ -18,6 +18,7 @@ from rcc.measurement import Measurement
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=8), st.data())
+@settings(deadline=None)
 def test_ranks_and_predictions_agree_on_ties(rows: list[list[int]], data: st.DataObject) -> None:
     scores = torch.tensor(rows, dtype=torch.float32)
     labels = torch.tensor([data.draw(st.integers(0, 5)) for _ in rows])
@@ -42,6 +43,7 @@ def measured(labels: list[int], predictions: list[int], classes: int) -> Measure
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_the_mean_over_classes_is_balanced_accuracy(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     found = measured(labels, predictions, 6)
@@ -68,6 +70,7 @@ def test_a_class_of_one_image_leaves_the_mean_without_an_error() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_confusions_are_the_largest_off_diagonal_counts(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = (torch.tensor(column) for column in zip(*pairs, strict=True))
     matrix = confusion_matrix(labels, predictions, labels=range(5))

@@ -100,7 +100,7 @@ def matchers(draw: st.DrawFn) -> TableMatcher:
 
 
 @given(matchers(), st.integers(1, 20), st.integers(1, 9))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_ranks_are_those_of_brute_force(matcher: TableMatcher, k: int, batch_size: int) -> None:
     measured = RetrievalEvaluator(batch_size, rerank_top_k=k).evaluate(matcher, SPLITS.test, SPLITS)
     scores = (matcher.images.double() @ matcher.texts.double().T).float()
@@ -111,7 +111,7 @@ def test_ranks_are_those_of_brute_force(matcher: TableMatcher, k: int, batch_siz
 
 
 @given(matchers(), st.integers(1, 20))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_each_pair_is_matched_once_and_each_image_decoded_once(matcher: TableMatcher, k: int) -> None:
     evaluator = RetrievalEvaluator(batch_size=4, rerank_top_k=k)
     evaluator.evaluate(matcher, SPLITS.test, SPLITS)

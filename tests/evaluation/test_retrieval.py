@@ -60,6 +60,7 @@ def clip_benchmark_recall(scores: Tensor, right: list[list[int]], k: int) -> flo
 
 
 @given(problems())
+@settings(deadline=None)
 def test_ranks_are_those_of_brute_force(problem: tuple[Tensor, Tensor, list[list[int]], list[list[int]]]) -> None:
     images, texts, img2txt, txt2img = problem
     ranks = retrieval_ranks(images, texts, Pairs.of(img2txt, txt2img, len(images), len(texts)))
@@ -68,6 +69,7 @@ def test_ranks_are_those_of_brute_force(problem: tuple[Tensor, Tensor, list[list
 
 
 @given(problems(), st.integers(1, 4), st.integers(1, 4))
+@settings(deadline=None)
 def test_blocks_do_not_matter(
     problem: tuple[Tensor, Tensor, list[list[int]], list[list[int]]], rows: int, columns: int
 ) -> None:
@@ -79,6 +81,7 @@ def test_blocks_do_not_matter(
 
 
 @given(problems(), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_images_and_texts_does_not_matter(
     problem: tuple[Tensor, Tensor, list[list[int]], list[list[int]]], random: np.random.RandomState
 ) -> None:
@@ -95,7 +98,7 @@ def test_the_order_of_images_and_texts_does_not_matter(
 
 
 @given(st.integers(0, 2**31), st.integers(1, 30), st.integers(1, 5))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_recall_is_clip_benchmarks_where_nothing_ties(seed: int, count: int, captions: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 8, generator=generator)
@@ -114,6 +117,7 @@ def test_recall_is_clip_benchmarks_where_nothing_ties(seed: int, count: int, cap
 
 
 @given(problems())
+@settings(deadline=None)
 def test_ties_never_help(problem: tuple[Tensor, Tensor, list[list[int]], list[list[int]]]) -> None:
     images, texts, img2txt, txt2img = problem
     found = RetrievalEvaluator().compute_retrieval_metrics(images, texts, img2txt, txt2img)

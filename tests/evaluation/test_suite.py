@@ -27,8 +27,13 @@ class Counting:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.asked = 0
+
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        pass
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        self.asked += 1
         return Measurement((Metric(self.name, len(split), "images"),), self.name, split.name, len(split))
 
 
@@ -80,6 +85,18 @@ def test_costs_alone_cannot_lead_a_gate(clip: CLIPWrapper, few: Splits) -> None:
         suite.evaluate(clip, few.test, few, final=False)
 
 
+def test_evaluators_that_cannot_work_say_so_before_another_starts(clip: CLIPWrapper, few: Splits) -> None:
+    first = Counting("images")
+    suite = Suite({"images": first, **load_suite({"retrieval": {}, "captioning": {}}).evaluators})
+    with pytest.raises(UserError) as caught:
+        suite.evaluate(clip, few.test, few)
+    assert [problem.split(" needs ")[0] for problem in caught.value.problems] == [
+        "eval 'retrieval'",
+        "eval 'captioning'",
+    ]
+    assert first.asked == 0
+
+
 def test_two_metrics_of_one_name_are_refused(clip: CLIPWrapper, few: Splits) -> None:
     suite = Suite({"one": Counting("images"), "two": Counting("images")})
     with pytest.raises(UserError, match="the metric 'images' is measured by one and two; name one of them"):
@@ -95,8 +112,8 @@ def test_a_suite_is_built_of_options_by_label_and_tells_every_problem() -> None:
         load_suite({"zero": {"name": "zero"}, "zero_shot": {"batch_size": 0, "cache_megabytes": -1}, "b": {"x": 1}})
     assert [problem.split(".")[0] for problem in caught.value.problems] == [
         "unknown eval 'zero'",
-        "embeddings: batch_size is 0; it must be at least 1",
-        "embeddings: cache_megabytes is -1; it must not be negative",
+        "eval 'zero_shot': embeddings: batch_size is 0; it must be at least 1",
+        "eval 'zero_shot': embeddings: cache_megabytes is -1; it must not be negative",
         "unknown eval 'b'",
     ]
     with pytest.raises(UserError, match="names no evaluator"):

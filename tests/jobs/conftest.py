@@ -37,3 +37,39 @@ def fresh_rcc_run(tmp_path):
         )
 
     return start
+
+
+@pytest.fixture
+def model_arguments(checkpoint_of):
+    """What a command says for the small random model of a model=, or the trained one of clip_tiny."""
+
+    def arguments(name):
+        if name == "clip_tiny":
+            return ["model=clip_tiny"]
+        own = ["model.target=small_networks:ResNet", "model.image_size=32"] if name == "module" else []
+        return [f"model={name}", f"model.path={checkpoint_of(name)}", *own]
+
+    return arguments
+
+
+@pytest.fixture
+def data_arguments(data_set):
+    """What a command says for the small data set of a data=."""
+    sizes = {
+        "cifar10": {"calibration": 20, "selection": 10, "test": 20},
+        "cifar100": {"calibration": 100, "selection": 100, "test": 100},
+        "coco": {"calibration": 6, "selection": None},
+        "conceptual_captions": {"calibration": 4, "selection": 4, "test": 4},
+        "digits": {"train": 100, "calibration": 20, "selection": 20, "test": 40},
+        "flickr30k": {"calibration": 6},
+        "flickr8k": {"calibration": 6},
+        "image_folder": {"calibration": 8, "selection": 6},
+        "image_text": {"calibration": 4, "selection": 4, "test": 4},
+        "imagenet": {"calibration": 10, "selection": 5, "classes": "present"},
+    }
+
+    def arguments(name):
+        given = [f"data.{key}={'null' if value is None else value}" for key, value in sizes[name].items()]
+        return [f"data={name}", *([] if name == "digits" else [f"data.path={data_set(name)}"]), *given]
+
+    return arguments

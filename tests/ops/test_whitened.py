@@ -1,4 +1,4 @@
-"""Whitened low rank against the published Cholesky way in numpy, its stated error, and the refit of a factor."""
+"""Whitened low rank against the published Cholesky way in numpy and its stated error."""
 
 import numpy as np
 import pytest

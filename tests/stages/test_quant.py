@@ -163,6 +163,15 @@ def test_an_input_that_never_fires_is_rounded_to_nearest_without_a_nan(model) ->
     assert all(bool(torch.isfinite(parameter).all()) for parameter in model.module.parameters())
 
 
+def test_inputs_that_never_vary_are_left_to_the_bias(model) -> None:
+    tokens = torch.ones(8, 6, dtype=torch.long)
+    alike = [{**batch, "tokens": tokens} for batch in batches()]
+    report = Quantizer(4).apply(model, StageContext(calibration=alike, storage=torch.float16))
+    assert "the same in every row" in report.touched["hidden"]["note"]
+    assert float(unit(model, "hidden").read().dense().detach().abs().max()) < 1
+    torch.testing.assert_close(model.outputs(alike[0])["text"], Net().eval()(**alike[0])["text"], rtol=1e-5, atol=1e-5)
+
+
 def test_pruned_factors_stay_pruned_and_each_takes_steps(model) -> None:
     hidden = unit(model, "hidden")
     weight = hidden.read()

@@ -135,7 +135,7 @@ def test_a_metric_that_falls_as_models_get_better_keeps_the_epoch_of_its_least_v
 
 def test_what_cannot_be_measured_is_refused_before_the_first_epoch(captioned: Splits) -> None:
     told: list[int] = []
-    with pytest.raises(UserError, match="there are no class names"):
+    with pytest.raises(UserError, match="has no classes"):
         train(captioned, progress=lambda done, total, what: told.append(done))
     assert told == []
 
