@@ -21,6 +21,8 @@ RECORD = "run.json"
 RUNS = ("outputs/*/*", "multirun/*/*/*")
 FREE = ("resume", "dry_run", "logger", "state")
 """Options that say nothing about the result, so that a resumed run may be given others."""
+PLACES = ("path", "images", "names", "clip_score_model")
+"""Options that name files, in whatever group."""
 
 
 def asked(arguments: Sequence[str]) -> str | None:
@@ -95,10 +97,11 @@ def arguments(path: Path, given: Sequence[str]) -> list[str]:
 
 
 def check(path: Path, cfg: DictConfig) -> None:
-    """Refuse to go on with a config that differs in meaning from the one recorded in `path`.
+    """Refuse to go on with a config that differs in meaning from the one recorded in `path`, or from another folder
+    where the names of its files mean nothing.
 
     Raises:
-        UserError: with every difference, or the record cannot be read.
+        UserError: with every difference, or every file that is not here; or the record cannot be read.
     """
     recorded = _load(path, "config.yaml")
     if not isinstance(recorded, dict):
@@ -111,6 +114,9 @@ def check(path: Path, cfg: DictConfig) -> None:
             + "\n    ".join(lines)
             + f"\n  Continue as recorded with `rcc-run resume={path}`, or start another run without resume=."
         )
+    away = list(_left_behind(path.resolve(), _flat(then)))
+    if away:
+        raise UserError(*(f"resume={path}: {told}" for told in away))
 
 
 def _another_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -131,6 +137,19 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
             yield f"{key}: recorded {then[key]!r}, now absent"
         elif then[key] != now[key]:
             yield f"{key}: recorded {then[key]!r}, asked {now[key]!r}"
+
+
+def _left_behind(path: Path, config: Mapping[str, Any]) -> Iterator[str]:
+    """Relative names of files that are not in the current folder and are in one above the run's directory."""
+    for key, value in config.items():
+        if key.split(".")[-1] not in PLACES or not isinstance(value, str) or Path(value).exists():
+            continue
+        start = next((folder for folder in path.parents if (folder / value).exists()), None)
+        if start is not None:
+            yield (
+                f"{key} is '{value}', seen from the folder where the run was started, and the current one has no such "
+                f"file. {start} has it: `cd {start}` and then `rcc-run resume={path.relative_to(start)}`."
+            )
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -73,13 +73,9 @@ class CaptioningEvaluator:
         self.computer = MetricComputer(tokenizer)
         self.judge = Judge(clip_score_model, batch_size) if clip_score_model else None
 
-    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
-        """Caption every image of `split`. `details` hold the captions, what they were made with, and each metric by
-        image.
-
-        Raises:
-            UserError: a model that writes no captions, or a set without captions.
-            WorkError: the primary metric's program failed.
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: a model that writes no captions, or a set without captions.
         """
         if not isinstance(adapter, Captioner):
             raise UserError(
@@ -91,6 +87,17 @@ class CaptioningEvaluator:
                 f"eval 'captioning': the split '{split.name}' has no captions to compare with; take a set that has"
                 " some, such as data=flickr8k or data=coco."
             )
+
+    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        """Caption every image of `split`. `details` hold the captions, what they were made with, and each metric by
+        image.
+
+        Raises:
+            UserError: a model that writes no captions, or a set without captions.
+            WorkError: the primary metric's program failed.
+        """
+        self.check(adapter, split, splits)
+        assert isinstance(adapter, Captioner)
         predictions: list[str] = []
         training = adapter.module.training
         adapter.eval()

@@ -40,6 +40,12 @@ class ClassificationEvaluator:
         problems.done()
         self.batch_size, self.classes = batch_size, classes
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: the data has no classes or labels.
+        """
+        labels_of(split, splits, "classification")
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Classify every image of `split` among `splits.class_names`; classes of the model that the data lacks are
         left out. `details` holds what `class_measurement` has, and how classes were matched.

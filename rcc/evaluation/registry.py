@@ -26,6 +26,12 @@ class Evaluator(Protocol):
     image whose mean is the metric, from which differences between models get their standard errors.
     """
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: what can be told to fail before any image is looked at, as data or a model of another kind.
+        """
+        ...
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
 
 

@@ -54,6 +54,18 @@ class RetrievalEvaluator:
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
         self.batch_size, self.rerank_top_k = batch_size, rerank_top_k
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: the split has no captions, or the model is to re-rank and cannot match.
+        """
+        _check_captions(split, splits)
+        if self.rerank_top_k and not isinstance(adapter, Matcher):
+            raise UserError(
+                f"eval 'retrieval': rerank_top_k={self.rerank_top_k} needs a model that matches images with texts, as"
+                f" BLIP's for retrieval do; the model '{adapter.name}' does not. Set rerank_top_k=0 or choose another"
+                " model."
+            )
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Rank the captions of `split` for its images and the reverse. `details` holds every query's rank (1 is best),
         captions image after image, and what each image adds to the recalls.
@@ -63,13 +75,7 @@ class RetrievalEvaluator:
                 cannot match.
             WorkError: embeddings or matches are not finite.
         """
-        _check_captions(split, splits)
-        if self.rerank_top_k and not isinstance(adapter, Matcher):
-            raise UserError(
-                f"eval 'retrieval': rerank_top_k={self.rerank_top_k} needs a model that matches images with texts, as"
-                f" BLIP's for retrieval do; the model '{adapter.name}' does not. Set rerank_top_k=0 or choose another"
-                " model."
-            )
+        self.check(adapter, split, splits)
         texts = [text for captions in split.captions for text in captions]
         img2txt, txt2img = ground_truth(split)
         model = self.cache.fingerprint(adapter)

@@ -65,7 +65,7 @@ class Suite:
     ) -> Measurement:
         """All evaluators in turn, as one measurement of as many samples as the first one's.
 
-        `details` has those of each evaluator under its label.
+        `details` has those of each evaluator under its label. All are asked whether they can work before one does.
 
         Args:
             final: ask those of costs too.
@@ -75,6 +75,7 @@ class Suite:
             UserError: a model or a split that an evaluator cannot work with, two metrics of one name, or nothing but
                 evaluators of costs where the measurement is not final.
         """
+        self._check(adapter, split, splits)
         found: dict[str, Measurement] = {}
         for label, evaluator in self.evaluators.items():
             with _named(label):
@@ -93,6 +94,18 @@ class Suite:
             samples=first.samples,
             details={label: measured.details for label, measured in found.items() if measured.details},
         )
+
+    def _check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Ask every evaluator whether it can work, so that none starts in vain."""
+        problems = Problems()
+        for label, evaluator in self.evaluators.items():
+            if not isinstance(evaluator, CostEvaluator):
+                try:
+                    with _named(label):
+                        evaluator.check(adapter, split, splits)
+                except UserError as error:
+                    problems.found.extend(error.problems)
+        problems.done()
 
 
 def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:

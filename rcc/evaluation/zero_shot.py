@@ -44,6 +44,12 @@ class ZeroShotEvaluator:
     ) -> None:
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
 
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Raises:
+        UserError: the data has no classes or labels.
+        """
+        labels_of(split, splits, "zero_shot")
+
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Classify every image of `split` among `splits.class_names`; see `class_measurement` for what is reported.
 

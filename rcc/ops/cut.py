@@ -230,7 +230,7 @@ def _bracket(scores: Scores, count: int, deviations: float) -> tuple[int, int, i
 
 
 def _rows(total: int, expected: int) -> int:
-    """Values in a column where `expected` of `total` are inside: a power of two, as sizes of matrices are its multiples.
+    """Values in a column if `expected` of `total` are inside: a power of two, as sizes of matrices are its multiples.
 
     Looking at a column costs about as much as at half a gathered value: least together at √(total / 2 expected).
     """

@@ -68,14 +68,9 @@ def sweep(
     targets = wanted.T.clone(memory_format=torch.contiguous_format)
     changes = start.T.clone(memory_format=torch.contiguous_format)
 
-    def halve(low: int, high: int, least: int, run: Callable[[int, int], None]) -> None:
-        if high - low <= least:
-            run(low, high)
-            return
-        middle = low + least * (-(-(high - low) // least) // 2)
-        halve(low, middle, least, run)
+    def tell(low: int, middle: int, high: int) -> None:
+        """What changed before `middle` reaches what lies after it."""
         targets[middle:high].addmm_(feedback[low:middle, middle:high].T, changes[low:middle])
-        halve(middle, high, least, run)
 
     def run_block(low: int, high: int) -> None:
         decide = settle(low, targets[low:high])
@@ -86,7 +81,23 @@ def sweep(
                 changes[column] -= targets[column]
                 targets[column + 1 : high].addr_(feedback[column, column + 1 : high], changes[column])
 
-        halve(low, high, LEAF, run_columns)
+        _halve(low, high, LEAF, run_columns, tell)
 
-    halve(0, len(targets), block, run_block)
+    _halve(0, len(targets), block, run_block, tell)
     return targets.T
+
+
+def _halve(
+    low: int, high: int, least: int, run: Callable[[int, int], None], tell: Callable[[int, int, int], None]
+) -> None:
+    """Run columns `low` to `high` in parts of `least`, the first half and, once that was told to it, the second.
+
+    A function inside `sweep` that called itself would keep the matrices alive until Python looks for cycles.
+    """
+    if high - low <= least:
+        run(low, high)
+        return
+    middle = low + least * (-(-(high - low) // least) // 2)
+    _halve(low, middle, least, run, tell)
+    tell(low, middle, high)
+    _halve(middle, high, least, run, tell)

@@ -115,14 +115,15 @@ def _table(columns: Sequence[Column], numbered: Mapping[str, int]) -> Table:
 
 
 def single_table(column: Column) -> Table:
-    """Each metric of one model with its standard error, all digits, and what its manifest had recorded."""
+    """Each metric of one model with its standard error, all digits, and what its manifest had recorded, if it had."""
+    compared = column.as_recorded != MISSING
     rows = []
     for metric in column.metrics:
         before = (column.recorded or {}).get(metric.name)
         same = MISSING if before is None else "yes" if before == metric.value else "no"
-        recorded = MISSING if before is None else repr(before)
-        rows.append((metric.name, metric_text(metric, error=True), repr(metric.value), recorded, same))
-    return Table(("metric", "value", "all digits", "recorded", "the same"), tuple(rows))
+        recorded = (MISSING if before is None else repr(before), same) if compared else ()
+        rows.append((metric.name, metric_text(metric, error=True), repr(metric.value), *recorded))
+    return Table(("metric", "value", "all digits", *(("recorded", "the same") if compared else ())), tuple(rows))
 
 
 def comparison_csv(columns: Sequence[Column]) -> str:

@@ -148,3 +148,19 @@ def test_another_order_of_the_same_names_is_another_run(
     resume.check(run, own(configs.compose([then])))
     with pytest.raises(UserError, match=told.replace("+", r"\+")):
         resume.check(run, own(configs.compose([now])))
+
+
+def test_files_named_from_another_folder_are_said_to_be_there(here: Path, configs: Composer) -> None:
+    overrides = ["model=clip", "model.path=models/mine", "data=cifar10", "data.path=cifar"]
+    path = record(here / "work/outputs/1/2", configs, overrides)
+    cfg = own(configs.compose(overrides))
+    resume.check(path, cfg)  # nothing of that name anywhere: the loaders have the last word, it may be a hub's name
+    (here / "work/models/mine").mkdir(parents=True)
+    (here / "cifar").mkdir()
+    with pytest.raises(UserError) as caught:
+        resume.check(Path("work/outputs/1/2"), cfg)
+    (told,) = caught.value.problems
+    assert told.startswith("resume=work/outputs/1/2: model.path is 'models/mine', seen from the folder where")
+    assert told.endswith(f"{here / 'work'} has it: `cd {here / 'work'}` and then `rcc-run resume=outputs/1/2`.")
+    (here / "models/mine").mkdir(parents=True)
+    resume.check(path, cfg)

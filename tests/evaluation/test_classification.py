@@ -103,7 +103,7 @@ def test_other_classes_are_refused_with_both_lists() -> None:
 
 def test_a_model_without_logits_is_refused_by_name(clip: CLIPWrapper, data: Splits) -> None:
     with pytest.raises(
-        UserError, match=r"needs 'logits', which the model 'clip' does not give; its outputs are image_embeds"
+        UserError, match=r"needs 'logits', which the model 'clip' does not give; of images it gives image_embeds"
     ):
         ClassificationEvaluator().evaluate(clip, data.test, data)
 

@@ -27,8 +27,13 @@ class Counting:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.asked = 0
+
+    def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        pass
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        self.asked += 1
         return Measurement((Metric(self.name, len(split), "images"),), self.name, split.name, len(split))
 
 
@@ -78,6 +83,18 @@ def test_costs_alone_cannot_lead_a_gate(clip: CLIPWrapper, few: Splits) -> None:
     assert suite.evaluate(clip, few.test, few).primary == "cost"
     with pytest.raises(UserError, match=r"'cost' says what a model costs.*Name an evaluator of quality first"):
         suite.evaluate(clip, few.test, few, final=False)
+
+
+def test_evaluators_that_cannot_work_say_so_before_another_starts(clip: CLIPWrapper, few: Splits) -> None:
+    first = Counting("images")
+    suite = Suite({"images": first, **load_suite({"retrieval": {}, "captioning": {}}).evaluators})
+    with pytest.raises(UserError) as caught:
+        suite.evaluate(clip, few.test, few)
+    assert [problem.split(" needs ")[0] for problem in caught.value.problems] == [
+        "eval 'retrieval'",
+        "eval 'captioning'",
+    ]
+    assert first.asked == 0
 
 
 def test_two_metrics_of_one_name_are_refused(clip: CLIPWrapper, few: Splits) -> None:

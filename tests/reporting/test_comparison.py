@@ -67,7 +67,13 @@ def test_one_model_shows_all_digits_and_what_was_recorded():
         ("nonzeros", "5.00 k", "5000", "-", "-"),
     )
     assert single_table(OTHER).rows[0][-2:] == ("0.5", "no")
-    assert single_table(DENSE).rows[0][-2:] == ("-", "-")
+
+
+def test_nothing_is_said_of_records_where_there_are_none():
+    for one in (DENSE, replace(SMALL, recorded=None), replace(SMALL, recorded={"other": 1.0})):
+        table = single_table(one)
+        assert table.head == ("metric", "value", "all digits")
+        assert {len(row) for row in table.rows} == {3}
 
 
 def test_the_csv_has_a_line_for_each_model_and_metric():
