@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.data.columns import CAPTIONS, sentences
-from rcc.data.location import entries
+from rcc.data.location import entries, shown
 from rcc.data.parts import WHOLE, official_part
 from rcc.errors import UserError
 
@@ -58,6 +58,8 @@ def read_captions(
             named = row.get("split")
             part = official_part(named) if isinstance(named, str) and named else official_part(file.stem)
             found.setdefault(part, {}).setdefault(image.strip(), []).extend(texts)
+    if not found:
+        raise UserError(f"data '{dataset}': no line of {shown(map(str, files))} names an image.")
     if set(found) - {WHOLE} and WHOLE in found:
         raise UserError(
             f"data '{dataset}': some captions belong to a part ({', '.join(sorted(set(found) - {WHOLE}))}) and some to"

@@ -84,7 +84,8 @@ def load_flickr8k(
 def _load(dataset: str, path: str | None, images: str | None, how: Cut, unpaired: str) -> Splits:
     check_unpaired(unpaired)
     if has_tables(path):
-        return cut(dataset, captioned_parts(dataset, read_tables(dataset, path)), how)
+        parts, notes = captioned_parts(dataset, read_tables(dataset, path), unpaired)
+        return cut(dataset, parts, how, notes=notes)
     where = located(dataset, path)
     captions = _captions(dataset, where)
     folder = image_folder(dataset, where, captions, images)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rcc.data.images import EncodedImages
+from rcc.data.location import shown
 from rcc.data.parts import official_part
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
@@ -23,14 +24,15 @@ BINARY = ("binary", "large_binary")
 KEYS = ("filename", "file_name", "image_id", "img_id", "cocoid", "__key__", "key", "id")
 
 
-def captioned(dataset: str, part: str, table: Dataset) -> Split:
-    """A part of an image–text set: an image and its captions in each row.
+def captioned(dataset: str, part: str, table: Dataset) -> tuple[Split, list[str]]:
+    """A part of an image–text set, an image and its captions in each row; and the names of images without a caption,
+    which are left out.
 
     Captions are a column of strings or of lists of strings (or of records with the string under 'raw'), called one of
     `CAPTIONS`; or several, called caption_0, caption_1, ….
 
     Raises:
-        UserError: no column of images or of captions, or rows without an image or a caption.
+        UserError: no column of images or of captions, or rows without an image.
     """
     images = stored_images(dataset, part, table)
     columns = sorted((name for name in table.column_names if re.fullmatch(r"caption_\d+", name)), key=_number)
@@ -43,17 +45,31 @@ def captioned(dataset: str, part: str, table: Dataset) -> Split:
     for row in range(len(images)):
         if (of := first.setdefault(images.name(row), row)) != row:
             captions[of] += captions[row]
-    rows = np.fromiter(first.values(), np.int64)
-    return Split(part, images.subset(rows), tuple(tuple(captions[row]) for row in rows))
+    silent = [images.name(row) for row in first.values() if not captions[row]]
+    rows = np.fromiter((row for row in first.values() if captions[row]), np.int64)
+    return Split(part, images.subset(rows), tuple(tuple(captions[row]) for row in rows)), silent
 
 
-def captioned_parts(dataset: str, tables: Mapping[str, Dataset]) -> dict[str, Split]:
-    """The parts of an image–text set. A table that stands alone and has a column 'split' is divided by it.
+def captioned_parts(
+    dataset: str, tables: Mapping[str, Dataset], unpaired: str
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The parts of an image–text set, and notes on what was left out. A table that stands alone and has a column
+    'split' is divided by it.
 
     Raises:
-        UserError: as of `captioned`.
+        UserError: as of `captioned`; or images without a caption, and `unpaired` is 'refuse'.
     """
-    parts = {name: captioned(dataset, name, table) for name, table in tables.items()}
+    found = {name: captioned(dataset, name, table) for name, table in tables.items()}
+    silent = [name for _, names in found.values() for name in names]
+    told = f"{len(silent)} images have no caption: {shown(silent)}"
+    if silent and unpaired == "refuse":
+        raise UserError(f"data '{dataset}': {told}. Complete the tables, or leave them out with data.unpaired=skip.")
+    return _divided({name: split for name, (split, _) in found.items()}, tables), (
+        (f"{told}; they were left out.",) if silent else ()
+    )
+
+
+def _divided(parts: dict[str, Split], tables: Mapping[str, Dataset]) -> dict[str, Split]:
     alone = next(iter(tables)) if len(tables) == 1 else ""
     if not alone or "split" not in tables[alone].column_names:
         return parts

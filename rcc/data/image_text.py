@@ -48,7 +48,8 @@ def load_image_text(
     how = Cut(train, calibration, selection, test, seed, unreadable)
     check_unpaired(unpaired)
     if has_tables(path):
-        return cut(DATASET, captioned_parts(DATASET, read_tables(DATASET, path)), how)
+        parts, notes = captioned_parts(DATASET, read_tables(DATASET, path), unpaired)
+        return cut(DATASET, parts, how, notes=notes)
     where = located(DATASET, path)
     if _has_shards(where):
         parts, notes = read_shards(DATASET, shards_of(DATASET, where), unpaired)

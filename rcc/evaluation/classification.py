@@ -74,8 +74,8 @@ class ClassificationEvaluator:
                 outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
                     raise UserError(
-                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; its"
-                        f" outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}"
+                        f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; of"
+                        f" images it gives {', '.join(sorted(outputs)) or 'nothing'}. {what_fits(adapter)}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):

@@ -63,15 +63,23 @@ def test_too_many_are_refused_with_the_numbers(flickr8k_folder: Path) -> None:
         load_data("flickr8k", path=str(flickr8k_folder), test=0)
 
 
-def test_images_without_captions_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+def test_images_without_captions_are_counted_and_named_or_left_out(tmp_path: Path) -> None:
     columns = {
         "image": [picture(n) for n in range(4)],
         "captions": [["one"], [], ["two"], [" "]],
         "filename": [f"{n}.jpg" for n in range(4)],
     }
     write_table(tmp_path / "train.parquet", columns)
-    with pytest.raises(UserError, match=r"'train': 2 images have no caption; the first is 'train/1\.jpg'"):
+    said = r"2 images have no caption: 'train/1\.jpg', 'train/3\.jpg'"
+    with pytest.raises(UserError, match=rf"{said}\. Complete the tables, or .*data\.unpaired=skip"):
         load_data("flickr8k", path=str(tmp_path), calibration=1)
+    for part, number in (("validation", 8), ("test", 9)):
+        one = {"image": [picture(number)], "captions": [["a"]], "filename": [f"{number}.jpg"]}
+        write_table(tmp_path / f"{part}.parquet", one)
+    splits = load_data("flickr8k", path=str(tmp_path), calibration=1, unpaired="skip")
+    assert splits.sizes() == {"train": 1, "calibration": 1, "selection": 1, "test": 1}
+    assert {splits.train.captions[0], splits.calibration.captions[0]} == {("one",), ("two",)}
+    assert len(splits.notes) == 1
 
 
 def test_rows_without_an_image_are_counted(tmp_path: Path) -> None:

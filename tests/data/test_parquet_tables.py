@@ -50,7 +50,8 @@ def test_what_the_library_saved_is_read_with_its_own_order_of_rows(tmp_path: Pat
     whole.select([4, 1, 3]).save_to_disk(str(tmp_path / "one"))
     datasets.DatasetDict(train=whole, test=whole.select([5])).save_to_disk(str(tmp_path / "many"))
     table = read_tables("it", str(tmp_path / "one"))["train"]
-    split = captioned("it", "train", table)
+    split, silent = captioned("it", "train", table)
+    assert silent == []
     assert split.captions == (("caption 4",), ("caption 1",), ("caption 3",))
     assert [split.images._bytes(index) for index in range(3)] == [picture(number) for number in (4, 1, 3)]
     shuffled = table.select([2, 0])
@@ -64,7 +65,7 @@ def test_what_the_library_saved_is_read_with_its_own_order_of_rows(tmp_path: Pat
 def test_images_may_be_kept_as_paths(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(picture(1))
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "1.png")], "caption": ["one"]})
-    split = captioned("it", "train", table.cast_column("image", datasets.Image()))
+    split, _ = captioned("it", "train", table.cast_column("image", datasets.Image()))
     assert split.images._bytes(0) == picture(1)
     assert split.images.name(0) == f"{tmp_path / '1.png'} (row 0 of train)"
 
@@ -75,7 +76,7 @@ def test_images_may_be_bytes_without_the_librarys_metadata(tmp_path: Path, kind:
     stored = [{"bytes": picture(n), "path": f"{n}.png"} if kind == "record" else picture(n) for n in range(3)]
     column = pa.array(stored, {"binary": pa.binary(), "large_binary": pa.large_binary(), "record": record}[kind])
     pq.write_table(pa.table({"jpg": column, "caption": ["a", "b", "c"]}), tmp_path / "train.parquet")
-    images = captioned("it", "train", read_tables("it", str(tmp_path))["train"]).images
+    images = captioned("it", "train", read_tables("it", str(tmp_path))["train"])[0].images
     assert [images._bytes(index) for index in range(3)] == [picture(number) for number in range(3)]
     assert images.name(1) == f"{'1.png' if kind == 'record' else 'image'} (row 1 of train)"
 
