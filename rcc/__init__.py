@@ -15,15 +15,22 @@ if TYPE_CHECKING:
     from rcc.cascade.pipeline import RCCPipeline as RCCPipeline
     from rcc.cascade.schedule import Schedule as Schedule
     from rcc.data.registry import load_data as load_data
+    from rcc.data.splits import Split as Split
+    from rcc.data.splits import Splits as Splits
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
+    from rcc.evaluation.caption_metrics import MetricComputer as MetricComputer
+    from rcc.evaluation.captioning import CaptioningEvaluator as CaptioningEvaluator
     from rcc.evaluation.classification import ClassificationEvaluator as ClassificationEvaluator
+    from rcc.evaluation.efficiency import EfficiencyEvaluator as EfficiencyEvaluator
+    from rcc.evaluation.embeddings import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval import RetrievalEvaluator as RetrievalEvaluator
     from rcc.evaluation.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
     from rcc.models.blip import BLIPWrapper as BLIPWrapper
+    from rcc.models.blip_retrieval import BLIPRetrievalWrapper as BLIPRetrievalWrapper
     from rcc.models.clip import CLIPWrapper as CLIPWrapper
     from rcc.models.module import ModuleAdapter as ModuleAdapter
     from rcc.models.registry import load_model as load_model
@@ -36,18 +43,25 @@ __version__ = "0.1.0"
 # Imported when first asked for: `rcc-run --help` must answer before torch could be loaded.
 _PUBLIC = {
     "AlphaEditor": "rcc.stages.alpha",
+    "BLIPRetrievalWrapper": "rcc.models.blip_retrieval",
     "BLIPWrapper": "rcc.models.blip",
     "CLIPWrapper": "rcc.models.clip",
+    "CaptioningEvaluator": "rcc.evaluation.captioning",
     "ClassificationEvaluator": "rcc.evaluation.classification",
     "DARECompressor": "rcc.stages.dare",
+    "EfficiencyEvaluator": "rcc.evaluation.efficiency",
+    "EmbeddingCache": "rcc.evaluation.embeddings",
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
+    "MetricComputer": "rcc.evaluation.caption_metrics",
     "ModuleAdapter": "rcc.models.module",
     "NulluProjector": "rcc.stages.nullu",
     "RCCPipeline": "rcc.cascade.pipeline",
     "RccError": "rcc.errors",
     "RetrievalEvaluator": "rcc.evaluation.retrieval",
     "Schedule": "rcc.cascade.schedule",
+    "Split": "rcc.data.splits",
+    "Splits": "rcc.data.splits",
     "UserError": "rcc.errors",
     "WorkError": "rcc.errors",
     "ZeroShotEvaluator": "rcc.evaluation.zero_shot",

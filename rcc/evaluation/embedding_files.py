@@ -24,10 +24,16 @@ class EmbeddingFiles:
         self.directory = directory
 
     def read(self, key: str) -> Tensor | None:
-        """(N, D) float32 as written under `key`; None where there is no file of it, or a damaged one."""
+        """(N, D) float32 as written under `key`; None where there is no file of it, or a damaged one.
+
+        Raises:
+            UserError: the directory cannot be made or looked into, said before anything is encoded for it.
+        """
         path = self._path(key)
-        if not path.is_file():
-            return None
+        with disk_errors(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                return None
         try:
             with safe_open(path, "pt") as file:
                 about = (file.metadata() or {}).get(ABOUT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rcc.cascade.records import Summary
 from rcc.errors import UserError
 from rcc.jobs.claim import claimed, finished
@@ -50,7 +52,7 @@ def _content(request: Request, summary: Summary, delivery: Delivery) -> ReportCo
     stages = " → ".join(stage.label for stage in request.stages)
     return ReportContent(
         title=f"{stages} on {request.settings['model']['name']}, {request.settings['data']['name']}",
-        command=" ".join(["rcc-run", *request.overrides]),
+        command=shlex.join(["rcc-run", *request.overrides]),
         summary=summary,
         delivery=delivery,
         settings=request.settings,

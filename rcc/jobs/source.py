@@ -33,7 +33,7 @@ def load_source(options: Options, device: str) -> Adapter:
         return load_model(given.pop("name"), **given, device=device)
     model = load_artifact(artifact, options, given.get("dtype", "float32"), device)
     if given.get("gradient_checkpointing"):
-        enable: Any = model.module.gradient_checkpointing_enable
+        enable: Any = model.module.activation_checkpointing_enable
         enable()
     return model
 

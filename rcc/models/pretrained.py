@@ -66,7 +66,7 @@ class PretrainedAdapter(Adapter):
         processors = self._processors(where, config, local)
         module: Any = load_weights(where, self.model_class, precision, local)
         if gradient_checkpointing:
-            module.gradient_checkpointing_enable()
+            module.activation_checkpointing_enable()
         self._hold(module.to(place), *processors)
         self._read_more(where, local)
 

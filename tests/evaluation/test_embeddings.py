@@ -243,3 +243,13 @@ def test_the_training_mode_is_put_back_after_an_error(clip: CLIPWrapper) -> None
     with pytest.raises(WorkError):
         EmbeddingCache().images(clip, broken)
     assert clip.module.training
+
+
+def test_a_directory_that_cannot_be_used_is_refused_before_anything_is_encoded(
+    clip: CLIPWrapper, few: Splits, encoded: dict[str, int], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot write .*file.*Choose a folder you may write to"):
+            EmbeddingCache(directory=place).images(clip, few.test)
+    assert encoded == {"images": 0, "texts": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,13 +65,15 @@ def test_a_model_is_compressed_reloaded_and_measured_the_same_again(
     rcc_run, tmp_path: Path, model_of: Callable[[str], tuple[str, ...]], name: str
 ) -> None:
     model, suits = model_of(name), SUITS[name]
-    code, _, err = rcc_run(*model, *suits, *QUICK, "stage=dare+quant", "hydra.run.dir=run")
+    code, out, err = rcc_run(*model, *suits, *QUICK, "stage=dare+quant", "hydra.run.dir=run")
     assert code == 0, err
     manifest = json.loads((tmp_path / "run/artifact/manifest.json").read_text())
     assert manifest["adapter"] == name
     recorded = manifest["metrics"]["test"]
     assert PRIMARY[name] in recorded
-    code, _, err = rcc_run("job=evaluate", "artifact=run/artifact", *model, *suits, "threads=1", "hydra.run.dir=again")
+    program, *again = shlex.split(out.splitlines()[-1].removeprefix("Measure it again: "))
+    assert program == "rcc-run"
+    code, _, err = rcc_run(*again, "hydra.run.dir=again")
     assert code == 0, err
     text = (tmp_path / "again/evaluation.json").read_text()
     assert f'"{PRIMARY[name]}"' in text
@@ -81,7 +84,7 @@ def test_a_model_is_compressed_reloaded_and_measured_the_same_again(
     ("name", "evaluator", "said"),
     [
         ("vit", "zero_shot", "the model 'vit' reads images and no texts"),
-        ("clip", "classification", "its outputs are image_embeds"),
+        ("clip", "classification", "of images it gives image_embeds"),
         ("vit", "captioning", "needs a model that writes captions"),
     ],
 )

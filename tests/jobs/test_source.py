@@ -43,7 +43,7 @@ def test_an_artifact_is_a_model_to_compress_further(clip: CLIPWrapper, artifact:
     model = load_source(options, "cpu")
     assert [unit.read().rank for unit in model.units()] == [unit.read().rank for unit in clip.units()]
     assert any(unit.read().rank for unit in model.units())
-    assert model.module.is_gradient_checkpointing
+    assert model.module.is_activation_checkpointing
     batch = model.prepare(digits.test.pictures(0, 2), ["a seven", "a two"])
     with torch.no_grad():
         found, expected = model.outputs(batch), clip.outputs(batch)

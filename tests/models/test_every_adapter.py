@@ -204,7 +204,7 @@ def test_gradient_checkpointing_changes_no_gradient(
 ) -> None:
     plain = random_model(name)
     saving = load_model(name, path=checkpoint_of(name), device="cpu", gradient_checkpointing=True)
-    assert saving.module.is_gradient_checkpointing
+    assert saving.module.is_activation_checkpointing
     for model in (plain, saving):
         model.module.train()
         model.loss(batches(model)[0]).backward()
