@@ -86,5 +86,7 @@ def _argument(text: str, override: Override) -> Argument:
 def _reason(text: str, error: Exception) -> str:
     if "=" not in text:
         return "an argument is key=value, such as gate.threshold=0.9."
+    if "=~" in text or "[~" in text or ",~" in text:
+        return "no shell expands '~' there; write $HOME in its place, as in model.path=$HOME/models/clip."
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error ", "See "))]
     return f"{lines[0] if lines else error}. Quote a value with spaces or special characters: 'key=\"a b\"'."

@@ -47,7 +47,7 @@ def directory(value: str) -> Path:
                 "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
             )
         return max(records, key=lambda record: record.stat().st_mtime_ns).parent
-    path = Path(value)
+    path = Path(value).expanduser()
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(

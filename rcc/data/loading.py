@@ -8,14 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rcc.data.splits import Split
 from rcc.errors import Problems
 from rcc.models.adapter import Adapter, Batch
 
-AHEAD = 2
-WORKERS = 2
+FEWEST, MOST = 2, 8
+"""Threads that prepare batches, and batches that they may be ahead: on a small machine, and on any."""
 
 
 class Prepared:
@@ -88,8 +89,8 @@ def prepared(
     *,
     order: Iterable[int] | None = None,
     texts: bool = False,
-    ahead: int = AHEAD,
-    workers: int = WORKERS,
+    ahead: int | None = None,
+    workers: int | None = None,
 ) -> Prepared:
     """The images of `split` as batches for `adapter.outputs`, the last one as short as it comes.
 
@@ -97,12 +98,16 @@ def prepared(
         batch_size: images in a batch.
         order: indices into the split, of a sampler; as the items stand by default.
         texts: prepare the split's texts with the images.
-        ahead: batches kept ready beside the one in use, 0 or more: what memory they take.
-        workers: threads that prepare, each a whole batch; one where there are texts.
+        ahead: batches kept ready beside the one in use, 0 or more: what memory they take. By default as many as
+            workers.
+        workers: threads that prepare, each a whole batch; one where there are texts. By default half of the threads
+            that torch computes with, 2 to 8.
 
     Raises:
         UserError: a number too small, or texts of a split that has none.
     """
+    workers = min(MOST, max(FEWEST, torch.get_num_threads() // 2)) if workers is None else workers
+    ahead = workers if ahead is None else ahead
     problems = Problems("loading")
     for name, value, least in (("batch_size", batch_size, 1), ("ahead", ahead, 0), ("workers", workers, 1)):
         problems.check(value >= least, f"{name} is {value}; it must be at least {least}.")

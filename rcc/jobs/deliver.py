@@ -53,6 +53,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
         differences=differences(compressed, dense),
+        again=request.command_to_measure(artifact),
         target=selection.target,
     )
 

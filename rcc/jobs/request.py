@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import say
 from rcc.stages.base import Batch, Stage
+
+MEASURING = ("data", "eval", "debug", "device", "threads")
+"""What decides the numbers of a measurement beside the model: groups and options."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,12 @@ class Request:
         """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""
         assert self.suite is not None
         return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
+
+    def command_to_measure(self, artifact: Path) -> str:
+        """The command line that measures an artifact of this run again: on its data, by its evaluators, and where the
+        code of the network is the user's own, with that."""
+        said = self.said_of(*MEASURING, *(["model"] if self.settings["model"]["name"] == "module" else []))
+        return shlex.join(["rcc-run", "job=evaluate", f"artifact={artifact}", *said])
 
     def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""

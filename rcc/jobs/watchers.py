@@ -18,7 +18,7 @@ def watchers(request: Request) -> Observers:
         UserError: `logger.name` is not one that exists.
     """
     observers: list[RunObserver] = [
-        Console(said=request.said_of("model", "data", "eval", "debug", "device", "threads")),
+        Console(),
         MetricsLog(request.directory),
     ]
     options = dict(request.settings["logger"])

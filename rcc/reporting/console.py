@@ -5,7 +5,6 @@ When the output is not a terminal the lines and tables are plain text and the li
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -42,11 +41,8 @@ class Console(RunObserver):
         self,
         terminal: Terminal | None = None,
         clock: Callable[[], float] = time.monotonic,
-        said: Sequence[str] = (),
     ) -> None:
-        """`said` is what the command said of the model and the data, which the one that measures again needs."""
         self.terminal = terminal or Terminal(highlight=False)
-        self.said = said
         self.time_left = TimeLeft(clock)
         self._steps = 0
         self._baseline: Baseline | None = None
@@ -121,8 +117,7 @@ class Console(RunObserver):
         if delivery.target is not None:
             self._say(target_text(delivery.target, delivery.nbytes), "yellow" if delivery.target.reason else "")
         self._say(f"Artifact: {delivery.artifact}")
-        again = ["rcc-run", "job=evaluate", f"artifact={delivery.artifact}", *self.said]
-        self._say(f"Measure it again: {shlex.join(again)}")
+        self._say(f"Measure it again: {delivery.again}")
 
     def close(self, failed: bool = False) -> None:
         self._close_display()

@@ -21,6 +21,7 @@ class Delivery:
         dense, compressed: the test split, on the dense model and on the model reloaded from the artifact.
         retention: of the primary metric on the test split; 1.0 is all of it.
         differences: from dense to compressed, by metric.
+        again: the command line that measures the artifact again as it was measured here.
         target: the bytes that were asked for, and what the cascade made of it; None where none were.
     """
 
@@ -32,4 +33,5 @@ class Delivery:
     compressed: Measurement
     retention: float
     differences: Mapping[str, Difference]
+    again: str
     target: TargetOutcome | None = None

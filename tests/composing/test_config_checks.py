@@ -66,6 +66,8 @@ def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]
         ("stage.dare=null", "stage.dare is None; it must be a set of options"),
         ("~gate.tries", "the option 'gate.tries' was taken away"),
         ("hydra.nonsense=1", "Could not override 'hydra.nonsense'"),
+        ("data.path=~/data", "no shell expands '~' there; write $HOME in its place"),
+        ("artifact=[dense,~/run/artifact]", "no shell expands '~' there; write $HOME in its place"),
         ("nonsense", "cannot read 'nonsense': an argument is key=value"),
         ("model.path=a b(", "cannot read 'model.path=a b(': extraneous input '('"),
         ("stage=dare,nullu", "'stage=dare,nullu' holds several values; add -m"),

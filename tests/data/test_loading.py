@@ -30,6 +30,17 @@ def test_batches_are_those_prepared_one_after_another(clip_tiny: CLIPWrapper, di
     assert set(batches[0]) == {"pixel_values"}
 
 
+@pytest.mark.parametrize(("threads", "workers"), [(1, 2), (5, 2), (8, 4), (64, 8)])
+def test_more_threads_prepare_where_there_are_more_processors(
+    clip_tiny: CLIPWrapper, digits: Splits, monkeypatch: pytest.MonkeyPatch, threads: int, workers: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    loading = prepared(clip_tiny, digits.test, 16)
+    assert (loading.workers, loading.ahead) == (workers, workers)
+    one = prepared(clip_tiny, digits.test, 16, workers=1)
+    assert (one.workers, one.ahead) == (1, 1)
+
+
 def test_texts_come_with_their_images_in_a_given_order(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     split = digits.test.take(10)
     order = np.array([7, 0, 7, 3])

@@ -69,4 +69,5 @@ def delivery() -> Delivery:
         compressed=measured(0.9917, "test"),
         retention=0.9945,
         differences={"accuracy": Difference(-0.0055, 0.0047), "top5_accuracy": Difference(0.0)},
+        again="rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact data=cifar10",
     )

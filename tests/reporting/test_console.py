@@ -58,7 +58,9 @@ def test_off_a_terminal_every_event_is_one_plain_line(plain, run):
         "[3/3] alpha kept: accuracy 99.22%, retention 99.50%, 900 kB (2.78× smaller), 2.50 s",
     ]
     assert any(line.startswith("Suggestion: nullu was rolled back") for line in lines)
-    assert lines[-1] == ("Measure it again: rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact")
+    assert lines[-1] == (
+        "Measure it again: rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact data=cifar10"
+    )
 
 
 def test_the_command_that_measures_again_says_the_model_and_the_data_again(run):
