@@ -113,9 +113,10 @@ def _from_hub(dataset: str, name: str) -> dict[str, Dataset]:
         with _quiet():
             return {str(part): table for part, table in load_dataset(name).items()}
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        told = f"{reason}, and the cache does not hold it" if is_offline_mode() else str(error)
         raise UserError(
             f"data '{dataset}': data.path={name} is no folder here, so it was taken for a name on the hub, and it"
-            f" cannot be had: {error}. Give the folder of its files, or check the name."
+            f" cannot be had: {told}. Give the folder of its files, or check the name."
         ) from error
 
 

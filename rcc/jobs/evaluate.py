@@ -22,6 +22,7 @@ from rcc.models.adapter import Adapter
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import bytes_text
+from rcc.reporting.items import FILE as ITEMS
 from rcc.reporting.items import write_items
 from rcc.reporting.tables import notes_of
 
@@ -45,7 +46,11 @@ def evaluate(request: Request) -> None:
             comparison.add(subject)
         columns = comparison.columns
         _show(columns, request.settings["data"]["name"], terminal)
-        say(terminal, f"Written: {request.directory / FILE}")
+        say(
+            terminal,
+            f"Written in {request.directory}: {FILE} and {TABLE_FILE}, every number; {ITEMS}, what each evaluator "
+            "found image by image: predictions, ranks, confusions.",
+        )
 
 
 def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
