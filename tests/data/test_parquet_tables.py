@@ -91,7 +91,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[st
 def test_a_name_on_the_hub_that_cannot_be_had_is_said_at_once() -> None:
     assert has_tables("nobody/nothing")
     with pytest.raises(
-        UserError, match=r"data\.path=nobody/nothing is no folder here, .* name on the hub.*cannot be had: HF_HUB_OFFLINE is set"
+        UserError, match=r"data\.path=nobody/nothing is no folder here, .* cannot be had: HF_HUB_OFFLINE is set"
     ):
         read_tables("it", "nobody/nothing")
 

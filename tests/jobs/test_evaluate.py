@@ -95,7 +95,7 @@ def test_entries_that_are_no_models_are_refused(rcc_run, models, tmp_path, value
 def test_a_model_without_what_an_evaluator_needs_is_named_and_the_rest_is_kept(rcc_run, checkpoint_of, tmp_path):
     shutil.copytree(checkpoint_of("vit"), tmp_path / "classifier")
     code, _, err = rcc_run(*SMALL, "artifact=[dense,classifier]")
-    assert (code, "classifier: eval 'zero_shot': this evaluation needs embeddings of texts" in err) == (2, True), err
+    assert (code, "classifier: eval 'zero_shot': the model 'vit' reads images and no texts" in err) == (2, True), err
     assert [model["name"] for model in json.loads((tmp_path / "run/evaluation.json").read_text())["models"]] == [
         "dense"
     ]

@@ -63,14 +63,6 @@ def test_off_a_terminal_every_event_is_one_plain_line(plain, run):
     )
 
 
-def test_the_command_that_measures_again_says_the_model_and_the_data_again(run):
-    said = ("model=module", "model.arguments={classes: 10}", "data=cifar10")
-    console = Console(Terminal(file=io.StringIO(), width=80), said=said)
-    play(console, *run)
-    again = "artifact model=module 'model.arguments={classes: 10}' data=cifar10"
-    assert output(console).splitlines()[-1].endswith(again)
-
-
 def test_the_final_tables_fit_80_columns_with_every_number_whole(plain, run):
     play(plain, *run)
     lines = output(plain).splitlines()
