@@ -8,18 +8,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rcc.atomic import write_text
+from rcc.atomic import remove_directory, write_text
 from rcc.cascade.records import Step
 from rcc.errors import UserError, WorkError
 from rcc.jobs.request import Request
 from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_manifest, start_attempt
 
-LOCK = ".lock"
+LOCK, CONFIG = ".lock", ".hydra"
 
 
 @contextmanager
 def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
     """Hold the run's directory while the block runs, and note in run.json how it ended.
+
+    Where the input was wrong and nothing was made of it, the directory is free again for the command mended.
 
     Raises:
         UserError: another process holds it, it was used before and this is no resume, or it cannot be written.
@@ -48,8 +50,11 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
         start_attempt(directory, command=command(request), seed=request.seed, plan=plan, threads=threads)
         try:
             yield
-        except BaseException:
-            finish_attempt(directory, FAILED)
+        except BaseException as error:
+            if isinstance(error, UserError) and number == 1 and _nothing_kept(directory):
+                _withdraw(directory)
+            else:
+                finish_attempt(directory, FAILED)
             raise
         finish_attempt(directory, FINISHED)
     finally:
@@ -76,13 +81,22 @@ def _refuse_used(request: Request) -> None:
         )
 
 
+def _nothing_kept(directory: Path) -> bool:
+    return {entry.name for entry in directory.iterdir()} <= {LOCK, FILE, CONFIG}
+
+
+def _withdraw(directory: Path) -> None:
+    (directory / FILE).unlink()
+    remove_directory(directory / CONFIG)
+
+
 def _attempts(directory: Path) -> int:
     return len(read_manifest(directory)["attempts"]) if (directory / FILE).exists() else 0
 
 
 def _record_config(request: Request, attempt: int) -> None:
     """Write what was composed under .hydra/, the first attempt at its top, later ones in folders of their own."""
-    folder = request.directory / ".hydra"
+    folder = request.directory / CONFIG
     if attempt > 1:
         folder /= f"attempt-{attempt}"
     try:

@@ -13,7 +13,7 @@ from rcc.jobs.target import target_of
 from rcc.jobs.watchers import watchers
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.report import ReportContent, write_report
-from rcc.reporting.run_manifest import read_manifest
+from rcc.reporting.run_manifest import note_data, read_manifest
 
 
 def compress(request: Request) -> tuple[float, float] | None:
@@ -33,6 +33,7 @@ def compress(request: Request) -> tuple[float, float] | None:
         return None
     with claimed(request, plan=request.steps()), watchers(request) as observers:
         splits = request.data()
+        note_data(request.directory, splits.fingerprint)
         model = request.model()
         pipeline = request.pipeline(observers, target_of(request, model, request.directory, provenance(splits)))
         pipeline.run(

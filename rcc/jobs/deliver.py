@@ -25,7 +25,8 @@ DENSE_DTYPES = ("float32", "float16")
 def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Splits) -> Delivery:
     """Write the artifact, reload it, and measure it and the dense model once on the test split.
 
-    The dense model comes back from the first checkpoint into `model`, so that memory never holds two.
+    The dense model comes back from the first checkpoint into `model`, whose weights are let go of where no cost of the
+    artifact is measured beside it, so that memory holds two only then.
     """
     artifact = request.directory / "artifact"
     clean_leftovers(request.directory)
@@ -40,8 +41,11 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     pipeline.rollback_to_dense(model)
     dense = request.measure_all(model, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
+    beside = model if request.measures_costs else None
+    if beside is None:
+        model.module.to("meta")
     reloaded = request.artifact(artifact)
-    compressed = request.measure_all(reloaded, splits, beside=model)
+    compressed = request.measure_all(reloaded, splits, beside)
     write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(

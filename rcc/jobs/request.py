@@ -98,6 +98,11 @@ class Request:
         assert self.suite is not None
         return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
 
+    @property
+    def measures_costs(self) -> bool:
+        """Whether `eval=` says what a model costs beside another."""
+        return self.suite is not None and self.suite.measures_costs
+
     def command_to_measure(self, artifact: Path) -> str:
         """The command line that measures an artifact of this run again: on its data, by its evaluators, and where the
         code of the network is the user's own, with that."""

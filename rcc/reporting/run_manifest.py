@@ -70,6 +70,23 @@ def start_attempt(
     return manifest
 
 
+def note_data(directory: Path | str, fingerprint: str) -> None:
+    """Note the checksum of the data that the run's first attempt saw.
+
+    Raises:
+        UserError: a later attempt sees other data: what it would add could not be compared with what is there.
+    """
+    manifest = read_manifest(directory)
+    noted = manifest.setdefault("data_fingerprint", fingerprint)
+    if noted != fingerprint:
+        raise UserError(
+            f"the data changed since the run in {directory} was started (checksum {noted[:12]} then, {fingerprint[:12]}"
+            " now): images, captions or labels were added, removed or altered. Put them back as they were, or start a"
+            " fresh run."
+        )
+    _write(Path(directory) / FILE, manifest)
+
+
 def finish_attempt(directory: Path | str, status: str) -> dict[str, Any]:
     """Note that the latest attempt, and with it the run, is 'finished' or 'failed'; returns the manifest."""
     problems = Problems(FILE)

@@ -1,0 +1,54 @@
+"""A run's directory: free again after a wrong input, and only for the data it was started on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rcc.errors import UserError
+from rcc.reporting.run_manifest import note_data, start_attempt
+
+QUICK = ("stage=dare", "stage.dare.solver=none", "stage.dare.allocation=uniform", "schedule=one_shot", "threads=1")
+
+
+def test_a_directory_that_a_wrong_input_left_empty_takes_the_command_mended(rcc_run, tmp_path):
+    code, _, err = rcc_run(*QUICK, "debug=quick", "model=clip", "model.path=./nowhere", "hydra.run.dir=run")
+    assert code == 2
+    assert "./nowhere" in err
+    assert [entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock"] == []
+    code, _, err = rcc_run(*QUICK, "debug=quick", "hydra.run.dir=run")
+    assert code == 0, err
+    assert (tmp_path / "run/artifact/manifest.json").is_file()
+
+
+def test_a_run_that_kept_something_before_its_input_turned_out_wrong_stays(rcc_run, tmp_path):
+    # What the state has cost is worth a resume: the gate's patience is an option that it could not do without.
+    code, _, err = rcc_run(*QUICK, "debug=quick", "target_bytes=1000", "hydra.run.dir=run")
+    assert code == 2, err
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+    assert (tmp_path / "run/state").is_dir()
+    code, _, err = rcc_run(*QUICK, "debug=quick", "hydra.run.dir=run")
+    assert code == 2
+    assert "already holds a run" in err
+
+
+def test_a_resume_refuses_data_that_changed(rcc_run, tmp_path):
+    harsh = ("stage.dare.target_sparsity=0.99", "gate.threshold=1.0", "gate.tries=0", "gate.on_failure=abort")
+    code, _, err = rcc_run(*QUICK, "debug=quick", *harsh, "hydra.run.dir=run")
+    assert code == 1, err
+    manifest = json.loads((tmp_path / "run/run.json").read_text())
+    assert len(manifest["data_fingerprint"]) == 64
+    manifest["data_fingerprint"] = "0" * 64
+    (tmp_path / "run/run.json").write_text(json.dumps(manifest))
+    code, _, err = rcc_run("resume=run")
+    assert code == 2
+    assert "the data changed since the run in run was started (checksum 000000000000 then" in err
+
+
+def test_the_data_of_the_first_attempt_are_noted_and_others_refused(tmp_path):
+    start_attempt(tmp_path, command=["rcc-run"], seed=0)
+    note_data(tmp_path, "a" * 64)
+    note_data(tmp_path, "a" * 64)
+    with pytest.raises(UserError, match="aaaaaaaaaaaa then, bbbbbbbbbbbb now"):
+        note_data(tmp_path, "b" * 64)
