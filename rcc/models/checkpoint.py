@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from rcc.errors import UserError
 from rcc.models import hub
-from rcc.models.registry import ARCHITECTURES
+from rcc.models.architectures import ARCHITECTURES
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 EMBEDDED_DEFAULT = "Without a checkpoint at hand, `rcc-run model=clip_tiny` runs the small CLIP that ships with rcc."

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.errors import Problems, UserError
 from rcc.models.adapter import Batch
+from rcc.models.classifying import classification_loss
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.image_input import ImageInput
 from rcc.models.import_path import build, emptied, fill
@@ -132,14 +132,8 @@ class NetworkAdapter(ModuleAdapter):
         return {"logits": logits}
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of the batch's `labels` (B,), indices into the logits.
-
-        Raises:
-            UserError: the batch has no labels.
-        """
-        if "labels" not in batch:
-            raise UserError(f"the loss of a classifier needs labels; this batch has {sorted(batch)}.")
-        return F.cross_entropy(self.outputs(batch)["logits"], batch["labels"])
+        """See `classification_loss`."""
+        return classification_loss(self, batch)
 
     def save_files(self, directory: Path) -> None:
         """Write how images become pixels, the classes' names, and where the network came from."""

@@ -11,6 +11,7 @@ from typing import Any
 from rcc.by_name import call, find
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
+from rcc.models.architectures import ARCHITECTURES
 
 ADAPTERS = {
     "blip": "rcc.models.blip:BLIPWrapper",
@@ -26,15 +27,6 @@ EMBEDDED = {"clip_tiny": "clip"}
 LOADABLE = (*ADAPTERS, *EMBEDDED)
 NETWORK = "rcc.models.network:NetworkAdapter"
 """What `model=module` loads; a bare module comes from Python alone."""
-ARCHITECTURES = {
-    "BlipForConditionalGeneration": "blip",
-    "BlipForImageTextRetrieval": "blip_retrieval",
-    "CLIPModel": "clip",
-    "CLIPVisionModelWithProjection": "clip_vision",
-    "SiglipModel": "siglip",
-    "ViTForImageClassification": "vit",
-}
-"""The model= that loads a checkpoint, by the `architectures` of its config.json."""
 
 
 def adapter_class(name: str) -> type[Adapter]:

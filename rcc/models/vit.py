@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from rcc.errors import UserError
 from rcc.models.adapter import Batch
+from rcc.models.classifying import classification_loss
 from rcc.models.pretrained import PretrainedAdapter
 
 
@@ -48,11 +48,5 @@ class ViTWrapper(PretrainedAdapter):
         return {"logits": self.module(pixel_values=batch["pixel_values"]).logits}
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of the batch's `labels` (B,), indices into the logits.
-
-        Raises:
-            UserError: the batch has no labels.
-        """
-        if "labels" not in batch:
-            raise UserError(f"the loss of a classifier needs labels; this batch has {sorted(batch)}.")
-        return F.cross_entropy(self.outputs(batch)["logits"], batch["labels"])
+        """See `classification_loss`."""
+        return classification_loss(self, batch)

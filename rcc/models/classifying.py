@@ -1,0 +1,22 @@
+"""The training loss of a classifier: the cross-entropy of its logits to the labels of the batch."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcc.errors import UserError
+from rcc.models.adapter import Adapter, Batch
+
+LOGITS, LABELS = "logits", "labels"
+
+
+def classification_loss(adapter: Adapter, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the batch's `labels` (B,), indices into the logits (B, classes); a scalar.
+
+    Raises:
+        UserError: the batch has no labels.
+    """
+    if LABELS not in batch:
+        raise UserError(f"the loss of a classifier needs labels; this batch has {sorted(batch)}.")
+    return F.cross_entropy(adapter.outputs(batch)[LOGITS], batch[LABELS])
