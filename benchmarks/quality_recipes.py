@@ -9,6 +9,8 @@ ALWAYS = ("gate.on_failure=continue", "gate.tries=0", "threads=1")
 """What a recipe does to the quality is to be seen, not rolled back."""
 ONE_BATCH = "calibration.batch_size=256"
 """The sums over the calibration split do not depend on its batches, and one batch costs the least."""
+FIXED = "target_split=last"
+"""The first of two stages keeps the strength that its recipe gives it."""
 SIX_ROUNDS = ("schedule=geometric", "schedule.rounds=6")
 ONE_SHOT = ("schedule=one_shot",)
 UNIFORM = "stage.dare.allocation=uniform"
@@ -47,10 +49,10 @@ def quantisation(ratio: float) -> tuple[str, ...]:
     return ("stage.quant.bits=4", "stage.quant.embedding_bits=2", PATCHES_TOO)
 
 
-def nullu_first(share: float) -> tuple[str, str, str]:
+def nullu_first(share: float) -> tuple[str, ...]:
     """Pairs of all ranks that `share` fewer parameters buy, in the calibration metric, for pruning afterwards."""
     options = f"stage.nullu.rank_reduction_ratio={share:g}", "stage.nullu.energy_threshold=null"
-    return ("stage.nullu.metric=calibration", *options)
+    return ("stage.nullu.metric=calibration", FIXED, *options)
 
 
 PLAIN = ("stage.nullu.metric=plain", "stage.nullu.energy_threshold=null")
@@ -63,7 +65,7 @@ RECIPES = (
     Recipe("plain SVD", ("stage=nullu", *ONE_SHOT, *PLAIN)),
     Recipe(
         "prune 80 %, then plain SVD",
-        ("stage=dare+nullu", *ONE_SHOT, *MASKS, "stage.dare.target_sparsity=0.8", *PLAIN),
+        ("stage=dare+nullu", FIXED, *ONE_SHOT, *MASKS, "stage.dare.target_sparsity=0.8", *PLAIN),
     ),
     Recipe("whitened SVD", ("stage=nullu", *ONE_SHOT, *WHITENED)),
     Recipe(
@@ -78,6 +80,11 @@ RECIPES = (
     Recipe(
         "nullu(0.5)+dare+quant",
         ("stage=nullu+dare+quant", *SIX_ROUNDS, ADMM, SENSITIVITY, *nullu_first(0.5)),
+        COMPARED,
+    ),
+    Recipe(
+        "nullu+dare+quant, shares measured",
+        ("stage=nullu+dare+quant", *SIX_ROUNDS, ADMM, SENSITIVITY, *WHITENED),
         COMPARED,
     ),
 )
