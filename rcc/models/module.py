@@ -14,8 +14,6 @@ from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
 
 BY_ROLE = ("linear", "conv")
-DESCRIPTION = "network.json"
-"""In an artifact of `model=module`: what it needs besides code and weights."""
 
 
 class ModuleAdapter(Adapter):
@@ -31,7 +29,7 @@ class ModuleAdapter(Adapter):
         default_roles: the roles compressed unless a stage says otherwise.
     """
 
-    name: ClassVar[str] = "module"
+    name: ClassVar[str] = "bare"
     default_roles: Sequence[str] = BY_ROLE  # type: ignore[misc]
 
     def __init__(
@@ -80,12 +78,8 @@ class ModuleAdapter(Adapter):
         directory.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def around(cls, module: nn.Module, directory: Path) -> ModuleAdapter:
+    def around(cls, module: nn.Module, directory: Path) -> Self:
         """An adapter of `module` for the artifact in `directory`, whose weights are not read here."""
-        if (directory / DESCRIPTION).is_file():
-            from rcc.models.network import NetworkAdapter  # which is built on this one
-
-            return NetworkAdapter.described(module, directory)
         return cls(module)
 
     @classmethod
@@ -95,16 +89,6 @@ class ModuleAdapter(Adapter):
         Raises:
             UserError: always; says how to give the module.
         """
-        if (Path(directory) / DESCRIPTION).is_file():
-            from rcc.models.network import NetworkAdapter
-
-            target = NetworkAdapter.described(nn.Identity(), Path(directory)).target
-            raise UserError(
-                f"'{directory}' was written from the network '{target}', whose code only you have; nothing is imported"
-                f" because a file says so. If you trust it, say it: rcc-run job=evaluate artifact={directory}"
-                f" model=module model.target={target}, with the same model.arguments; or from Python"
-                " rcc.load(directory, skeleton=module)."
-            )
         raise UserError(
             f"'{directory}' was written from a bare nn.Module, whose code only you have. Build the module and"
             " pass it: rcc.load(directory, skeleton=module)."

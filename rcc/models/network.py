@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,10 @@ from rcc.models.classifying import classification_loss
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.image_input import ImageInput
 from rcc.models.import_path import build, emptied, fill
-from rcc.models.module import DESCRIPTION, ModuleAdapter
+from rcc.models.module import ModuleAdapter
+
+DESCRIPTION = "network.json"
+"""In an artifact: what it needs besides code and weights."""
 
 
 class NetworkAdapter(ModuleAdapter):
@@ -30,6 +33,8 @@ class NetworkAdapter(ModuleAdapter):
         target: the import path the network came from; written down, never followed.
         default_roles: the roles compressed unless a stage says otherwise.
     """
+
+    name: ClassVar[str] = "module"
 
     def __init__(
         self,
@@ -81,7 +86,7 @@ class NetworkAdapter(ModuleAdapter):
         return cls(emptied(build(str(target), arguments)), target=str(target)).eval()
 
     @classmethod
-    def described(cls, module: nn.Module, directory: Path) -> Self:
+    def around(cls, module: nn.Module, directory: Path) -> Self:
         """`module` with what the artifact in `directory` says of images and classes.
 
         Raises:
@@ -94,6 +99,21 @@ class NetworkAdapter(ModuleAdapter):
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"'{directory / DESCRIPTION}' does not describe a network: {error!r}.") from error
         return cls(module, images, class_names, target)
+
+    @classmethod
+    def skeleton(cls, directory: Path) -> Self:
+        """None: no code is imported because a file names it.
+
+        Raises:
+            UserError: always; says how to give the network.
+        """
+        target = cls.around(nn.Identity(), Path(directory)).target
+        raise UserError(
+            f"'{directory}' was written from the network '{target}', whose code only you have; nothing is imported"
+            f" because a file says so. If you trust it, say it: rcc-run job=evaluate artifact={directory}"
+            f" model=module model.target={target}, with the same model.arguments; or from Python"
+            " rcc.load(directory, skeleton=module)."
+        )
 
     # Adapter.
 

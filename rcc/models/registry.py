@@ -14,19 +14,19 @@ from rcc.models.adapter import Adapter
 from rcc.models.architectures import ARCHITECTURES
 
 ADAPTERS = {
+    "bare": "rcc.models.module:ModuleAdapter",
     "blip": "rcc.models.blip:BLIPWrapper",
     "blip_retrieval": "rcc.models.blip_retrieval:BLIPRetrievalWrapper",
     "clip": "rcc.models.clip:CLIPWrapper",
     "clip_vision": "rcc.models.clip_vision:CLIPVisionWrapper",
-    "module": "rcc.models.module:ModuleAdapter",
+    "module": "rcc.models.network:NetworkAdapter",
     "siglip": "rcc.models.siglip:SiglipWrapper",
     "vit": "rcc.models.vit:ViTWrapper",
 }
 """The classes behind the names that artifacts carry."""
 EMBEDDED = {"clip_tiny": "clip"}
-LOADABLE = (*ADAPTERS, *EMBEDDED)
-NETWORK = "rcc.models.network:NetworkAdapter"
-"""What `model=module` loads; a bare module comes from Python alone."""
+LOADABLE = (*(name for name in ADAPTERS if name != "bare"), *EMBEDDED)
+"""What `model=` may name; a bare module comes from Python alone."""
 
 
 def adapter_class(name: str) -> type[Adapter]:
@@ -102,7 +102,7 @@ def load_skeleton(name: str, path: str | Path | None = None, **options: Any) -> 
 
 
 def _loader(name: str) -> Any:
-    return find("model", name, {**ADAPTERS, "module": NETWORK, **{key: ADAPTERS[of] for key, of in EMBEDDED.items()}})
+    return find("model", name, {**ADAPTERS, **{key: ADAPTERS[of] for key, of in EMBEDDED.items()}})
 
 
 def embedded(name: str = "clip_tiny") -> Path:

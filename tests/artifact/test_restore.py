@@ -200,7 +200,7 @@ def test_ties_must_agree(artifact: Path) -> None:
 
 def test_another_adapters_artifact_is_refused(artifact: Path) -> None:
     target = ModuleAdapter(dense_toy().module)
-    with pytest.raises(UserError, match="'toy' and was to be put into 'module'"):
+    with pytest.raises(UserError, match="'toy' and was to be put into 'bare'"):
         restore(target, artifact)
 
 

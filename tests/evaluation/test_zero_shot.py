@@ -130,7 +130,7 @@ def test_a_model_without_text_embeddings_is_refused_by_name(few: Splits) -> None
     module = nn.Linear(2, 2)
     model = ModuleAdapter(module, prepare=lambda images, texts: {"input": torch.zeros(len(images or texts or ()), 2)})
     with pytest.raises(
-        UserError, match=r"needs 'text_embeds', which the model 'module' does not give; its outputs are output\."
+        UserError, match=r"needs 'text_embeds', which the model 'bare' does not give; its outputs are output\."
     ):
         ZeroShotEvaluator().evaluate(model, few.test, few)
 

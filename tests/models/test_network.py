@@ -148,10 +148,10 @@ def test_a_description_that_is_none_is_refused(network: NetworkAdapter, tmp_path
     for broken in ({**content, "images": {"size": 32, "shape": 3}}, {"images": {}}, [], {**content, "images": None}):
         (tmp_path / "network.json").write_text(json.dumps(broken))
         with pytest.raises(UserError, match="does not describe a network"):
-            NetworkAdapter.described(ResNet(), tmp_path)
+            NetworkAdapter.around(ResNet(), tmp_path)
     (tmp_path / "network.json").write_text(json.dumps({**content, "images": {"size": -1}}))
     with pytest.raises(UserError, match="image_size is -1"):
-        NetworkAdapter.described(ResNet(), tmp_path)
+        NetworkAdapter.around(ResNet(), tmp_path)
 
 
 @pytest.mark.parametrize(
