@@ -10,7 +10,7 @@ was found.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from rcc.cascade.balance import (
     solved_for,
 )
 from rcc.cascade.forecast import forecast
+from rcc.cascade.last_round import Found, LastRound
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
 from rcc.cascade.sharing import equal_shares
 from rcc.errors import Problems, UserError
@@ -68,21 +69,6 @@ class Target:
         return abs(nbytes - self.nbytes) <= TOLERANCE * self.nbytes
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a last round came out at: the planned bytes of its matrices, those they took, and all others."""
-
-    strength: float
-    planned: float
-    matrices: int
-    fixed: int
-
-    @property
-    def reached(self) -> int:
-        """Bytes of the whole artifact."""
-        return self.matrices + self.fixed
-
-
 class Budget:
     """The strengths of one run on its way to a target. `shares`, by label, are alike until they are measured.
 
@@ -108,8 +94,7 @@ class Budget:
         self.shares = equal_shares(self.solved)
         self._due: tuple[int, float] = (0, 0.0)
         self._asked: Solved | None = None
-        self._found: list[Found] = []
-        self._nearest: tuple[Found, str] | None = None
+        self._tries = LastRound(target.nbytes)
 
     def check(self, model: Adapter) -> None:
         """Refuse, on the dense model, a target that no strength could meet by far.
@@ -143,11 +128,11 @@ class Budget:
         due = due_of_stage(now, self._due[1], self.shares, step.label)
         if stage is not self.stage:
             return balance.solve(due, lambda planned: fixed + ratio * planned).strength
-        known = self._known() if step.round == step.rounds else None
+        known = self._tries.known() if step.round == step.rounds else None
         if known is not None:
             self._asked = Solved(known, balance.nbytes(known), met=True)
             return known
-        correct = self._correction() if step.round == step.rounds else None
+        correct = self._tries.correction() if step.round == step.rounds else None
         self._asked = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
         return self._asked.strength
 
@@ -164,22 +149,17 @@ class Budget:
         made = forecast(model, (), self.dtype, self.entropy)
         fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
         reached = made.matrices + fixed
-        repeats = len(self._found) + (self._nearest is not None)
-        if self._nearest is not None:
-            return False, TargetOutcome(self.target.nbytes, reached, repeats, self._nearest[1])
-        if self.target.met_by(reached):
-            return False, TargetOutcome(self.target.nbytes, reached, repeats)
+        repeats = self._tries.repeats
+        if self._tries.given_up or self.target.met_by(reached):
+            return False, TargetOutcome(self.target.nbytes, reached, repeats, self._tries.given_up)
         reason = self._no_help(last_round, reached, fixed)
-        if not reason:
+        if reason:
+            again = self._tries.give_up(reached, reason)
+        else:
+            again = True
             assert self._asked is not None
-            self._found.append(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
-        elif better := [found for found in self._found if self._off(found.reached) < self._off(reached)]:
-            self._nearest = min(better, key=lambda found: self._off(found.reached)), reason
-        again = not reason or self._nearest is not None
+            self._tries.add(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
         return again, TargetOutcome(self.target.nbytes, reached, repeats, "" if again else reason)
-
-    def _off(self, reached: int) -> int:
-        return abs(reached - self.target.nbytes)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """Why doing the last round again would come no nearer; empty where it may."""
@@ -196,9 +176,9 @@ class Budget:
             raise self._impossible(f"{reached:,} bytes, at strength {asked.strength:.3f}", fixed)
         if asked.strength == 0 and reached < self.target.nbytes:
             return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
-        if any(asked.planned == found.planned for found in self._found):
+        if any(asked.planned == found.planned for found in self._tries.found):
             return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
-        if len(self._found) >= REPEATS:
+        if len(self._tries.found) >= REPEATS:
             return f"the last round was done {REPEATS + 1} times and came no nearer"
         return ""
 
@@ -217,35 +197,6 @@ class Budget:
         fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
         return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
 
-    def _known(self) -> float | None:
-        """The strength that earlier tries of the last round leave no doubt about: that of the nearest result once the
-        search is given up, or one between two results."""
-        return self._between() if self._nearest is None else self._nearest[0].strength
-
-    def _between(self) -> float | None:
-        """The strength where the line through the two nearest rounds, one above the target and one below it, meets it;
-        None while they are all on one side. What rounds come out at bends, so that a line from outside may miss."""
-        above = [found for found in self._found if found.reached > self.target.nbytes]
-        below = [found for found in self._found if found.reached < self.target.nbytes]
-        if not above or not below:
-            return None
-        more, less = min(above, key=lambda found: found.reached), max(below, key=lambda found: found.reached)
-        part = (more.reached - self.target.nbytes) / (more.reached - less.reached)
-        return more.strength + part * (less.strength - more.strength)
-
-    def _correction(self) -> Callable[[float], float] | None:
-        """From planned bytes of the matrices to those of the artifact: the line through what the last two rounds came
-        out at, or in proportion to the only one; None where none was done yet."""
-        if not self._found:
-            return None
-        last = self._found[-1]
-        slope = last.matrices / max(1.0, last.planned)
-        if len(self._found) > 1:
-            before = self._found[-2]
-            rise = (before.matrices - last.matrices) / (before.planned - last.planned)
-            slope = rise if rise > 0 else slope
-        return lambda planned: last.fixed + last.matrices + slope * (planned - last.planned)
-
     def to_json(self) -> dict[str, Any]:
         """What a resumed run must know to decide as this one would."""
         asked = self._asked
@@ -254,8 +205,7 @@ class Budget:
             "shares": self.shares,
             "due": list(self._due),
             "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
-            "found": [astuple(found) for found in self._found],
-            "nearest": None if self._nearest is None else [astuple(self._nearest[0]), self._nearest[1]],
+            "tries": self._tries.to_json(),
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
@@ -272,6 +222,4 @@ class Budget:
         self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
         self._due = data["due"][0], data["due"][1]
         self._asked = None if data["asked"] is None else Solved(*data["asked"])
-        self._found = [Found(*found) for found in data["found"]]
-        nearest = data["nearest"]
-        self._nearest = None if nearest is None else (Found(*nearest[0]), nearest[1])
+        self._tries.recall(data["tries"])
