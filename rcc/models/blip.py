@@ -28,7 +28,6 @@ SETTINGS = {
 }
 """Ways to write captions. Published: those of the paper's authors for COCO (configs/caption_coco.yaml of their
 repository). The specification's temperature is left out: it changes nothing where nothing is sampled."""
-GENERATION = "generation_config.json"
 
 
 class BLIPWrapper(BlipAdapter):
