@@ -32,17 +32,17 @@ from inference import RESULTS, machine
 from PIL import Image
 from torch import Tensor
 
-from rcc.data.class_lists import class_names, templates
-from rcc.data.images import EncodedImages
+from rcc.data.files.images import EncodedImages
 from rcc.data.loading import prepared
+from rcc.data.sets.class_lists import class_names, templates
 from rcc.data.splits import Split, Splits
-from rcc.evaluation.embeddings import EmbeddingCache
-from rcc.evaluation.fingerprint import Fingerprinter
-from rcc.evaluation.retrieval_metrics import retrieval_metrics
-from rcc.evaluation.retrieval_ranks import Pairs, retrieval_ranks
-from rcc.evaluation.templates import prompts
-from rcc.evaluation.zero_shot import ZeroShotEvaluator
-from rcc.models.clip import CLIPWrapper
+from rcc.evaluation.classes.templates import prompts
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.embeddings.cache import EmbeddingCache
+from rcc.evaluation.embeddings.fingerprint import Fingerprinter
+from rcc.evaluation.retrieval.metrics import retrieval_metrics
+from rcc.evaluation.retrieval.ranks import Pairs, retrieval_ranks
+from rcc.models.transformers.clip import CLIPWrapper
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "build" / "vit_b32"

@@ -37,7 +37,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from rcc.layers.form import Form
 from rcc.layers.units import find_units
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 from rcc.ops.factorise import rank_by_share
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.whitened import unweighted, whitened

@@ -25,7 +25,7 @@ from rcc.evaluation.registry import load_evaluator
 from rcc.models.adapter import Adapter, Batch
 from rcc.models.registry import load_model
 from rcc.stages.base import StageContext
-from rcc.stages.dare import DARECompressor
+from rcc.stages.dare.compressor import DARECompressor
 
 BATCH = 16
 WAYS: dict[str, dict[str, Any]] = {

@@ -112,7 +112,7 @@ def measure_here(model: str, repeats: int) -> None:
     import numpy as np
     import torch
 
-    from rcc.models.clip import CLIPWrapper
+    from rcc.models.transformers.clip import CLIPWrapper
 
     adapter = CLIPWrapper.load(model, device="cpu")
     image = np.zeros((224, 224, 3), dtype=np.uint8)

@@ -20,51 +20,51 @@ if TYPE_CHECKING:
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
-    from rcc.evaluation.caption_metrics import MetricComputer as MetricComputer
-    from rcc.evaluation.captioning import CaptioningEvaluator as CaptioningEvaluator
-    from rcc.evaluation.classification import ClassificationEvaluator as ClassificationEvaluator
+    from rcc.evaluation.captioning.evaluator import CaptioningEvaluator as CaptioningEvaluator
+    from rcc.evaluation.captioning.metrics import MetricComputer as MetricComputer
+    from rcc.evaluation.classes.classification import ClassificationEvaluator as ClassificationEvaluator
+    from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
     from rcc.evaluation.efficiency import EfficiencyEvaluator as EfficiencyEvaluator
-    from rcc.evaluation.embeddings import EmbeddingCache as EmbeddingCache
-    from rcc.evaluation.retrieval import RetrievalEvaluator as RetrievalEvaluator
-    from rcc.evaluation.zero_shot import ZeroShotEvaluator as ZeroShotEvaluator
+    from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
+    from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
-    from rcc.models.blip import BLIPWrapper as BLIPWrapper
-    from rcc.models.blip_retrieval import BLIPRetrievalWrapper as BLIPRetrievalWrapper
-    from rcc.models.clip import CLIPWrapper as CLIPWrapper
-    from rcc.models.module import ModuleAdapter as ModuleAdapter
+    from rcc.models.own.module import ModuleAdapter as ModuleAdapter
     from rcc.models.registry import load_model as load_model
-    from rcc.stages.alpha import AlphaEditor as AlphaEditor
-    from rcc.stages.dare import DARECompressor as DARECompressor
-    from rcc.stages.nullu import NulluProjector as NulluProjector
+    from rcc.models.transformers.blip import BLIPWrapper as BLIPWrapper
+    from rcc.models.transformers.blip_retrieval import BLIPRetrievalWrapper as BLIPRetrievalWrapper
+    from rcc.models.transformers.clip import CLIPWrapper as CLIPWrapper
+    from rcc.stages.alpha.editor import AlphaEditor as AlphaEditor
+    from rcc.stages.dare.compressor import DARECompressor as DARECompressor
+    from rcc.stages.nullu.projector import NulluProjector as NulluProjector
 
 __version__ = "0.1.0"
 
 # Imported when first asked for: `rcc-run --help` must answer before torch could be loaded.
 _PUBLIC = {
-    "AlphaEditor": "rcc.stages.alpha",
-    "BLIPRetrievalWrapper": "rcc.models.blip_retrieval",
-    "BLIPWrapper": "rcc.models.blip",
-    "CLIPWrapper": "rcc.models.clip",
-    "CaptioningEvaluator": "rcc.evaluation.captioning",
-    "ClassificationEvaluator": "rcc.evaluation.classification",
-    "DARECompressor": "rcc.stages.dare",
+    "AlphaEditor": "rcc.stages.alpha.editor",
+    "BLIPRetrievalWrapper": "rcc.models.transformers.blip_retrieval",
+    "BLIPWrapper": "rcc.models.transformers.blip",
+    "CLIPWrapper": "rcc.models.transformers.clip",
+    "CaptioningEvaluator": "rcc.evaluation.captioning.evaluator",
+    "ClassificationEvaluator": "rcc.evaluation.classes.classification",
+    "DARECompressor": "rcc.stages.dare.compressor",
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
-    "EmbeddingCache": "rcc.evaluation.embeddings",
+    "EmbeddingCache": "rcc.evaluation.embeddings.cache",
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
-    "MetricComputer": "rcc.evaluation.caption_metrics",
-    "ModuleAdapter": "rcc.models.module",
-    "NulluProjector": "rcc.stages.nullu",
+    "MetricComputer": "rcc.evaluation.captioning.metrics",
+    "ModuleAdapter": "rcc.models.own.module",
+    "NulluProjector": "rcc.stages.nullu.projector",
     "RCCPipeline": "rcc.cascade.pipeline",
     "RccError": "rcc.errors",
-    "RetrievalEvaluator": "rcc.evaluation.retrieval",
+    "RetrievalEvaluator": "rcc.evaluation.retrieval.evaluator",
     "Schedule": "rcc.cascade.schedule",
     "Split": "rcc.data.splits",
     "Splits": "rcc.data.splits",
     "UserError": "rcc.errors",
     "WorkError": "rcc.errors",
-    "ZeroShotEvaluator": "rcc.evaluation.zero_shot",
+    "ZeroShotEvaluator": "rcc.evaluation.classes.zero_shot",
     "load": "rcc.artifact.load",
     "load_data": "rcc.data.registry",
     "load_model": "rcc.models.registry",

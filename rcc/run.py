@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rcc.cascade.balance import balancing, no_strength
+from rcc.cascade.bytes.balance import balancing, no_strength
 from rcc.cascade.gate import Gate
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.errors import Problems, UserError

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from rcc.artifact.on_demand import on_demand
 from rcc.artifact.write import write_artifact
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 from rcc.stages.base import StageContext
-from rcc.stages.dare import DARECompressor
+from rcc.stages.dare.compressor import DARECompressor
 
 METHODS = {
     "wanda": {"score": "wanda", "scope": "row"},

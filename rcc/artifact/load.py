@@ -12,7 +12,7 @@ from rcc.artifact.size import storage_dtype
 from rcc.artifact.verify import check_files
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 
 
 def load(

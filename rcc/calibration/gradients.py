@@ -14,8 +14,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from rcc.calibration.modes import evaluating, train_only
 from rcc.errors import WorkError
+from rcc.layers.modes import evaluating, train_only
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit
 from rcc.ops.scale import channel_norms, gate_sensitivity

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rcc.calibration.identity import Identity
-from rcc.calibration.input_rows import geometry, input_rows
-from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
 from rcc.errors import WorkError
+from rcc.layers.identity import Identity
+from rcc.layers.input_rows import geometry, input_rows
+from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
 
 Called = Callable[[Unit, nn.Module, Tensor], None]

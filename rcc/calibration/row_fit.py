@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcc.calibration.modes import evaluating
+from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
 
 Batch = dict[str, Tensor]

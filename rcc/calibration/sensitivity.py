@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcc.calibration.heap import give_back_free_memory
-from rcc.calibration.modes import evaluating
 from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
+from rcc.memory import give_back_free_memory
 
 ITEMS = 64
 """Items looked at, unless told otherwise: the mean of their squares is then good to some 10 %."""

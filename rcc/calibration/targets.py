@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rcc.calibration.modes import evaluating
 from rcc.errors import WorkError
+from rcc.layers.modes import evaluating
 
 Batch = dict[str, Tensor]
 

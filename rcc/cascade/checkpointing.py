@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
-from rcc.cascade.budget import Target
+from rcc.cascade.bytes.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.state import StateStore

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense
-from rcc.cascade.balance import balancing, no_strength, solved_for
-from rcc.cascade.budget import Target
+from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
+from rcc.cascade.bytes.budget import Target
+from rcc.cascade.bytes.targeting import Targeting
 from rcc.cascade.checkpointing import Checkpointing
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
@@ -21,12 +22,11 @@ from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.specification import PipelineViews
-from rcc.cascade.targeting import Targeting
 from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage, StageContext
 
 

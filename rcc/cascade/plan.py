@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from rcc.artifact.size import model_size
-from rcc.cascade.balance import Balance, due_bytes, due_of_stage, solved_for
-from rcc.cascade.budget import Target
+from rcc.cascade.bytes.balance import Balance, due_bytes, due_of_stage, solved_for
+from rcc.cascade.bytes.budget import Target
 from rcc.cascade.records import Step
 from rcc.cascade.schedule import Schedule
 from rcc.layers.selection import Skipped

@@ -20,10 +20,10 @@ from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
-from rcc.calibration.heap import give_back_free_memory
 from rcc.cascade.randomness import random_state, restore_random_state
 from rcc.errors import UserError
 from rcc.layers.form import MATRICES, Form
+from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
 
 STATE = "state.json"

@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from rcc.data.images import BLOCK
-from rcc.data.location import shown
+from rcc.data.files.images import BLOCK
+from rcc.data.files.location import shown
 from rcc.data.splits import Split
 from rcc.errors import UserError
 

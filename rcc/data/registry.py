@@ -8,16 +8,16 @@ from rcc.by_name import call, find
 from rcc.data.splits import Splits
 
 LOADERS = {
-    "digits": "rcc.data.digits:load_digits",
-    "cifar10": "rcc.data.cifar:load_cifar10",
-    "cifar100": "rcc.data.cifar:load_cifar100",
-    "coco": "rcc.data.caption_sets:load_coco",
-    "conceptual_captions": "rcc.data.conceptual_captions:load_conceptual_captions",
-    "flickr30k": "rcc.data.caption_sets:load_flickr30k",
-    "flickr8k": "rcc.data.caption_sets:load_flickr8k",
-    "image_folder": "rcc.data.image_folder:load_image_folder",
-    "image_text": "rcc.data.image_text:load_image_text",
-    "imagenet": "rcc.data.imagenet:load_imagenet",
+    "digits": "rcc.data.sets.digits:load_digits",
+    "cifar10": "rcc.data.sets.cifar:load_cifar10",
+    "cifar100": "rcc.data.sets.cifar:load_cifar100",
+    "coco": "rcc.data.sets.caption_sets:load_coco",
+    "conceptual_captions": "rcc.data.sets.conceptual_captions:load_conceptual_captions",
+    "flickr30k": "rcc.data.sets.caption_sets:load_flickr30k",
+    "flickr8k": "rcc.data.sets.caption_sets:load_flickr8k",
+    "image_folder": "rcc.data.sets.image_folder:load_image_folder",
+    "image_text": "rcc.data.sets.image_text:load_image_text",
+    "imagenet": "rcc.data.sets.imagenet:load_imagenet",
 }
 
 

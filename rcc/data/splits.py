@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rcc.data.images import Images
+from rcc.data.files.images import Images
 from rcc.errors import Problems, UserError
 
 ROLES = ("train", "calibration", "selection", "test")

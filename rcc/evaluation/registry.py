@@ -6,16 +6,16 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from rcc.by_name import call, find
 from rcc.data.splits import Split, Splits
-from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
 EVALUATORS = {
-    "captioning": "rcc.evaluation.captioning:CaptioningEvaluator",
-    "classification": "rcc.evaluation.classification:ClassificationEvaluator",
+    "captioning": "rcc.evaluation.captioning.evaluator:CaptioningEvaluator",
+    "classification": "rcc.evaluation.classes.classification:ClassificationEvaluator",
     "efficiency": "rcc.evaluation.efficiency:EfficiencyEvaluator",
-    "retrieval": "rcc.evaluation.retrieval:RetrievalEvaluator",
-    "zero_shot": "rcc.evaluation.zero_shot:ZeroShotEvaluator",
+    "retrieval": "rcc.evaluation.retrieval.evaluator:RetrievalEvaluator",
+    "zero_shot": "rcc.evaluation.classes.zero_shot:ZeroShotEvaluator",
 }
 
 

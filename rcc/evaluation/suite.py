@@ -9,7 +9,7 @@ from typing import Any
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.embeddings import EmbeddingCache
+from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.registry import CostEvaluator, EmbeddingEvaluator, Evaluator, load_evaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console as Terminal
 
-from rcc.cascade.balance import solved_for
-from rcc.cascade.budget import Target
+from rcc.cascade.bytes.balance import solved_for
+from rcc.cascade.bytes.budget import Target
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step

@@ -9,8 +9,8 @@ from typing import Any
 
 from rcc.artifact.envelope import Envelope
 from rcc.artifact.packing import Contents
-from rcc.cascade.balance import SPLITS
-from rcc.cascade.budget import Target
+from rcc.cascade.bytes.balance import SPLITS
+from rcc.cascade.bytes.budget import Target
 from rcc.errors import Problems
 from rcc.jobs.deliver import manifest_metrics
 from rcc.jobs.request import Request

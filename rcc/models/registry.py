@@ -11,17 +11,17 @@ from typing import Any
 from rcc.by_name import call, find
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
-from rcc.models.architectures import ARCHITECTURES
+from rcc.models.transformers.architectures import ARCHITECTURES
 
 ADAPTERS = {
-    "bare": "rcc.models.module:ModuleAdapter",
-    "blip": "rcc.models.blip:BLIPWrapper",
-    "blip_retrieval": "rcc.models.blip_retrieval:BLIPRetrievalWrapper",
-    "clip": "rcc.models.clip:CLIPWrapper",
-    "clip_vision": "rcc.models.clip_vision:CLIPVisionWrapper",
-    "module": "rcc.models.network:NetworkAdapter",
-    "siglip": "rcc.models.siglip:SiglipWrapper",
-    "vit": "rcc.models.vit:ViTWrapper",
+    "bare": "rcc.models.own.module:ModuleAdapter",
+    "blip": "rcc.models.transformers.blip:BLIPWrapper",
+    "blip_retrieval": "rcc.models.transformers.blip_retrieval:BLIPRetrievalWrapper",
+    "clip": "rcc.models.transformers.clip:CLIPWrapper",
+    "clip_vision": "rcc.models.transformers.clip_vision:CLIPVisionWrapper",
+    "module": "rcc.models.own.network:NetworkAdapter",
+    "siglip": "rcc.models.transformers.siglip:SiglipWrapper",
+    "vit": "rcc.models.transformers.vit:ViTWrapper",
 }
 """The classes behind the names that artifacts carry."""
 EMBEDDED = {"clip_tiny": "clip"}
@@ -45,7 +45,7 @@ def adapter_for(path: str | Path) -> str:
     Raises:
         UserError: it cannot be found, or no adapter loads what it holds.
     """
-    from rcc.models.checkpoint import architectures_of, locate  # late: it imports transformers
+    from rcc.models.transformers.checkpoint import architectures_of, locate  # late: it imports transformers
 
     where, local = locate(path, weights=False)
     found = architectures_of(where, local)

@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from rcc.errors import Problems
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.tokenizer import END, START, word_tokenizer
 
 

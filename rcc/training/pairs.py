@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.evaluation.templates import prompts
+from rcc.evaluation.classes.templates import prompts
 from rcc.models.adapter import Adapter, Batch
 
 

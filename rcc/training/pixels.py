@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rcc.data.images import Images
+from rcc.data.files.images import Images
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
 

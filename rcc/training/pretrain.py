@@ -20,11 +20,11 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter, Batch
-from rcc.models.clip import CLIPWrapper
 from rcc.models.device import pick_device
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.architecture import Architecture, clip_for, new_clip
 from rcc.training.augmentation import Affine
 from rcc.training.cropping import Crop

@@ -8,7 +8,7 @@ import torch
 from rcc.artifact.envelope import Envelope
 from rcc.artifact.size import dense_bytes
 from rcc.artifact.write import write_artifact
-from rcc.cascade.forecast import forecast
+from rcc.cascade.bytes.forecast import forecast
 from rcc.models.registry import load_model, load_skeleton
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
+from toys.toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
 
 from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 
 
 @pytest.mark.parametrize("build", [dense_toy, lambda: compress(dense_toy())], ids=["dense", "compressed"])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_model import ToyAdapter, compress
+from toys.toy_model import ToyAdapter, compress
 
 from rcc.artifact.on_demand import on_demand
 from rcc.artifact.write import write_artifact
-from rcc.calibration.sites import sites
+from rcc.calibration.layer_fits import sites
 from rcc.errors import UserError
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 
 
 def test_outputs_are_those_of_the_model_that_was_written(clip: CLIPWrapper, tmp_path: Path, digits) -> None:  # type: ignore[no-untyped-def]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
+from toys.toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
 
 from rcc.artifact.restore import restore
 from rcc.artifact.write import write_artifact
@@ -14,7 +14,7 @@ from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.grid import from_grid, to_grid
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 
 
 def state(toy: ToyAdapter) -> dict[str, torch.Tensor]:

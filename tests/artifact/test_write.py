@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_model import ToyAdapter, compress, dense_toy, quantise
+from toys.toy_model import ToyAdapter, compress, dense_toy, quantise
 
 import rcc.artifact.weights
 from rcc.artifact.size import directory_bytes, model_size

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import rcc.calibration.moments as under_test
-from rcc.calibration.input_rows import input_rows
 from rcc.calibration.moments import input_moments
 from rcc.errors import WorkError
 from rcc.layers.form import Form
+from rcc.layers.input_rows import input_rows
 from rcc.layers.units import Unit, find_units
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import Mixed, batches
 from torch import Tensor, nn
+from toys.small_models import Mixed, batches
 
 from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import WorkError

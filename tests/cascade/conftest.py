@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rcc.measurement import Measurement, Metric
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from known_stages import Break, Erase, Factor, Noise, Poison
+from toys.known_stages import Break, Erase, Factor, Noise, Poison
 
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError, WorkError
 from rcc.layers.modules import FormLinear
 from rcc.measurement import Measurement, Metric
-from rcc.stages.dare import DARECompressor
-from rcc.stages.nullu import NulluProjector
-from rcc.stages.quant import Quantizer
+from rcc.stages.dare.compressor import DARECompressor
+from rcc.stages.nullu.projector import NulluProjector
+from rcc.stages.quant.quantizer import Quantizer
 
 
 def weights(model):

@@ -20,7 +20,7 @@ from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
 from rcc.layers.form import Form
 from rcc.layers.modules import FormLinear
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_a_stage_file_has_every_option_of_its_constructor_with_the_same_default(
 def test_other_files_have_the_options_of_what_they_configure(configs: Composer) -> None:
     from rcc.cascade.gate import Gate
     from rcc.cascade.schedule import Schedule
-    from rcc.data.digits import load_digits
+    from rcc.data.sets.digits import load_digits
     from rcc.reporting.wandb_logger import WandbObserver
     from rcc.training.pretrain import pretrain
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_files import picture
+from toys.small_files import picture
 
 from rcc.data.cutting import Cut, cut
-from rcc.data.images import EncodedImages
+from rcc.data.files.images import EncodedImages
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_files import picture
+from toys.small_files import picture
 
-from rcc.data.images import EncodedImages
+from rcc.data.files.images import EncodedImages
 from rcc.data.loading import Prepared, prepared
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 
 
 def working() -> list[str]:

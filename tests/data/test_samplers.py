@@ -14,7 +14,7 @@ from rcc.data.loading import prepared
 from rcc.data.samplers import balanced_sampler, distributed_sampler, length_grouped_sampler
 from rcc.data.splits import Splits
 from rcc.errors import UserError
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 
 
 def test_a_rare_class_is_drawn_as_often_as_a_common_one() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcc.data.images import ArrayImages
+from rcc.data.files.images import ArrayImages
 from rcc.data.splits import Split, Splits, check_disjoint, stratified_order, stratified_parts
 from rcc.errors import UserError
 

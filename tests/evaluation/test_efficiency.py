@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.artifact.size import model_size
-from rcc.data.digits import load_digits
+from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Splits
 from rcc.errors import UserError
 from rcc.evaluation.efficiency import EfficiencyEvaluator
 from rcc.evaluation.registry import CostEvaluator, load_evaluator
 from rcc.layers.form import Form
 from rcc.layers.modules import FormLinear
-from rcc.models.clip import CLIPWrapper
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.runtime.optimise import optimise
 
 WIDTH, HEADS, HIDDEN, TOKENS = 16, 4, 64, 9

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rcc.data.digits import load_digits
+from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.evaluation.suite import Suite, load_suite
-from rcc.evaluation.zero_shot import ZeroShotEvaluator
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import json
 import math
 
 import pytest
-from small_checkpoints import save_vit
-from small_data_sets import CLASSES
+from toys.small_checkpoints import save_vit
+from toys.small_data_sets import CLASSES
 
 from rcc.composing.locations import choices, config_dir
-from rcc.data.class_lists import class_names
+from rcc.data.sets.class_lists import class_names
 
 QUICK = ("threads=1", "device=cpu", "hydra.run.dir=run")
 PYTHON = ("eval.captioning.metrics=[cider_d,bleu,rouge_l]", "eval.captioning.tokenizer=python")

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_model
-from small_networks import ResNet
+from toys.small_networks import ResNet
 
 import rcc
 from rcc.artifact.write import write_artifact
 from rcc.data.splits import Splits
 from rcc.errors import UserError
 from rcc.jobs.source import load_artifact, load_source, plan_source
-from rcc.models.clip import CLIPWrapper
 from rcc.models.registry import load_model
+from rcc.models.transformers.clip import CLIPWrapper
 
 Checkpoint = Callable[[str], Path]
 
@@ -74,7 +74,7 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
     network_weights: Path, tmp_path: Path, digits: Splits
 ) -> None:
     options = {
-        "name": "module", "target": "small_networks:ResNet", "arguments": {"width": 8}, "image_size": 32,
+        "name": "module", "target": "toys.small_networks:ResNet", "arguments": {"width": 8}, "image_size": 32,
         "path": str(network_weights), "class_names": None,
     }  # fmt: skip
     model = load_source(options, "cpu")
@@ -90,7 +90,7 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
     plan = plan_source({**options, "path": str(tmp_path / "artifact")})
     assert [unit.shape for unit in plan.units()] == [unit.shape for unit in model.units()]
     for other in ({"name": "clip_tiny"}, {**options, "target": None}):
-        with pytest.raises(UserError, match=r"model=module model\.target=small_networks:ResNet"):
+        with pytest.raises(UserError, match=r"model=module model\.target=toys.small_networks:ResNet"):
             load_artifact(tmp_path / "artifact", other)
     with pytest.raises(UserError, match="does not fit the model"):
         load_artifact(tmp_path / "artifact", {**options, "arguments": {"width": 4}})

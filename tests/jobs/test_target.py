@@ -47,7 +47,7 @@ def test_a_ratio_is_reached_within_one_per_cent_and_said_everywhere(rcc_run, tmp
 
 
 def test_numbers_of_a_round_that_was_done_again_are_those_of_its_last_time(rcc_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("rcc.cascade.budget.TOLERANCE", 1e-4)
+    monkeypatch.setattr("rcc.cascade.bytes.budget.TOLERANCE", 1e-4)
     code, out, err = rcc_run(*QUICK, "stage=dare", "target_bytes=1000000", "hydra.run.dir=run")
     assert code == 0, err
     assert "is done again with what was found" in " ".join(out.split())

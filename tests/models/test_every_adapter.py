@@ -20,7 +20,7 @@ from rcc.data.splits import Splits
 from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.registry import adapter_class, load_model
-from rcc.stages.quant import Quantizer
+from rcc.stages.quant.quantizer import Quantizer
 
 NAMES = ["blip", "blip_retrieval", "clip", "clip_vision", "siglip", "vit"]
 TEXTS = ["a photo of the digit seven", "six", "the digit two is on a dog"]

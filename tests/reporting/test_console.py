@@ -6,8 +6,8 @@ import io
 import re
 
 import pytest
-from hand_made import measured, sized, steps_of
 from rich.console import Console as Terminal
+from toys.hand_made import measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, StepRecord
 from rcc.measurement import Measurement, Metric

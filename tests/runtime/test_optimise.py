@@ -10,7 +10,7 @@ from torch import nn
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.units import find_units
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 from rcc.runtime import choosing, optimise
 from rcc.runtime.kernels import STORED
 from rcc.runtime.products import has_int8

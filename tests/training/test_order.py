@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcc.data.images import ArrayImages
+from rcc.data.files.images import ArrayImages
 from rcc.data.splits import Split
 from rcc.errors import UserError
 from rcc.training.order import SAMPLERS, order_of

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from rcc.data.images import ArrayImages
+from rcc.data.files.images import ArrayImages
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.pairs import Captions, Prompts, pairs_of
 
 WRITTEN = (("one", "two", "three"), ("four",), ("two", "five"))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rcc.data.images import ArrayImages
+from rcc.data.files.images import ArrayImages
 from rcc.errors import UserError
-from rcc.models.clip import CLIPWrapper
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.pixels import Pixels, middle_square
 
 

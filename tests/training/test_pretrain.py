@@ -12,16 +12,16 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from rcc.data.digits import load_digits
-from rcc.data.images import ArrayImages
+from rcc.data.files.images import ArrayImages
+from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.evaluation.templates import prompts
-from rcc.evaluation.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.classes.templates import prompts
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.models.clip import CLIPWrapper
 from rcc.models.registry import embedded
+from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.architecture import Architecture, new_clip
 from rcc.training.augmentation import Affine
 from rcc.training.pretrain import pretrain, save_checkpoint

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcc.data.digits import CLASS_NAMES, TEMPLATES
+from rcc.data.sets.digits import CLASS_NAMES, TEMPLATES
 from rcc.errors import UserError
 from rcc.training.tokenizer import END, START, merges_for, split_word, trained_tokenizer, word_tokenizer
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from rcc.errors import UserError, WorkError
 from rcc.models.adapter import Batch
-from rcc.models.module import ModuleAdapter
+from rcc.models.own.module import ModuleAdapter
 from rcc.training.trainer import Trainer, TrainingOptions, decay_groups, warmup_cosine
 
 

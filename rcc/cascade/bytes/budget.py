@@ -1,0 +1,225 @@
+"""A target in bytes: how hard the cascade must press, round after round, for the artifact to come out at it.
+
+The stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
+balances. Strengths are solved for in every round. What the artifact will take is planned from counts (see `Stage.plan`)
+and scaled by how far plans are off, which is measured: on the model as it is, rounded as a later stage would round it,
+and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
+was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rcc.artifact.packing import Contents
+from rcc.cascade.bytes.balance import (
+    MEASURED,
+    SPLITS,
+    Balance,
+    Solved,
+    balancing,
+    due_bytes,
+    due_of_stage,
+    no_strength,
+    solved_for,
+)
+from rcc.cascade.bytes.forecast import forecast
+from rcc.cascade.bytes.last_round import Found, LastRound
+from rcc.cascade.bytes.shares import equal_shares
+from rcc.cascade.records import Step, StepRecord, TargetOutcome
+from rcc.errors import Problems, UserError
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.stages.base import Stage
+
+TOLERANCE = 0.01
+"""How far from the target, as a share of it, a run may end."""
+REPEATS = 6
+"""How often the last round is done again at most."""
+UNSURE = 0.5
+"""What plans say of the least bytes may be off by this factor before anything was compressed."""
+Overhead = Callable[[Adapter, Contents, Measurement], int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Bytes that the whole artifact is to take on disk.
+
+    `overhead(model, contents, baseline)` are those that are no data of weights, where `contents` tells how these were
+    packed and `baseline` is what was measured on the dense model. `split`: whether all stages that have a strength
+    share the way there ('measured'), or the last goes it and the others keep their strengths ('last').
+    """
+
+    nbytes: int
+    overhead: Overhead = lambda model, contents, baseline: 0
+    split: str = MEASURED
+
+    def __post_init__(self) -> None:
+        problems = Problems("target")
+        whole = type(self.nbytes) is int and self.nbytes > 0
+        problems.check(whole, f"the target is {self.nbytes} bytes; it must be a whole number above 0.")
+        problems.choice("target_split", self.split, SPLITS)
+        problems.done()
+
+    def met_by(self, nbytes: int) -> bool:
+        return abs(nbytes - self.nbytes) <= TOLERANCE * self.nbytes
+
+
+class Budget:
+    """The strengths of one run on its way to a target. `shares`, by label, are alike until they are measured.
+
+    Raises:
+        UserError: no stage of the cascade has a strength.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        stages: Sequence[Stage],
+        curve: str,
+        dtype: torch.dtype,
+        entropy: str,
+        baseline: Measurement,
+    ) -> None:
+        stage = balancing(stages)
+        if stage is None:
+            raise UserError(no_strength(stages))
+        self.target, self.curve, self.dtype, self.entropy, self.baseline = target, curve, dtype, entropy, baseline
+        self.stage, self.stages = stage, list(stages)
+        self.solved = solved_for(self.stages, target.split)
+        self.shares = equal_shares(self.solved)
+        self._due: tuple[int, float] = (0, 0.0)
+        self._asked: Solved | None = None
+        self._tries = LastRound(target.nbytes)
+
+    def check(self, model: Adapter) -> None:
+        """Refuse, on the dense model, a target that no strength could meet by far.
+
+        Raises:
+            UserError: says what the least is, about.
+        """
+        balance, ratio, fixed = self._outlook(self.stage, model)
+        least = balance.solve(0.0).planned
+        if fixed + UNSURE * ratio * least > self.target.nbytes:
+            raise self._impossible(f"about {fixed + ratio * least:,.0f} bytes", fixed)
+
+    def alone(self, stage: Stage, rounds: int, model: Adapter) -> float:
+        """The strength at which that stage would do the first round's part of the way without any other."""
+        balance, ratio, fixed = self._outlook(stage, model)
+        due = due_bytes(self.curve, 1, rounds, fixed + ratio * balance.nbytes(), self.target.nbytes)
+        return balance.solve(due, lambda planned: fixed + ratio * planned).strength
+
+    def decides(self, step: Step) -> bool:
+        """Whether the strength of that step is the target's to decide."""
+        return step.label in self.shares
+
+    def strength(self, step: Step, model: Adapter) -> float:
+        """The strength at which the artifact is expected to take what is due after the step; where none is, the one
+        at which it is expected to be smallest."""
+        stage = next(stage for stage in self.solved if stage.label == step.label)
+        balance, ratio, fixed = self._outlook(stage, model)
+        now = fixed + ratio * balance.nbytes()
+        if self._due[0] != step.round:
+            self._due = step.round, due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+        due = due_of_stage(now, self._due[1], self.shares, step.label)
+        if stage is not self.stage:
+            return balance.solve(due, lambda planned: fixed + ratio * planned).strength
+        known = self._tries.known() if step.round == step.rounds else None
+        if known is not None:
+            self._asked = Solved(known, balance.nbytes(known), met=True)
+            return known
+        correct = self._tries.correction() if step.round == step.rounds else None
+        self._asked = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
+        return self._asked.strength
+
+    def settle(self, model: Adapter, last_round: Sequence[StepRecord]) -> tuple[bool, TargetOutcome]:
+        """Whether the last round, now done, must be done again, and what came of the target; learns how far the plan
+        was off.
+
+        Args:
+            last_round: the records from the step that balances on.
+
+        Raises:
+            UserError: not even the greatest strength met the target.
+        """
+        made = forecast(model, (), self.dtype, self.entropy)
+        fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
+        reached = made.matrices + fixed
+        repeats = self._tries.repeats
+        if self._tries.given_up or self.target.met_by(reached):
+            return False, TargetOutcome(self.target.nbytes, reached, repeats, self._tries.given_up)
+        reason = self._no_help(last_round, reached, fixed)
+        if reason:
+            again = self._tries.give_up(reached, reason)
+        else:
+            again = True
+            assert self._asked is not None
+            self._tries.add(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
+        return again, TargetOutcome(self.target.nbytes, reached, repeats, "" if again else reason)
+
+    def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
+        """Why doing the last round again would come no nearer; empty where it may."""
+        for record in last_round:
+            strengths = [attempt.strength for attempt in record.attempts]
+            if record.outcome == "skipped":
+                return f"{record.step.name} was rolled back: {record.attempts[-1].problem}"
+            if len(set(strengths)) > 1:
+                return f"the gate softened {record.step.name} from strength {strengths[0]:.3f} to {strengths[-1]:.3f}"
+        asked = self._asked
+        if asked is None:
+            return f"{self.stage.who} was not asked for a strength"
+        if not asked.met and reached > self.target.nbytes:
+            raise self._impossible(f"{reached:,} bytes, at strength {asked.strength:.3f}", fixed)
+        if asked.strength == 0 and reached < self.target.nbytes:
+            return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
+        if any(asked.planned == found.planned for found in self._tries.found):
+            return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
+        if len(self._tries.found) >= REPEATS:
+            return f"the last round was done {REPEATS + 1} times and came no nearer"
+        return ""
+
+    def _impossible(self, least: str, fixed: float) -> UserError:
+        return UserError(
+            f"a target of {self.target.nbytes:,} bytes cannot be met: the least that {self.stage.who} reaches is"
+            f" {least}, of which {fixed:,.0f} are files, norms and biases. Ask for more bytes, let stages take more"
+            " units (their roles), or end the cascade with quant, or with quant of fewer bits."
+        )
+
+    def _outlook(self, stage: Stage, model: Adapter) -> tuple[Balance, float, int]:
+        """Plans of the model as it is, packed over planned bytes of its matrices, and the bytes of all else."""
+        balance = Balance.of(model, self.stages, stage, self.solved, self.dtype.itemsize)
+        later = [(stage, set(balance.chosen[stage.label])) for stage in balance.later]
+        expected = forecast(model, later, self.dtype, self.entropy)
+        fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
+        return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
+
+    def to_json(self) -> dict[str, Any]:
+        """What a resumed run must know to decide as this one would."""
+        asked = self._asked
+        return {
+            "target": self.target.nbytes,
+            "shares": self.shares,
+            "due": list(self._due),
+            "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
+            "tries": self._tries.to_json(),
+        }
+
+    def recall(self, data: Mapping[str, Any]) -> None:
+        """Take up what a run knew.
+
+        Raises:
+            UserError: it was on its way to another target.
+        """
+        if data["target"] != self.target.nbytes:
+            raise UserError(
+                f"this state belongs to a run to {data['target']:,} bytes, this one is to take {self.target.nbytes:,}."
+                " Resume with the target the run was started with, or start afresh."
+            )
+        self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
+        self._due = data["due"][0], data["due"][1]
+        self._asked = None if data["asked"] is None else Solved(*data["asked"])
+        self._tries.recall(data["tries"])

@@ -1,0 +1,1 @@
+"""Read images, captions and labels from folders, tables, archives and caption files."""

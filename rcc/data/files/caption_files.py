@@ -1,0 +1,99 @@
+"""Captions in CSV, TSV and JSONL files: a line is an image file and a caption, or several."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rcc.data.files.columns import CAPTIONS, sentences
+from rcc.data.files.location import entries, shown
+from rcc.data.files.parts import WHOLE, official_part
+from rcc.errors import UserError
+
+IMAGES = ("image", "path", "image_path", "filepath", "file_name", "filename", "file", "img")
+FORMATS = (".csv", ".tsv", ".jsonl")
+
+Found = dict[str, dict[str, list[str]]]
+
+
+def caption_files(dataset: str, path: Path) -> list[Path]:
+    """The caption files at `path`: itself, or those in the folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
+    if not files or files[0].suffix.lower() not in FORMATS:
+        raise UserError(
+            f"data '{dataset}': '{path}' holds no caption file ({', '.join(f'*{each}' for each in FORMATS)}). Found:"
+            f" {entries(path)}. docs/data.md shows how the files are laid out."
+        )
+    return files
+
+
+def read_captions(
+    dataset: str, files: Sequence[Path], image_column: str | None = None, caption_column: str | None = None
+) -> Found:
+    """By part, then by image file: the captions, in the order of the lines. Lines of one image are joined.
+
+    The part is the line's own column 'split' where there is one, else what the file's name speaks of. A caption may be
+    a list of them.
+
+    Args:
+        image_column, caption_column: what they are called; by default the first of the usual names.
+
+    Raises:
+        UserError: a file that cannot be read, a column that is not there, or a line without an image.
+    """
+    found: Found = {}
+    for file in files:
+        for number, row in _rows(dataset, file):
+            image = row.get(_column(dataset, file, row, "image", image_column, IMAGES))
+            if not isinstance(image, str) or not image.strip():
+                raise UserError(f"data '{dataset}': line {number} of '{file}' names no image.")
+            texts = sentences(row[_column(dataset, file, row, "caption", caption_column, CAPTIONS)])
+            named = row.get("split")
+            part = official_part(named) if isinstance(named, str) and named else official_part(file.stem)
+            found.setdefault(part, {}).setdefault(image.strip(), []).extend(texts)
+    if not found:
+        raise UserError(f"data '{dataset}': no line of {shown(map(str, files))} names an image.")
+    if set(found) - {WHOLE} and WHOLE in found:
+        raise UserError(
+            f"data '{dataset}': some captions belong to a part ({', '.join(sorted(set(found) - {WHOLE}))}) and some to"
+            " none; name every file train…, val… or test…, or fill the column 'split' of every line."
+        )
+    return found
+
+
+def _rows(dataset: str, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line as a record, with its number."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            if file.suffix.lower() == ".jsonl":
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        record = json.loads(line)
+                        if not isinstance(record, dict):
+                            raise ValueError(f"line {number} is no record")
+                        yield number, record
+            else:
+                dialect: type[csv.Dialect] = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
+                reader = csv.DictReader(lines, dialect=dialect)
+                for row in reader:
+                    yield reader.line_num, row
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"data '{dataset}': '{file}' cannot be read: {error}.") from error
+
+
+def _column(dataset: str, file: Path, row: dict[str, Any], what: str, given: str | None, usual: Sequence[str]) -> str:
+    names = (given,) if given is not None else usual
+    column = next((name for name in names if name in row), None)
+    if column is None:
+        raise UserError(
+            f"data '{dataset}': '{file}' has no column {' or '.join(repr(name) for name in names)} for the {what}; it"
+            f" has {', '.join(repr(name) for name in row)}. Name it with data.{what}_column=<name>."
+        )
+    return column

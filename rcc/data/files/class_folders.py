@@ -1,0 +1,72 @@
+"""Folders of images, one for each class: the layout of ImageNet and of most home-made classification sets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rcc.data.files.images import EncodedImages
+from rcc.data.files.location import shown
+from rcc.data.files.parts import IMAGE_SUFFIXES, is_image
+from rcc.data.splits import Split
+from rcc.errors import UserError
+
+
+def class_files(folder: Path) -> dict[str, list[str]]:
+    """The image files below each sub-folder, sorted, by the sub-folder's name. No file is opened."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return {name: list(_image_files(folder / name)) for name in names}
+
+
+def folder_split(
+    dataset: str, part: str, folder: Path, files: Mapping[str, Sequence[str]], labels: Mapping[str, int]
+) -> Split:
+    """The files of each class as a split, in the order of the labels.
+
+    Raises:
+        UserError: a class folder without an image.
+    """
+    empty = [name for name, paths in files.items() if not paths]
+    if empty:
+        raise UserError(
+            f"data '{dataset}', {part}: {len(empty)} class folders of '{folder}' hold no image: {shown(empty)}. Images"
+            f" are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}; remove the empty folders or fill them."
+        )
+    ordered = sorted(files, key=labels.__getitem__)
+    paths = [path for name in ordered for path in files[name]]
+    counts = [len(files[name]) for name in ordered]
+    return Split(
+        part,
+        EncodedImages.of_files(paths),
+        labels=np.repeat(np.array([labels[name] for name in ordered], np.int64), counts),
+    )
+
+
+def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
+    """At most `per_class` images of each class, chosen by the seed; all of them for None.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if per_class is None:
+        return split
+    if type(per_class) is not int or per_class < 1:
+        raise UserError(f"data: per_class is {per_class}; it must be a whole number ≥ 1, or null for all images.")
+    assert split.labels is not None
+    order = np.random.default_rng(seed).permutation(len(split))
+    by_class = order[np.argsort(split.labels[order], kind="stable")]
+    sorted_labels = split.labels[by_class]
+    place = np.arange(len(by_class)) - np.searchsorted(sorted_labels, sorted_labels)
+    return split.subset(np.sort(by_class[place < per_class]))
+
+
+def _image_files(folder: Path) -> list[str]:
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        found += [os.path.join(where, name) for name in names if is_image(name)]
+    return sorted(found)

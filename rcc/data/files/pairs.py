@@ -1,0 +1,73 @@
+"""Captions that name image files, joined with the files that are there; what lacks its other half is found first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rcc.data.files.images import EncodedImages
+from rcc.data.files.location import shown
+from rcc.data.files.parts import is_image
+from rcc.data.splits import Split
+from rcc.errors import Problems
+
+UNPAIRED = ("refuse", "skip")
+
+Captions = Mapping[str, Mapping[str, Sequence[str]]]
+"""By part, then by image file, relative to the image folder: the captions, in order."""
+
+
+def check_unpaired(unpaired: str) -> None:
+    """Raises:
+    UserError: neither 'refuse' nor 'skip'.
+    """
+    problems = Problems("data")
+    problems.choice("unpaired", str(unpaired), UNPAIRED)
+    problems.done()
+
+
+def paired(dataset: str, folder: Path, captions: Captions, unpaired: str) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """A split of each part, and notes on what was left out.
+
+    Looked for in the folders that captions speak of: captions whose image is not there, images whose captions are
+    blank, and images that no caption speaks of. No image is opened.
+
+    Raises:
+        UserError: some of the three exist and `unpaired` is 'refuse'; says how many and names the first.
+    """
+    there = _listed(folder, {os.path.dirname(file) for files in captions.values() for file in files})
+    gone = [file for files in captions.values() for file in files if file not in there]
+    blank = [file for files in captions.values() for file, texts in files.items() if file in there and not texts]
+    silent = sorted(there.difference(*captions.values()))
+    found = [
+        f"{len(names)} {what}: {shown(names)}"
+        for names, what in (
+            (gone, f"captioned images are not in '{folder}'"),
+            (blank, "images have only blank captions"),
+            (silent, f"images in '{folder}' have no caption"),
+        )
+        if names
+    ]
+    if unpaired == "refuse":
+        problems = Problems(f"data '{dataset}'")
+        for told in found:
+            problems.check(False, f"{told}. Complete the set, or leave them out with data.unpaired=skip.")
+        problems.done()
+    parts = {}
+    for part, files in captions.items():
+        whole = [file for file, texts in files.items() if texts and file in there]
+        paths = [os.path.join(folder, file) for file in whole]
+        parts[part] = Split(part, EncodedImages.of_files(paths), tuple(tuple(files[file]) for file in whole))
+    return parts, tuple(f"{told}; they were left out." for told in found)
+
+
+def _listed(folder: Path, places: set[str]) -> set[str]:
+    """The image files in those places below the folder, each as place and name."""
+    found = set[str]()
+    for place in places:
+        where = folder / place
+        if where.is_dir():
+            names = (entry.name for entry in os.scandir(where) if entry.is_file())
+            found.update(os.path.join(place, name) for name in names if is_image(name))
+    return found

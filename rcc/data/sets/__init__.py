@@ -1,0 +1,1 @@
+"""Load published data sets, and sets in the common layouts, as disjoint splits."""

@@ -1,0 +1,1 @@
+"""Measure generated captions: BLEU, CIDEr-D, ROUGE-L, METEOR, SPICE, CLIPScore."""

@@ -1,0 +1,174 @@
+"""Embeddings of images and texts, each computed once for the weights and the data there are.
+
+What is kept is known by checksums of the model and of the data, so that changed weights, another processor or other
+images are never mistaken for those of before. The checksum of a model costs about what encoding four images does
+(ViT-B/32), see `benchmarks/evaluation.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcc.data.loading import prepared
+from rcc.data.splits import Split
+from rcc.errors import Problems, UserError, WorkError
+from rcc.evaluation.embeddings.files import EmbeddingFiles
+from rcc.evaluation.embeddings.fingerprint import Fingerprint, Fingerprinter
+from rcc.evaluation.embeddings.kept import Kept, nbytes
+from rcc.evaluation.fitting import what_fits
+from rcc.models.adapter import Adapter, Batch
+
+IMAGES, TEXTS = "image_embeds", "text_embeds"
+
+
+class EmbeddingCache:
+    """Normalised embeddings in float32 on the CPU, for any number of models, splits and lists of texts.
+
+    Several evaluators of one run share one cache, and then each image is encoded once. Prepared pixels are kept as
+    well: they outlive a change of the weights, and every model with the same processor takes them.
+
+    Args:
+        batch_size: images or texts in one forward pass, 1 or more.
+        megabytes: memory that prepared pixels may take, and as much again for embeddings. A split that takes more is
+            prepared anew each time.
+        directory: where embeddings are kept from one process to the next; None for nowhere. A file there is used by
+            the same versions, device, threads and batch size alone, so that no last bit depends on who wrote it.
+
+    Raises:
+        UserError: a number out of its range.
+    """
+
+    def __init__(self, batch_size: int = 256, megabytes: float = 256, directory: str | Path | None = None) -> None:
+        problems = Problems("embeddings")
+        problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
+        problems.check(megabytes >= 0, f"cache_megabytes is {megabytes}; it must not be negative.")
+        problems.done()
+        self.settings = (batch_size, megabytes, None if directory is None else str(directory))
+        self.batch_size = batch_size
+        self.files = None if directory is None else EmbeddingFiles(Path(directory))
+        self._fingerprinter = Fingerprinter()
+        self._pixels, self._embeddings = Kept(int(megabytes * 1e6)), Kept(int(megabytes * 1e6))
+
+    def fingerprint(self, adapter: Adapter) -> Fingerprint:
+        """The checksum of the model as it is now, for several calls between which nothing changes it."""
+        return self._fingerprinter(adapter)
+
+    def images(self, adapter: Adapter, split: Split, model: Fingerprint | None = None) -> Tensor:
+        """(N, D), one embedding for each image of `split`, in order. Not to be written to.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
+
+        Raises:
+            UserError: the model gives no embeddings of images, or an image cannot be read.
+            WorkError: embeddings are not finite.
+        """
+        model = model or self.fingerprint(adapter)
+        data = hashlib.sha256(b"".join(split.digests)).hexdigest()
+        key = f"{IMAGES} {model.checksum} {data}"
+        found = self._find(key, model)
+        if found is None:
+            found = _encoded(adapter, self._pixel_batches(adapter, split, f"{model.inputs} {data}"), IMAGES)
+            self._keep(key, model, found)
+        return found
+
+    def texts(self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None) -> Tensor:
+        """(T, D), one embedding for each text, in order. Not to be written to.
+
+        A text that occurs several times is encoded once. Texts of similar length share a batch, since each batch is
+        padded to its longest; the embeddings are those of any other order but for rounding.
+
+        Args:
+            model: the adapter's `fingerprint`, which is computed by default.
+
+        Raises:
+            UserError: no text, or the model gives no embeddings of texts.
+            WorkError: embeddings are not finite.
+        """
+        if not texts:
+            raise UserError("embeddings: there are no texts to encode.")
+        model = model or self.fingerprint(adapter)
+        key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
+        found = self._find(key, model)
+        if found is None:
+            unique = sorted(set(texts), key=lambda text: (len(text), text))
+            place = {text: index for index, text in enumerate(unique)}
+            starts = range(0, len(unique), self.batch_size)
+            batches = (_tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
+            found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
+            self._keep(key, model, found)
+        return found
+
+    def _find(self, key: str, model: Fingerprint) -> Tensor | None:
+        held = self._embeddings.get(key)
+        if held is not None:
+            return held[0][""]
+        if self.files is None or not model.portable:
+            return None
+        found = self.files.read(self._on_disk(key))
+        if found is not None:
+            self._embeddings.put(key, [{"": found}])
+        return found
+
+    def _keep(self, key: str, model: Fingerprint, embeddings: Tensor) -> None:
+        self._embeddings.put(key, [{"": embeddings}])
+        if self.files is not None and model.portable:
+            self.files.write(self._on_disk(key), embeddings)
+
+    def _on_disk(self, key: str) -> str:
+        return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
+
+    def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
+        """The split's pixels, batch after batch, kept for the next time while they fit."""
+        held = self._pixels.get(key)
+        if held is not None:
+            yield from held
+            return
+        batches: list[Batch] | None = []
+        for batch in prepared(adapter, split, self.batch_size):
+            if batches is not None:
+                batches.append(batch)
+                if not self._pixels.make_room(nbytes(batches)):
+                    batches = None
+            yield batch
+        if batches is not None:
+            self._pixels.put(key, batches)
+
+
+def _tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
+    try:
+        return adapter.prepare(texts=texts)
+    except UserError as error:
+        raise UserError(f"{error} {what_fits(adapter)}") from error
+
+
+def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
+    """Normalised rows of that output for all the batches, (N, D) float32 on the CPU."""
+    training = adapter.module.training
+    adapter.eval()
+    try:
+        with torch.inference_mode():
+            found = [_normalised(adapter, batch, output) for batch in batches]
+    finally:
+        adapter.module.train(training)
+    return torch.cat(found)
+
+
+def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
+    lacks = f"this evaluation needs '{output}', which the model '{adapter.name}' does not give"
+    try:
+        outputs = adapter.outputs(batch)
+    except UserError as error:
+        raise UserError(f"{lacks}: {error} {what_fits(adapter)}") from error
+    if output not in outputs:
+        raise UserError(f"{lacks}; its outputs are {', '.join(sorted(outputs)) or 'none'}. {what_fits(adapter)}")
+    embeddings = F.normalize(outputs[output].float(), dim=-1).cpu()
+    if not bool(torch.isfinite(embeddings).all()):
+        raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")
+    return embeddings

@@ -1,0 +1,1 @@
+"""Measure retrieval between images and texts: recall, median rank, re-ranking."""

@@ -1,0 +1,1 @@
+"""Adapt a user's own torch modules."""

@@ -1,0 +1,1 @@
+"""Adapt the models of the transformers library."""

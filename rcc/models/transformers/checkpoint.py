@@ -1,0 +1,203 @@
+"""Reading a transformers checkpoint strictly: the right architecture, every weight, nothing pickled, all
+finite."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from rcc.errors import UserError
+from rcc.models.transformers import hub
+from rcc.models.transformers.architectures import ARCHITECTURES
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+EMBEDDED_DEFAULT = "Without a checkpoint at hand, `rcc-run model=clip_tiny` runs the small CLIP that ships with rcc."
+HOW_TO_GIVE = "Give a checkpoint directory with model.path=<directory>"
+LISTED = 8
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def locate(name: str | Path, weights: bool = True) -> tuple[str, bool]:
+    """Where to load `name` from: (directory or hub name, whether to stay with local files).
+
+    Without `weights`, the config and the processor's files are enough.
+
+    Raises:
+        UserError: no such directory; or a hub name that is neither cached nor to be fetched, found out in
+            seconds.
+    """
+    path, given = Path(name).expanduser(), str(name).strip()
+    if given and path.is_dir():
+        return str(path), True
+    looks_like_path = str(name).startswith((".", "/", "~", "\\")) or str(name).count("/") > 1 or path.exists()
+    if looks_like_path or not given:
+        kind = "is not a directory" if given and path.exists() else "does not exist"
+        raise UserError(f"model.path '{name}' {kind}. {HOW_TO_GIVE} that holds config.json and model.safetensors.")
+    if hub.cached(str(name), weights):
+        return str(name), True
+    reason = hub.why_unreachable()
+    if reason:
+        raise UserError(
+            f"model '{name}' could not be loaded: there is no such directory, it is not in the local cache,"
+            f" and {reason}. {HOW_TO_GIVE} that holds config.json, model.safetensors and the"
+            f" processor's files. {EMBEDDED_DEFAULT}"
+        )
+    return str(name), False
+
+
+def check_architecture(name: str, model_class: type[PreTrainedModel], local: bool = True) -> None:
+    """Refuse a checkpoint whose config does not name `model_class` as its architecture.
+
+    Raises:
+        UserError: config.json is missing, unreadable, or of something else.
+    """
+    found, wanted = architectures_of(name, local), model_class.__name__
+    if found != [wanted]:
+        fitting = ARCHITECTURES.get(found[0]) if len(found) == 1 else None
+        advice = f"Use model={fitting} model.path={name}." if fitting else EMBEDDED_DEFAULT
+        raise UserError(
+            f"'{name}' holds {', '.join(found) or 'no architecture'}; this model needs architectures: ['{wanted}']"
+            f" in config.json. {advice}"
+        )
+
+
+def architectures_of(name: str, local: bool = True) -> list[str]:
+    """The `architectures` of the config.json of a checkpoint directory or hub name.
+
+    Raises:
+        UserError: config.json is missing or unreadable.
+    """
+    try:
+        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=local)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"'{name}' has no readable config.json: {_first_line(error)} {HOW_TO_GIVE} as save_pretrained writes it."
+        ) from error
+    if not config:
+        raise UserError(f"'{name}' has no config.json. {HOW_TO_GIVE} as save_pretrained writes it.")
+    return [str(each) for each in config.get("architectures") or []]
+
+
+def load_weights(name: str, model_class: type[Model], dtype: torch.dtype, local: bool = True) -> Model:
+    """The model of `name` on the CPU, in evaluation mode, every parameter read from safetensors.
+
+    Raises:
+        UserError: no safetensors file, tensors missing, unexpected or of another shape, or a NaN or infinity.
+    """
+    if Path(name).is_dir():
+        _check_safetensors(Path(name), model_class.__name__)
+    try:
+        with quiet():
+            loaded: Any = model_class.from_pretrained(
+                name,
+                use_safetensors=True,
+                dtype=dtype,
+                local_files_only=local,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except Exception as error:
+        raise UserError(
+            f"the weights of '{name}' could not be read: {_first_line(error)} {EMBEDDED_DEFAULT}"
+        ) from error
+    model: Model = loaded[0]
+    _check_complete(name, loaded[1])
+    check_finite(name, model)
+    _own_memory(model)
+    return model.eval()
+
+
+def _own_memory(module: nn.Module) -> None:
+    """Copy each tensor out of the mapped file, one at a time.
+
+    In the file it can lie at any address; a product of unaligned memory may sum in another order and differ in
+    the last bit from that of the same weights read back from an artifact.
+    """
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.clone()
+
+
+def check_finite(name: str, module: nn.Module) -> None:
+    """Refuse a module that holds a NaN or an infinity.
+
+    Raises:
+        UserError: names every such tensor.
+    """
+    broken = [key for key, tensor in module.state_dict().items() if not _finite(tensor)]
+    if broken:
+        raise UserError(
+            f"'{name}' holds NaN or infinite weights in {_listed(broken)}; nothing can be measured with it."
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not torch.is_floating_point(tensor) or not tensor.numel():
+        return True
+    # The extremes are NaN if any value is: this needs no temporary of the tensor's size.
+    return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
+
+
+def _check_safetensors(directory: Path, model_class: str) -> None:
+    if (directory / "manifest.json").is_file():
+        raise UserError(f"'{directory}' is an artifact of rcc and no checkpoint: load it with rcc.load('{directory}').")
+    if any(directory.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in PICKLES for path in directory.glob(pattern))
+    if not pickles:
+        raise UserError(f"'{directory}' holds no weights: no *.safetensors file is there. {EMBEDDED_DEFAULT}")
+    raise UserError(
+        f"'{directory}' holds its weights as {_listed(pickles)} and not as safetensors."
+        " Only safetensors is read, because a pickle can run code."
+        f' If you trust the file, convert it once: python -c "from transformers import'
+        f" {model_class} as M; M.from_pretrained('{directory}').save_pretrained('{directory}')\""
+    )
+
+
+def _check_complete(name: str, info: dict[str, Any]) -> None:
+    # Old checkpoints store the position indices, which are a buffer that the model computes itself.
+    unexpected = [key for key in info["unexpected_keys"] if not key.endswith(".position_ids")]
+    problems = []
+    if info["missing_keys"]:
+        problems.append(f"'{name}' lacks the weights {_listed(info['missing_keys'])}; they are not made up.")
+    if unexpected:
+        problems.append(f"'{name}' holds weights that this architecture does not have: {_listed(unexpected)}.")
+    problems += [
+        f"'{name}': {key} has shape {tuple(found)} and the config asks for {tuple(wanted)}."
+        for key, found, wanted in info["mismatched_keys"]
+    ]
+    if problems:
+        raise UserError(*problems)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar and no report on the console: what matters of it is raised as an error."""
+    bar, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _listed(names: Any) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -1,0 +1,180 @@
+"""Closed-form repair: layer after layer, better values and a better bias towards the dense model's outputs.
+
+Each layer is fitted to the outputs of the dense model on the inputs that the compressed model gives it, with the layers
+before it already repaired. Formulas, sources and figures: docs/method/alpha.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rcc.calibration.layer_fits import Site, sites
+from rcc.errors import Problems
+from rcc.layers.form import Form
+from rcc.layers.units import Unit
+from rcc.ops.null_space import ENERGY
+from rcc.ops.quadratic import DAMPING, Quadratic
+from rcc.stages.alpha.repair_fits import moved_in_null_space, refitted, scaled
+from rcc.stages.base import Compressible, StageContext, StageReport
+from rcc.stages.dare.options import is_number
+
+WAYS = ("none", "scales", "least_squares", "null_space")
+WIDEST_EXACT = 1024
+"""Inputs up to which moments are summed in float64; wider layers take float32, at half the memory and time."""
+
+LEAST_GAIN = 1e-7
+"""The share of a layer's output, in energy, below which a gain is rounding: storing it in 16 bits moves it more."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What is solved for: nothing, one factor a row, all surviving values, or a change that some inputs do not see.
+
+    way: one of `WAYS`. rounds: how often the parts of S + U V take turns in 'least_squares'. damping: λ over the mean
+    of diag H, what holds values near those there are. energy: the share of the preserved inputs that the null space of
+    'null_space' may hold.
+    """
+
+    way: str = "none"
+    rounds: int = 1
+    damping: float = DAMPING
+    energy: float = ENERGY
+
+    def check(self, problems: Problems) -> None:
+        """Note every option that is out of range."""
+        problems.choice("repair", self.way, WAYS)
+        whole = is_number(self.rounds) and isinstance(self.rounds, int) and self.rounds >= 1
+        problems.check(whole, f"repair_rounds is {self.rounds}; it must be a whole number from 1 up.")
+        within = is_number(self.damping) and 0 < self.damping < float("inf")
+        problems.check(within, f"damping is {self.damping}; it must be above 0.")
+        within = is_number(self.energy) and 0 <= self.energy < 1
+        problems.check(within, f"null_space_energy is {self.energy}; it must lie in [0, 1).")
+
+    @torch.no_grad()
+    def apply(
+        self, model: Compressible, units: Sequence[Unit], context: StageContext, report: StageReport
+    ) -> dict[str, Any]:
+        """Repair `units` in place, in the order in which the model calls them; returns facts of the whole.
+
+        Every unit gets, in `report.touched`, 'error_before' and 'error_after' (see `relative_error`), and a 'note'
+        where it kept its values, or all it had, or where the fit rests on few inputs.
+
+        Raises:
+            WorkError: a unit's inputs or the dense model's outputs hold a NaN or an infinity.
+        """
+        left = {unit.name: unit for unit in units}
+        errors: list[tuple[float, float]] = []
+        kept = []
+        dtype = torch.float64 if all(unit.shape[1] <= WIDEST_EXACT for unit in units) else torch.float32
+        with context.dense_beside(model) as dense:
+            for site in sites(model, dense, units, context.calibration or (), dtype, rows=self.way == "null_space"):
+                context.progress(len(errors), len(units), f"layers ({site.unit.name})")
+                left.pop(site.unit.name)
+                before, after, note = self._at(site)
+                errors.append((before, after))
+                facts = report.touched.setdefault(site.unit.name, {})
+                facts |= {"error_before": before, "error_after": after}
+                if not after < before:
+                    kept.append(site.unit.name)
+                if note:
+                    facts["note"] = note
+        for unit in left.values():
+            report.touched.setdefault(unit.name, {})["note"] = f"not repaired: {_unmet(unit)}"
+        context.progress(len(units), len(units), "layers")
+        count = max(1, len(errors))
+        return {
+            "repair": self.way,
+            "repaired": len(errors) - len(kept),
+            "not_repaired": kept + list(left),
+            "mean_error_before": sum(before for before, _ in errors) / count,
+            "mean_error_after": sum(after for _, after in errors) / count,
+        }
+
+    def _at(self, site: Site) -> tuple[float, float, str]:
+        """Repair one unit; returns its relative errors before and after, and what is to be said of it."""
+        form = site.unit.read().folded()
+        problem = site.objective()
+        before = relative_error(site, problem, form)
+        if not site.fired:
+            return before, before, f"not repaired: {site.note}"
+        notes = [site.note]
+        try:
+            better = self._better(site, problem, form)
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            notes.append(f"kept its values: {error}")
+            better = site.settled(form)
+        if form.quantised and self.way != "scales":
+            notes.append("kept its values, which are quantised: only the bias is settled")
+        after = relative_error(site, problem, better)
+        if before - after > LEAST_GAIN:
+            site.unit.write(better)
+        else:
+            after = before
+            notes.append(f"kept as it was: no {_NAMES[self.way]} lowers its error")
+        return before, after, "; ".join(filter(None, notes))
+
+    def _better(self, site: Site, problem: Quadratic, form: Form) -> Form:
+        if self.way == "null_space" and not form.quantised:
+            fixed, preserved = _with_bias_fixed(site, form), _reproduced(site, form)
+            return moved_in_null_space(form, fixed, preserved, self.energy, self.damping)
+        if self.way == "scales":
+            form = scaled(form, problem.damped(form.dense(), self.damping))
+        elif not form.quantised:
+            form = refitted(form, problem.damped(form.dense(), self.damping), self.rounds)
+        return site.settled(form)
+
+
+_NAMES = {"scales": "scale", "least_squares": "least-squares fit", "null_space": "change in the null space"}
+
+
+def relative_error(site: Site, problem: Quadratic, form: Form) -> float:
+    """E‖y − W x − b‖² over E‖y − E y‖² (over E‖y‖² where the unit has no bias); 0 where there is nothing to tell.
+
+    problem: the site's `objective`, which leaves out what a wrong bias costs; that is added here.
+    """
+    weight = form.dense()
+    error = problem.error(weight)
+    if form.bias is not None:
+        missed = site.mean - weight.to(site.mean) @ site.inputs.mean - form.bias.to(site.mean)
+        error = error + missed.double().square()
+    total = float(problem.energy.sum())
+    return float(error.sum()) / total if total > 0 else 0.0
+
+
+def _with_bias_fixed(site: Site, form: Form) -> Quadratic:
+    """E‖y − b − V x‖² with the bias as it is: preserved inputs all see it, so that a null space cannot hold it."""
+    if form.bias is None:
+        return site.objective()
+    bias = form.bias.to(site.mean)
+    energy = site.energy - (2 * bias * site.mean - bias.square()).double()
+    return Quadratic(site.inputs.moment, site.cross - torch.outer(bias, site.inputs.mean), energy)
+
+
+def _reproduced(site: Site, form: Form) -> Tensor:
+    """E[x xᵀ] over that half of the inputs whose outputs the layer already gives best: least ‖y − ŷ‖² / ‖y‖²."""
+    weight, bias = form.dense(), 0.0 if form.bias is None else form.bias
+    shares = []
+    for given, wanted in site.rows():
+        missed = (wanted - given @ weight.T - bias).square().sum(1)
+        shares.append((missed / wanted.square().sum(1)).nan_to_num(0.0))
+    median = torch.cat(shares).median()
+    moment = torch.zeros_like(site.inputs.moment)
+    count = 0
+    for (given, _), share in zip(site.rows(), shares, strict=True):
+        rows = given[share <= median].to(moment)
+        moment.addmm_(rows.T, rows)
+        count += len(rows)
+    return moment / count
+
+
+def _unmet(unit: Unit) -> str:
+    if unit.kind == "embedding":
+        return "an embedding has no inputs to fit on"
+    if getattr(unit.module, "groups", 1) > 1:
+        return "a grouped convolution is not fitted"
+    return "no calibration batch reached it"

@@ -1,0 +1,192 @@
+"""Quantisation: stored values as whole numbers of a step for each row, which the artifact keeps in a byte or less.
+
+The maths, its sources and what it costs: docs/method/quant.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import torch
+
+from rcc.calibration.layer_fits import Site, sites
+from rcc.calibration.row_fit import FITTED
+from rcc.errors import Problems, UserError
+from rcc.layers.form import Form
+from rcc.layers.selection import Selection
+from rcc.layers.units import Unit
+from rcc.ops.grid import CLIPS
+from rcc.ops.nonzeros import count_nonzeros
+from rcc.ops.prune import relative_error
+from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
+from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
+
+ROUNDINGS = ("feedback", "nearest")
+NORM = "a norm has no quantisation steps; its values stay as they are"
+NO_GAIN = "with a step a row its values would take no fewer bytes"
+
+
+class Quantizer(Stage):
+    """Rounds every stored matrix, S, U and V, to step[:, None] * q with whole numbers q of `bits` bits.
+
+    q lies in [-L, L], L = 2^(bits - 1) - 1; zeros stay zeros; a step is a value of the artifact's dtype. Biases and
+    norms stay as they are. A matrix that would take no fewer bytes with its steps is left.
+
+    Args:
+        bits: of a value, 2 to 8. The artifact keeps a byte a value, and codes the entropy out of fewer bits.
+        embedding_bits: the same for units of the role 'embedding': the tables of tokens and positions, and the
+            convolution that embeds patches.
+        rounding: 'nearest' by itself; 'feedback' chooses whole numbers one column after the other so that later
+            ones make up for the errors of earlier ones in the outputs on the calibration data, against those
+            of the dense model, and settles the bias. Units that are no sum over inputs are rounded to nearest.
+        clip: steps by the largest magnitude of a row ('absmax') or by least squared error ('mse'), which is nearer at
+            the same bits and takes more bytes once entropy is coded.
+        include, exclude, roles, towers: which units, see `Selection`; by default embeddings too.
+
+    Raises:
+        UserError: every option that is out of range, at once.
+    """
+
+    method = "quant"
+    last = True
+    more_roles: ClassVar[Sequence[str]] = ("embedding",)
+
+    def __init__(
+        self,
+        bits: int = 4,
+        embedding_bits: int = 4,
+        rounding: str = "feedback",
+        clip: str = "absmax",
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        roles: Sequence[str] | None = None,
+        towers: Sequence[str] | None = None,
+    ) -> None:
+        problems = Problems("stage 'quant'")
+        for name, value in (("bits", bits), ("embedding_bits", embedding_bits)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            problems.check(whole and 2 <= value <= 8, f"{name} is {value}; it must be a whole number from 2 to 8.")
+        problems.choice("rounding", rounding, ROUNDINGS)
+        problems.choice("clip", clip, CLIPS)
+        problems.done()
+        self.bits, self.embedding_bits = bits, embedding_bits
+        self.rounding, self.clip = rounding, clip
+        self.needs_calibration = rounding == "feedback"
+        self.selection = Selection(include, exclude, roles, towers)
+
+    @property
+    def strength(self) -> None:
+        return None
+
+    def at(self, strength: float) -> Self:
+        raise UserError("stage 'quant' has no strength to change: set its bits and embedding_bits.")
+
+    def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
+        return [self._planned(unit, itemsize) for unit in units]
+
+    def _planned(self, unit: UnitPlan, itemsize: int) -> UnitPlan:
+        if unit.shape[0] == 1 and not unit.factorable:
+            return replace(unit, note=f"left as it is: {NORM}")
+        steps = stepped(unit.matrices, unit.shape[0], itemsize)
+        if not steps:
+            return replace(unit, note=f"left as it is: {NO_GAIN}")
+        return replace(unit, steps=steps, note=f"{self._bits(unit.role)} bits a value, a byte before entropy coding")
+
+    def _bits(self, role: str) -> int:
+        return self.embedding_bits if role == "embedding" else self.bits
+
+    def _grid(self, role: str, storage: torch.dtype) -> Grid:
+        return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.clip)
+
+    @torch.no_grad()
+    def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
+        counts = {name: (matrix.numel(), count_nonzeros(matrix)) for name, matrix in form.matrices()}
+        names = stepped(counts, unit.shape[0], storage.itemsize)
+        if unit.kind == "norm" or not names:
+            return form
+        return nearest(form.folded(), names, self._grid(unit.role, storage))
+
+    @torch.no_grad()
+    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+        if self.needs_calibration and not context.calibration:
+            raise UserError(
+                f"{self.who}: rounding=feedback compares outputs on calibration data, and there is none. Choose data"
+                " with a calibration split (from Python: StageContext(calibration=batches)), or rounding=nearest."
+            )
+        chosen, skipped = self.choose(model)
+        report = StageReport(skipped=skipped)
+        for done, (unit, site) in enumerate(self._in_order(model, context, chosen)):
+            context.progress(done, len(chosen), f"layers ({unit.name})")
+            with naming(self, unit):
+                self._round(unit, site, context, report)
+        context.progress(len(chosen), len(chosen), "layers")
+        report.facts |= self._facts(report)
+        return report
+
+    def _in_order(
+        self, model: Compressible, context: StageContext, chosen: Sequence[Unit]
+    ) -> Iterator[tuple[Unit, Site | None]]:
+        """Every unit once, and where it is fitted: first those that never are, so that the others see what they give,
+        then the others as the model calls them, at last those that it did not call."""
+        fitted = [unit for unit in chosen if self.rounding == "feedback" and unit.kind in FITTED and unit.factorable]
+        waiting = {unit.name: unit for unit in fitted}
+        others = [(unit, None) for unit in chosen if unit.name not in waiting]
+        if not fitted:
+            yield from others
+            return
+        with context.dense_beside(model) as dense:  # before the first unit is written: it may be a copy
+            yield from others
+            for site in sites(model, dense, fitted, context.calibration or ()):
+                yield waiting.pop(site.unit.name), site
+        yield from ((unit, None) for unit in waiting.values())
+
+    def _round(self, unit: Unit, site: Site | None, context: StageContext, report: StageReport) -> None:
+        """Write the rounded form, or leave the unit and note why."""
+        if unit.kind == "norm":
+            report.skip(unit, NORM)
+            return
+        before = UnitPlan.of(unit)
+        names = stepped(before.matrices, unit.shape[0], context.itemsize)
+        if not names:
+            report.skip(unit, NO_GAIN)
+            return
+        form = unit.read().folded()
+        grid = self._grid(unit.role, context.storage)
+        facts: dict[str, Any] = {"bits": self._bits(unit.role), "steps": sum(names.values())}
+        if site is not None and site.fired:
+            dense = form.dense()
+            rounded = site.settled(with_feedback(form, names, grid, site.damped(dense)))
+            objective = site.objective()
+            facts["output_error_before"] = objective.relative_error(dense)
+            facts["output_error"] = objective.relative_error(rounded.dense())
+        else:
+            rounded = nearest(form, names, grid)
+        facts["weight_change"] = relative_error(form.dense(), rounded.dense())
+        unit.write(rounded)
+        facts |= {"bytes_before": before.nbytes(context.itemsize), "bytes_after": bytes_of(unit, context.itemsize)}
+        note = self._note(unit, site)
+        report.touched[unit.name] = facts | ({"note": note} if note else {})
+
+    def _note(self, unit: Unit, site: Site | None) -> str:
+        """What a user should know of how the unit was rounded; empty where all is well."""
+        if site is not None:
+            return site.note if site.fired else f"rounded to nearest: {site.note}"
+        if self.rounding == "nearest" or unit.kind == "embedding":
+            return ""
+        why = "no calibration batch reached it" if unit.factorable else "a grouped convolution has no site"
+        return f"rounded to nearest: {why}"
+
+    def _facts(self, report: StageReport) -> dict[str, Any]:
+        touched = report.touched.values()
+        fitted = [facts for facts in touched if "output_error" in facts]
+        means = {
+            f"mean_{name}": math.fsum(facts[name] for facts in fitted) / len(fitted)
+            for name in ("output_error_before", "output_error")
+            if fitted
+        }
+        totals = {name: sum(facts[name] for facts in touched) for name in ("steps", "bytes_before", "bytes_after")}
+        options = {"bits": self.bits, "embedding_bits": self.embedding_bits, "rounding": self.rounding}
+        return {**options, "clip": self.clip, "quantised": len(report.touched), **totals, **means}

@@ -1,0 +1,60 @@
+"""Rows times the weight are the module's own output, whatever its geometry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import rcc.layers.input_rows as under_test
+from rcc.layers.input_rows import geometry, input_rows
+
+CONVOLUTIONS: list[dict[str, Any]] = [
+    {"kernel_size": 3},
+    {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 2)},
+    {"kernel_size": 3, "dilation": 2, "padding": 2},
+    {"kernel_size": (4, 3), "padding": "same", "dilation": (1, 2)},
+    {"kernel_size": 2, "padding": "valid", "stride": 2},
+    {"kernel_size": 3, "groups": 2, "padding": 1},
+    {"kernel_size": 3, "groups": 4},
+]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding:UserWarning")
+@pytest.mark.parametrize("options", CONVOLUTIONS)
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_patches_times_the_flattened_kernel_are_the_convolution(options, chunk, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", chunk)
+    torch.manual_seed(0)
+    module, images = nn.Conv2d(4, 8, bias=False, **options), torch.randn(3, 4, 9, 8)
+    rows = torch.cat(list(input_rows(module, images)), 1)
+    weight = module.weight.flatten(1).unflatten(0, (module.groups, -1))
+    outputs = (rows @ weight.mT).unflatten(1, (3, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    torch.testing.assert_close(outputs, module(images).flatten(2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"stride": 2, "padding": 1}, {"dilation": 2, "padding": "same"}])
+def test_one_dimension_and_no_batch_dimension_work_too(options):
+    torch.manual_seed(0)
+    module, signal = nn.Conv1d(4, 8, 3, bias=False, **options), torch.randn(4, 11)
+    (rows,) = input_rows(module, signal)
+    torch.testing.assert_close((rows[0] @ module.weight.flatten(1).T).T, module(signal), rtol=0, atol=1e-5)
+
+
+def test_a_mask_leaves_out_the_tokens_it_names_and_nothing_of_another_shape():
+    module, inputs = nn.Linear(3, 2), torch.arange(24.0).view(2, 4, 3)
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])
+    (rows,) = input_rows(module, inputs, mask)
+    assert torch.equal(rows[0], inputs[mask.bool()])
+    (rows,) = input_rows(module, inputs[:, :3], mask)
+    assert rows.shape == (1, 6, 3)
+    (rows,) = input_rows(module, inputs[:, 0], mask)
+    assert rows.shape == (1, 2, 3)
+
+
+def test_geometry_tells_convolutions_of_one_input_apart():
+    assert geometry(nn.Conv2d(3, 4, 3)) == geometry(nn.Conv2d(3, 9, 3))
+    assert geometry(nn.Conv2d(3, 4, 3)) != geometry(nn.Conv2d(3, 4, 3, padding=1))
+    assert geometry(nn.Linear(3, 4)) == geometry(nn.Linear(3, 5))

@@ -1,0 +1,136 @@
+"""Whole data sets of a few images, laid out as each data= expects them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from toys.small_files import captions_of, picture, write_table, write_tar
+
+Rows = list[tuple[str, str]]
+CLASSES = (0, 1, 2, 207, 999)
+"""Labels of the classes of ImageNet that there are images of."""
+PARTS = {"train": range(0, 6), "restval": range(6, 8), "val": range(8, 11), "test": range(11, 15)}
+"""The images of Karpathy's parts."""
+
+
+def write_classes(folder: Path, each: int, start: int = 0, labels: tuple[int, ...] = CLASSES) -> Path:
+    """`each` images of each class of ImageNet; no two the same."""
+    from rcc.data.sets.class_lists import wnids
+
+    for place, label in enumerate(labels):
+        where = folder / wnids()[label]
+        where.mkdir(parents=True)
+        for number in range(each):
+            name = f"{wnids()[label]}_{number}.JPEG"
+            (where / name).write_bytes(picture(start + place * each + number, "JPEG"))
+    return folder
+
+
+def write_imagenet(folder: Path) -> Path:
+    """train/ with six and val/ with four images of each of `CLASSES`."""
+    write_classes(folder / "train", 6)
+    write_classes(folder / "val", 4, start=1000)
+    return folder
+
+
+def write_cifar(folder: Path, classes: int, each: int = 4) -> Path:
+    """`each` images of each class in either part."""
+    from datasets import ClassLabel
+
+    from rcc.data.sets.class_lists import class_names
+
+    label = ClassLabel(names=[name.replace(" ", "_") for name in class_names(f"cifar{classes}")])
+    column = "label" if classes == 10 else "fine_label"
+    for part, start in (("train", 0), ("test", classes * each)):
+        images = [picture(start + number, size=(4, 4)) for number in range(classes * each)]
+        write_table(
+            folder / f"{part}.parquet", {"image": images, column: list(range(classes)) * each}, **{column: label}
+        )
+    return folder
+
+
+def write_pets(folder: Path, each: int, start: int = 0) -> Path:
+    """Images of dogs and of cats, every other one in a folder further down."""
+    for place, name in enumerate(("big_dog", "cat")):
+        (folder / name / "deeper").mkdir(parents=True)
+        for number in range(each):
+            kind, where = (("png", name), ("jpg", f"{name}/deeper"))[number % 2]
+            (folder / where / f"{number}.{kind}").write_bytes(picture(start + place * each + number))
+    return folder
+
+
+def write_karpathy(folder: Path, name: str = "coco", **changed: Any) -> Path:
+    """A caption file and its images: six for training, two of COCO's validation images that train as well, three for
+    validation, four for test."""
+    images = []
+    for split, numbers in PARTS.items():
+        for number in numbers:
+            place = {"filepath": "train2014" if split == "train" else "val2014"} if name == "coco" else {}
+            where = folder / place.get("filepath", "flickr30k-images")
+            where.mkdir(parents=True, exist_ok=True)
+            (where / f"{number:04d}.jpg").write_bytes(picture(number, "JPEG"))
+            sentences = [{"raw": text, "tokens": text.split()} for text in captions_of(number)]
+            images.append({"filename": f"{number:04d}.jpg", "split": split, "sentences": sentences} | place)
+    content = {"images": images, "dataset": name} | changed
+    (folder / f"dataset_{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def write_flickr8k(folder: Path) -> Path:
+    """12 training, 4 validation and 5 test images in parquet files, with five captions each."""
+    start = 0
+    for part, count in (("train", 12), ("validation", 4), ("test", 5)):
+        numbers = range(start, start + count)
+        columns = {
+            "image": [picture(number, "JPEG") for number in numbers],
+            "captions": [captions_of(number) for number in numbers],
+            "filename": [f"{number}.jpg" for number in numbers],
+        }
+        write_table(folder / f"{part}.parquet", columns)
+        start += count
+    return folder
+
+
+def write_shard(path: Path, start: int, count: int) -> Path:
+    """Samples with a JSON record each, as img2dataset writes them; captions of the second half stand there alone."""
+    samples: dict[str, dict[str, bytes | str]] = {}
+    for number in range(start, start + count):
+        caption = f"caption {number}"
+        samples[f"{number:09d}"] = {
+            "jpg": picture(number, "JPEG"),
+            "json": json.dumps({"caption": caption, "url": "https://example.org", "status": "success"}),
+        } | ({"txt": caption} if number < start + count // 2 else {})
+    return write_tar(path, samples)
+
+
+def write_csv(file: Path, rows: Rows) -> None:
+    """Lines of path and caption, separated by tabs where the name ends so."""
+    mark = "\t" if file.suffix == ".tsv" else ","
+    lines = [mark.join(("path", "caption")), *(mark.join((path, f'"{text}"')) for path, text in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")  # as spreadsheets write it
+
+
+def write_captioned_files(folder: Path) -> Path:
+    """12 images under images/ and captions.csv with two captions of each."""
+    (folder / "images").mkdir(parents=True)
+    for number in range(12):
+        (folder / "images" / f"{number}.png").write_bytes(picture(number))
+    rows = [(f"{number}.png", text) for number in range(12) for text in captions_of(number, 2)]
+    write_csv(folder / "captions.csv", rows)
+    return folder
+
+
+WRITE = {
+    "cifar10": lambda folder: write_cifar(folder, 10),
+    "cifar100": lambda folder: write_cifar(folder, 100),
+    "coco": write_karpathy,
+    "conceptual_captions": lambda folder: write_shard(folder / "00000.tar", 0, 16).parent,
+    "flickr30k": lambda folder: write_karpathy(folder, "flickr30k"),
+    "flickr8k": write_flickr8k,
+    "image_folder": lambda folder: write_pets(folder, 12),
+    "image_text": write_captioned_files,
+    "imagenet": write_imagenet,
+}
+"""Writes the data set of a data= into a folder and returns the folder."""
