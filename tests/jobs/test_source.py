@@ -111,7 +111,7 @@ def test_a_command_compresses_an_artifact_further(rcc_run, tmp_path: Path) -> No
 
 def test_a_command_plans_a_network_of_the_users_own(rcc_run, tmp_path: Path, network_weights: Path) -> None:
     (tmp_path / "my_nets.py").write_text(
-        "from small_networks import ResNet\n\ndef build(width):\n    return ResNet(width=width)\n"
+        "from toys.small_networks import ResNet\n\ndef build(width):\n    return ResNet(width=width)\n"
     )
     code, out, err = rcc_run(
         "dry_run=true", "model=module", "model.target=my_nets:build", "model.arguments={width: 8}",
