@@ -96,7 +96,7 @@ def altered_checkpoint(clip_checkpoint: Path, tmp_path: Path) -> Callable[..., P
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory, clip_checkpoint: Path) -> Callable[[str], Path]:
     """The random checkpoint of a model= by its name: two layers a tower, width 32, 32-pixel images. Read only."""
-    from toys.small_checkpoints import SAVE
+    from toys.checkpoints import SAVE
 
     made = {"clip": clip_checkpoint}
 
@@ -119,7 +119,7 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def data_set(tmp_path_factory: pytest.TempPathFactory, datasets_cache: None) -> Callable[[str], Path]:
     """The folder of the small data set of a data= by its name. Read only."""
-    from toys.small_data_sets import WRITE
+    from toys.data_sets import WRITE
 
     made: dict[str, Path] = {}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toys.toy_model import ToyAdapter, compress, dense_toy
+from toys.adapters import ToyAdapter, compress, dense_toy
 
 from rcc.artifact.write import write_artifact
 from rcc.models.registry import ADAPTERS
@@ -11,7 +11,7 @@ from rcc.models.registry import ADAPTERS
 
 @pytest.fixture(autouse=True)
 def toy_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADAPTERS, "toy", "toys.toy_model:ToyAdapter")
+    monkeypatch.setitem(ADAPTERS, "toy", "toys.adapters:ToyAdapter")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zstandard
-from toys.toy_model import compress, dense_toy, quantise
+from toys.adapters import compress, dense_toy, quantise
 
 from rcc.artifact.write import write_artifact
 

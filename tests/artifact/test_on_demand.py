@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys.toy_model import ToyAdapter, compress
+from toys.adapters import ToyAdapter, compress
 
 from rcc.artifact.on_demand import on_demand
 from rcc.artifact.write import write_artifact

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from toys.toy_model import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
+from toys.adapters import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
 
 from rcc.artifact.restore import restore
 from rcc.artifact.write import write_artifact

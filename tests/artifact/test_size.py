@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys.toy_model import ToyAdapter, compress, dense_toy, quantise
+from toys.adapters import ToyAdapter, compress, dense_toy, quantise
 
 from rcc.artifact.load import load
 from rcc.artifact.size import dense_bytes, directory_bytes, model_size

@@ -15,7 +15,7 @@ import pytest
 import torch
 import zstandard
 from safetensors.torch import load_file, save_file
-from toys.toy_model import ToyAdapter, dense_toy
+from toys.adapters import ToyAdapter, dense_toy
 
 from rcc.artifact.entries import Matrix
 from rcc.artifact.load import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys.toy_model import ToyAdapter, compress, dense_toy, quantise
+from toys.adapters import ToyAdapter, compress, dense_toy, quantise
 
 import rcc.artifact.weights
 from rcc.artifact.size import directory_bytes, model_size

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys.two_models import Model, batches
+from toys.models import SharedInputs as Model
+from toys.models import token_batches as batches
 
 from rcc.calibration.layer_fits import Site, sites
 from rcc.errors import WorkError

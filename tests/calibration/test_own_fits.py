@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys.two_models import Model, batches
+from toys.models import SharedInputs as Model
+from toys.models import token_batches as batches
 
 from rcc.calibration.own_fits import own_sites
 from rcc.calibration.side_by_side import arrivals

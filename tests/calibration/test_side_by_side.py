@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from toys.two_models import Model, batches
+from toys.models import SharedInputs as Model
+from toys.models import token_batches as batches
 
 from rcc.calibration.side_by_side import Passage, meetings
 from rcc.errors import WorkError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from toys.small_models import Mixed, batches
+from toys.models import Mixed
+from toys.models import mixed_batches as batches
 
 from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import WorkError

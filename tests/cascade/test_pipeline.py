@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from toys.known_stages import Break, Erase, Factor, Noise, Poison
+from toys.stages import Break, Erase, Factor, Noise, Poison
 
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.schedule import Schedule

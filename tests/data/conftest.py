@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toys.small_data_sets import write_flickr8k
+from toys.data_sets import write_flickr8k
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys.small_files import picture
+from toys.files import picture
 
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.images import EncodedImages

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys.small_files import picture
+from toys.files import picture
 
 from rcc.data.files.images import EncodedImages
 from rcc.data.loading import Prepared, prepared

@@ -46,7 +46,7 @@ def model_arguments(checkpoint_of):
     def arguments(name):
         if name == "clip_tiny":
             return ["model=clip_tiny"]
-        own = ["model.target=toys.small_networks:ResNet", "model.image_size=32"] if name == "module" else []
+        own = ["model.target=toys.networks:ResNet", "model.image_size=32"] if name == "module" else []
         return [f"model={name}", f"model.path={checkpoint_of(name)}", *own]
 
     return arguments

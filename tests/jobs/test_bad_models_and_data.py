@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 from PIL import Image
-from toys.small_data_sets import write_classes, write_csv, write_flickr8k, write_karpathy, write_pets
-from toys.small_files import captions_of, picture, write_table
+from toys.data_sets import write_classes, write_csv, write_flickr8k, write_karpathy, write_pets
+from toys.files import captions_of, picture, write_table
 
 QUICK = ("job=evaluate", "threads=1", "device=cpu")
 PETS = ("model=clip_tiny", "data=image_folder", "data.path=pets", "data.calibration=4", "data.selection=4")

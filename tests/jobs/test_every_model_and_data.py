@@ -4,8 +4,8 @@ import json
 import math
 
 import pytest
-from toys.small_checkpoints import save_vit
-from toys.small_data_sets import CLASSES
+from toys.checkpoints import save_vit
+from toys.data_sets import CLASSES
 
 from rcc.composing.locations import choices, config_dir
 from rcc.data.sets.class_lists import class_names

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_model
-from toys.small_networks import ResNet
+from toys.networks import ResNet
 
 import rcc
 from rcc.artifact.write import write_artifact
@@ -74,7 +74,7 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
     network_weights: Path, tmp_path: Path, digits: Splits
 ) -> None:
     options = {
-        "name": "module", "target": "toys.small_networks:ResNet", "arguments": {"width": 8}, "image_size": 32,
+        "name": "module", "target": "toys.networks:ResNet", "arguments": {"width": 8}, "image_size": 32,
         "path": str(network_weights), "class_names": None,
     }  # fmt: skip
     model = load_source(options, "cpu")
@@ -90,7 +90,7 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
     plan = plan_source({**options, "path": str(tmp_path / "artifact")})
     assert [unit.shape for unit in plan.units()] == [unit.shape for unit in model.units()]
     for other in ({"name": "clip_tiny"}, {**options, "target": None}):
-        with pytest.raises(UserError, match=r"model=module model\.target=toys.small_networks:ResNet"):
+        with pytest.raises(UserError, match=r"model=module model\.target=toys.networks:ResNet"):
             load_artifact(tmp_path / "artifact", other)
     with pytest.raises(UserError, match="does not fit the model"):
         load_artifact(tmp_path / "artifact", {**options, "arguments": {"width": 4}})
@@ -111,7 +111,7 @@ def test_a_command_compresses_an_artifact_further(rcc_run, tmp_path: Path) -> No
 
 def test_a_command_plans_a_network_of_the_users_own(rcc_run, tmp_path: Path, network_weights: Path) -> None:
     (tmp_path / "my_nets.py").write_text(
-        "from toys.small_networks import ResNet\n\ndef build(width):\n    return ResNet(width=width)\n"
+        "from toys.networks import ResNet\n\ndef build(width):\n    return ResNet(width=width)\n"
     )
     code, out, err = rcc_run(
         "dry_run=true", "model=module", "model.target=my_nets:build", "model.arguments={width: 8}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys.hand_made import DENSE_BYTES, attempt_at, measured, sized, steps_of
+from toys.records import DENSE_BYTES, attempt_at, measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
 from rcc.measurement import Difference

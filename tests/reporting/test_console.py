@@ -7,7 +7,7 @@ import re
 
 import pytest
 from rich.console import Console as Terminal
-from toys.hand_made import measured, sized, steps_of
+from toys.records import measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, StepRecord
 from rcc.measurement import Measurement, Metric

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from toys.hand_made import attempt_at, measured, sized
+from toys.records import attempt_at, measured, sized
 
 from rcc.cascade.records import StepRecord, TargetOutcome
 from rcc.reporting.metrics_log import KEY, MetricsLog, read_metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from toys.hand_made import steps_of
+from toys.records import steps_of
 
 from rcc.errors import UserError
 from rcc.reporting.left_alone import folded, left_alone

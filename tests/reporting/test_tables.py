@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toys.hand_made import steps_of
+from toys.records import steps_of
 
 from rcc.measurement import Difference, Metric
 from rcc.reporting.tables import notes_of, quality_table, short_name, size_table, step_table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys.hand_made import steps_of
+from toys.records import steps_of
 
 from rcc.reporting.time_left import TimeLeft
 

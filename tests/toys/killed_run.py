@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from toys.known_stages import Cut, Erase, Factor, Noise, Thin
+from toys.stages import Cut, Erase, Factor, Noise, Thin
 
 from rcc.artifact.write import write_artifact
 from rcc.atomic import clean_leftovers

@@ -1,4 +1,4 @@
-"""What layers are given and put out, row by row, and the published truncation computed on these rows."""
+"""Rows that layers receive and return, and the published truncation computed on these rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from toys.small_net import SmallModel, batches
+from toys.models import SmallModel, batches
 
 from rcc.layers.input_rows import input_rows
 from rcc.stages.base import StageContext

@@ -1,4 +1,4 @@
-"""What the tests of solvers share: a pruned small model, its counts, and the errors of its layers' outputs."""
+"""Pruned small models: their zeros, factors and output errors, as the tests of solvers compare them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from toys.layer_rows import context_for, data
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 
 from rcc.calibration.layer_fits import sites
 from rcc.layers.form import Form

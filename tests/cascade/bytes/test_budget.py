@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from toys.known_stages import Cut, Erase, Factor, Thin
+from toys.stages import Cut, Erase, Factor, Thin
 
 from rcc.artifact.size import model_size
 from rcc.artifact.write import write_artifact

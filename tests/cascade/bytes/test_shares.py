@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toys.known_stages import Cut
+from toys.stages import Cut
 
 from rcc.artifact.size import model_size
 from rcc.cascade.bytes.budget import REPEATS, Target

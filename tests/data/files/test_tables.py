@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
-from toys.small_files import picture, write_table
+from toys.files import picture, write_table
 
 from rcc.data.files.columns import captioned, sentences, stored_images
 from rcc.data.files.tables import has_tables, read_tables

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys.small_data_sets import write_karpathy
-from toys.small_files import captions_of, picture, write_table
+from toys.data_sets import write_karpathy
+from toys.files import captions_of, picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.data.splits import Split

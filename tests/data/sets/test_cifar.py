@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys.small_data_sets import write_cifar
-from toys.small_files import picture, write_table
+from toys.data_sets import write_cifar
+from toys.files import picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.data.sets.class_lists import class_names

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys.small_data_sets import write_shard
-from toys.small_files import picture, write_tar
+from toys.data_sets import write_shard
+from toys.files import picture, write_tar
 
 from rcc.data.files.images import EncodedImages
 from rcc.data.registry import load_data

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys.small_files import captions_of, picture, write_table
+from toys.files import captions_of, picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.errors import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toys.small_data_sets import write_pets
-from toys.small_files import picture, write_table
+from toys.data_sets import write_pets
+from toys.files import picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.errors import UserError

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys.small_data_sets import Rows, write_csv
-from toys.small_files import captions_of, picture, write_tar
+from toys.data_sets import Rows, write_csv
+from toys.files import captions_of, picture, write_tar
 
 from rcc.data.registry import load_data
 from rcc.errors import UserError

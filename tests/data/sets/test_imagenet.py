@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys.small_data_sets import CLASSES, write_classes, write_imagenet
-from toys.small_files import picture, write_table
+from toys.data_sets import CLASSES, write_classes, write_imagenet
+from toys.files import picture, write_table
 
 from rcc.data.registry import load_data
 from rcc.data.sets.class_lists import class_names, wnids

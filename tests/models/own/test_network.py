@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file, save_model
-from toys.small_networks import Attentive, ResNet, Tied
+from toys.networks import Attentive, ResNet, Tied
 from transformers import CLIPImageProcessorPil
 
 import rcc
@@ -31,7 +31,7 @@ from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import load_model, load_skeleton
 from rcc.stages.quant.quantizer import Quantizer
 
-TARGET = "toys.small_networks:ResNet"
+TARGET = "toys.networks:ResNet"
 
 
 def moved(module: Any) -> Any:
@@ -106,7 +106,7 @@ def cascade(model: NetworkAdapter, images: list[Image.Image], steps: list[Any]) 
 def test_a_cascade_compresses_it_and_the_artifact_gives_the_same_bits(
     network_class: type, images: list[Image.Image], tmp_path: Path
 ) -> None:
-    name = f"toys.small_networks:{network_class.__name__}"
+    name = f"toys.networks:{network_class.__name__}"
     save_model(moved(network_class()), str(tmp_path / "weights.safetensors"))
     model = load_model("module", target=name, path=tmp_path / "weights.safetensors", image_size=32, device="cpu")
     stages = [
@@ -157,14 +157,14 @@ def test_a_description_that_is_none_is_refused(network: NetworkAdapter, tmp_path
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("toys.small_networks", "must be module:name"),
+        ("toys.networks", "must be module:name"),
         ("small networks:build", "must be module:name"),
         (":build", "must be module:name"),
         ("no_such_package.nets:build", "cannot be imported: No module named 'no_such_package'"),
-        ("toys.small_networks:biuld", r"'toys.small_networks' has no 'biuld'\. Did you mean 'build'\?"),
-        ("toys.small_networks:number", "is of type int; it must be a class or a function"),
-        ("toys.small_networks:nothing", "made of type str and no torch.nn.Module"),
-        ("toys.small_networks:failing", "failed with arguments {}: RuntimeError: out of paper"),
+        ("toys.networks:biuld", r"'toys.networks' has no 'biuld'\. Did you mean 'build'\?"),
+        ("toys.networks:number", "is of type int; it must be a class or a function"),
+        ("toys.networks:nothing", "made of type str and no torch.nn.Module"),
+        ("toys.networks:failing", "failed with arguments {}: RuntimeError: out of paper"),
     ],
 )
 def test_a_target_that_makes_no_network_is_refused(target: str, message: str) -> None:
@@ -173,9 +173,9 @@ def test_a_target_that_makes_no_network_is_refused(target: str, message: str) ->
 
 
 def test_arguments_reach_the_target_and_wrong_ones_are_told() -> None:
-    assert build("toys.small_networks:build", {"classes": 3}).head.out_features == 3
+    assert build("toys.networks:build", {"classes": 3}).head.out_features == 3
     with pytest.raises(UserError, match=r"failed with arguments {'clases': 3}.*clases"):
-        build("toys.small_networks:build", {"clases": 3})
+        build("toys.networks:build", {"clases": 3})
 
 
 def test_a_package_in_the_current_directory_is_found_and_hides_nothing(
@@ -233,7 +233,7 @@ def test_a_shared_weight_may_be_in_the_file_once(tmp_path: Path, kept: str) -> N
     fill(module, tmp_path / "tied.safetensors")
     assert module.one.weight is module.two.weight
     assert module.one.weight.flatten().tolist() == list(range(16))
-    skeleton = load_skeleton("module", target="toys.small_networks:Tied").module
+    skeleton = load_skeleton("module", target="toys.networks:Tied").module
     assert skeleton.one.weight is skeleton.two.weight
     assert skeleton.one.weight.is_meta
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from toys.small_net import SmallModel, batches
+from toys.models import SmallModel, batches
 
 from rcc.calibration.targets import dense_outputs
 from rcc.errors import UserError

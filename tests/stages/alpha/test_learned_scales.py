@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toys.small_net import SmallModel, batches
+from toys.models import SmallModel, batches
 
 from rcc.errors import WorkError
 from rcc.layers.form import Form

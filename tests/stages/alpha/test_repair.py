@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toys.small_net import SmallModel, batches
+from toys.models import SmallModel, batches
 
 from rcc.calibration.layer_fits import sites
 from rcc.calibration.targets import dense_outputs

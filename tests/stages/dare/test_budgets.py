@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys.layer_rows import context_for, data
 from toys.layer_rows import rows as rows_of
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 
 from rcc.calibration.sensitivity import sensitivities
 from rcc.errors import UserError

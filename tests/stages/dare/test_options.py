@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 from toys.solved_layers import bits, factorise, pruned
 
 from rcc.errors import UserError

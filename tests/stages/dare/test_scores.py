@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys.small_net import SmallModel, batches
+from toys.models import SmallModel, batches
 
 from rcc.errors import UserError
 from rcc.layers.form import Form

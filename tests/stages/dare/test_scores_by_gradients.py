@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from toys.layer_rows import context_for, data
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 from toys.solved_layers import UNITS, factorise, pruned
 
 from rcc.stages.dare.compressor import DARECompressor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from toys.layer_rows import context_for, data, rows
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 from toys.solved_layers import SOLVERS, UNITS, bits, output_errors, pruned, zeros
 
 from rcc.errors import UserError

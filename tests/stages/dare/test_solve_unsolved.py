@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 from toys.layer_rows import context_for, data
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 from toys.solved_layers import SOLVERS, assert_fitted_to_its_own_inputs, bits, pruned
 
 from rcc.layers.form import Form

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from toys.layer_rows import context_for, data, rows, svd_llm, weight_of
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 
 import rcc.stages.nullu.truncation as under_test
 from rcc.errors import UserError

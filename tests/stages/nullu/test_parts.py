@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from toys.layer_rows import context_for, rows, weight_of
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 
 from rcc.errors import UserError
 from rcc.layers.form import Form

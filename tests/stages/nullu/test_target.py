@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from toys.layer_rows import context_for, data, rows, svd_llm, weight_of
-from toys.small_net import SmallModel
+from toys.models import SmallModel
 
 from rcc.calibration.layer_fits import Inputs, Site
 from rcc.layers.form import Form

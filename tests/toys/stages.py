@@ -1,4 +1,4 @@
-"""Stages simple enough to know the right answer of."""
+"""Compression stages whose result is known in advance."""
 
 import torch
 

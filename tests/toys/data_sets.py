@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from toys.small_files import captions_of, picture, write_table, write_tar
+from toys.files import captions_of, picture, write_table, write_tar
 
 Rows = list[tuple[str, str]]
 CLASSES = (0, 1, 2, 207, 999)

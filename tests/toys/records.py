@@ -1,4 +1,4 @@
-"""Builders of hand-made records."""
+"""Sample runs: measurements, sizes, steps and attempts as a cascade records them."""
 
 from __future__ import annotations
 

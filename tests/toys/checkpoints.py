@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from toys.small_networks import ResNet
+from toys.networks import ResNet
 from transformers import (
     BertTokenizer,
     BlipConfig,
