@@ -62,7 +62,10 @@ class Problems:
     def choice(self, option: str, value: str, choices: Iterable[str]) -> bool:
         """Note a problem unless `value` is one of `choices`."""
         choices = list(choices)
-        return self.check(value in choices, unknown(option, str(value), choices))
+        if value in choices:
+            return True
+        # Only now: near names are looked for by difflib, which would take a third of the time that loading takes.
+        return self.check(False, unknown(option, str(value), choices))
 
     def done(self) -> None:
         """Raise one `UserError` with everything found, or return if nothing was."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from rcc.artifact.manifest import read_manifest
-from rcc.artifact.restore import restore
+from rcc.artifact.restore import restore_weights
 from rcc.artifact.size import storage_dtype
 from rcc.artifact.verify import check_files
 from rcc.errors import UserError
@@ -51,5 +51,5 @@ def load(
             f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
             "leave out skeleton=."
         )
-    restore(adapter, directory, compute, verify)
+    restore_weights(adapter, manifest, directory, compute, verify)
     return adapter.eval()

@@ -19,7 +19,6 @@ from rcc.models.adapter import Adapter
 Parts = Mapping[str, tuple[int, ...]]
 
 
-@torch.no_grad()
 def restore(adapter: Adapter, directory: Path | str, dtype: torch.dtype | None = None, verify: bool = True) -> None:
     """Make the model in `adapter` the one that was written to `directory`.
 
@@ -41,10 +40,19 @@ def restore(adapter: Adapter, directory: Path | str, dtype: torch.dtype | None =
             f"{directory} holds a model of the adapter '{manifest.adapter}' and was to be put into "
             f"'{adapter.name}': load it with rcc.load, or give a directory of this model."
         )
+    if verify:
+        check_files(directory, manifest)
+    restore_weights(adapter, manifest, directory, dtype, verify)
+
+
+@torch.no_grad()
+def restore_weights(
+    adapter: Adapter, manifest: Manifest, directory: Path, dtype: torch.dtype | None = None, verify: bool = True
+) -> None:
+    """As `restore`, for a manifest that was read and an adapter's files that were checked before."""
     with stored_weights(directory, manifest) as weights:
         changes = _checked(adapter, manifest, directory)
         if verify:
-            check_files(directory, manifest)
             weights.verify()
         device = adapter.device
         _reshape(changes)

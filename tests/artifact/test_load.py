@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
 import torch
 from toys.adapters import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
+from toys.calls import counted
 
 from rcc.artifact.load import load
+from rcc.artifact.manifest import read_manifest
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
 from rcc.models.own.module import ModuleAdapter
+from rcc.models.transformers.clip import CLIPWrapper
 
 
 @pytest.mark.parametrize("build", [dense_toy, lambda: compress(dense_toy())], ids=["dense", "compressed"])
@@ -130,3 +135,18 @@ def test_nothing_is_unpickled(artifact: Path, monkeypatch: pytest.MonkeyPatch) -
     (artifact / "weights.safetensors").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match="no safetensors file"):
         load(artifact)
+
+
+def test_loading_reads_the_manifest_once_and_each_file_once(artifact: Path) -> None:
+    with counted(read_manifest, hashlib.file_digest, get_close_matches) as calls:
+        load(artifact)
+    files = len(read_manifest(artifact).files)
+    assert files == 2
+    assert calls == {"read_manifest": 1, "file_digest": files, "get_close_matches": 0}
+
+
+def test_a_transformers_model_is_loaded_from_one_reading_as_well(clip: CLIPWrapper, tmp_path: Path) -> None:
+    write_artifact(clip, tmp_path / "artifact")
+    with counted(read_manifest, hashlib.file_digest, get_close_matches) as calls:
+        load(tmp_path / "artifact")
+    assert calls == {"read_manifest": 1, "file_digest": 4, "get_close_matches": 0}
