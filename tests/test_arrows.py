@@ -49,7 +49,7 @@ HEAVY = ("torch", "transformers", "accelerate", "datasets", "safetensors", "nump
 UNSAFE_MODULES = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 UNSAFE_CALLS = ("torch.load", "torch.save", "torch.jit.load", "np.load", "numpy.load")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
-MOST_LINES = 300
+MOST_LINES = 400
 
 
 def within(target: str, *names: str) -> bool:

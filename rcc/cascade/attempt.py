@@ -1,7 +1,8 @@
-"""One attempt of a step: apply the stage, look for non-finite weights, measure, and compare with the gate."""
+"""Attempts a step once: applies the stage, looks for non-finite weights, measures, and compares with the gate."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import torch
 from rcc.artifact.contents import parts_of
 from rcc.artifact.size import model_size
 from rcc.cascade.gate import Gate, retention
-from rcc.cascade.records import Attempt, Baseline
+from rcc.cascade.records import Attempt, Baseline, Step
 from rcc.cascade.resources import Meter
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.units import non_finite
@@ -19,6 +20,12 @@ from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage, StageContext, StageReport
 
 Validator = Callable[[Adapter], Measurement | float]
+
+
+def step_seed(seed: int, step: Step, attempt: int) -> int:
+    """The seed of one attempt: by its place in the run alone, so that a resumed run draws the same numbers."""
+    digest = hashlib.sha256(f"{seed}/{step.index}/{attempt}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
 
 
 def attempt_step(

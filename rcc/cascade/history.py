@@ -1,4 +1,4 @@
-"""What a run knows of itself: its plan, the dense baseline and a record of every finished step."""
+"""Records a run: its plan, the dense baseline, every finished step, and the seconds it took."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rcc.cascade.gate import Gate
 from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
 from rcc.cascade.suggestions import suggest
 from rcc.errors import UserError
+from rcc.measurement import Measurement
 
 
 @dataclass
@@ -18,7 +19,8 @@ class History:
     """Grows by one record a step; written with every checkpoint and read back on resume and rollback.
 
     `budget` is what the way to a target in bytes has learned, see `Budget.to_json`; `target` what came of it, known
-    after the last step.
+    after the last step. `seconds` are those since the run, or its resumed part, began.
+    `validated` is what was measured besides the steps, by a name of the user's.
     """
 
     steps: list[Step]
@@ -26,6 +28,17 @@ class History:
     records: list[StepRecord] = field(default_factory=list)
     budget: dict[str, Any] | None = None
     target: TargetOutcome | None = None
+    seconds: float = 0.0
+    validated: dict[str, Measurement] = field(default_factory=dict)
+
+    def remaining(self) -> list[Step]:
+        """The steps that are still to be done, in order."""
+        return self.steps[len(self.records) :]
+
+    def add(self, record: StepRecord, budget: dict[str, Any] | None) -> None:
+        """Take up a finished step, and what the way to a target has learned by then."""
+        self.records.append(record)
+        self.budget = budget
 
     @property
     def dense(self) -> Baseline:
@@ -41,9 +54,10 @@ class History:
     def to_json(self) -> dict[str, Any]:
         return {
             "steps": [asdict(step) for step in self.steps],
-            "baseline": asdict(self.dense),
+            "baseline": None if self.baseline is None else asdict(self.baseline),
             "records": [record.to_json() for record in self.records],
             "budget": self.budget,
+            "validated": {name: measurement.to_json() for name, measurement in self.validated.items()},
         }
 
     def recall(self, data: dict[str, Any]) -> None:
@@ -53,14 +67,15 @@ class History:
             UserError: the checkpoint belongs to a run with another plan.
         """
         recorded = [Step(**step) for step in data["steps"]]
-        if recorded != self.steps:
+        if recorded and recorded != self.steps:  # none where it was saved before the first stage was added
             raise UserError(
                 f"this state belongs to another cascade: it was made by the steps {_names(recorded)}, this run "
                 f"has {_names(self.steps)}. Resume with the options the run was started with, or start afresh."
             )
-        self.baseline = Baseline.from_json(data["baseline"])
+        self.baseline = None if data["baseline"] is None else Baseline.from_json(data["baseline"])
         self.records = [StepRecord.from_json(record) for record in data["records"]]
         self.budget = data["budget"]
+        self.validated = {name: Measurement.from_json(found) for name, found in data["validated"].items()}
 
     def rolled_back(self, step: Step, attempts: Sequence[Attempt]) -> StepRecord:
         """The record of a step that changed nothing: its numbers are those of the step before it."""
@@ -74,11 +89,16 @@ class History:
             measurement=before.measurement if before else self.dense.measurement,
         )
 
+    def measurements(self) -> dict[str, Measurement]:
+        """'initial' for the dense model, each step's by its name, then those of `validated`."""
+        dense = {} if self.baseline is None else {"initial": self.baseline.measurement}
+        return dense | {record.step.name: record.measurement for record in self.records} | self.validated
+
     def overlap(self) -> dict[str, Any]:
         """Row spaces before and after the steps that found and left low-rank parts, over all such steps."""
         return summarise({record.step.name: record.overlap for record in self.records})
 
-    def summary(self, gate: Gate, seconds: float) -> Summary:
+    def summary(self, gate: Gate) -> Summary:
         """Everything measured so far, with suggestions that follow from it."""
         last = self.records[-1] if self.records else None
         return Summary(
@@ -86,7 +106,7 @@ class History:
             records=tuple(self.records),
             size=last.size if last else self.dense.size,
             retention=last.retention if last else 1.0,
-            seconds=seconds,
+            seconds=self.seconds,
             suggestions=suggest(self.records, gate),
             overlap=self.overlap(),
             target=self.target,

@@ -1,36 +1,35 @@
-"""The cascade: stages in order, round after round, each measured, gated, and kept, softened or rolled back."""
+"""Runs the cascade: stages in order, round after round, each measured, gated, and kept, softened or rolled back."""
 
 from __future__ import annotations
 
-import hashlib
-import time
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
 
-from rcc.analysis.overlap import overlap, row_spaces
-from rcc.cascade.attempt import Validator, attempt_step, measure_dense
+from rcc.cascade.attempt import Validator
 from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
-from rcc.cascade.bytes.targeting import Targeting
-from rcc.cascade.checkpointing import Checkpointing
+from rcc.cascade.execution import Execution
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
+from rcc.cascade.inputs import as_measurement, with_state
 from rcc.cascade.plan import Plan, plan_run
-from rcc.cascade.records import Attempt, Observer, Step, StepRecord
+from rcc.cascade.records import Observer, Step, Summary, Unobserved
 from rcc.cascade.schedule import Schedule, order_problems
-from rcc.cascade.specification import PipelineViews
-from rcc.errors import Problems, UserError, WorkError
+from rcc.cascade.state import StateStore
+from rcc.errors import Problems, UserError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
+from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
-from rcc.stages.base import Batch, Stage, StageContext
+from rcc.stages.base import Batch, Stage
 
 
-class RCCPipeline(Targeting, Checkpointing, PipelineViews):
+class RCCPipeline:
     """Compresses a model by a cascade of stages, with checkpoints, a gate on retention, and rollback.
 
     >>> pipeline = RCCPipeline(performance_threshold=0.95)
@@ -49,6 +48,11 @@ class RCCPipeline(Targeting, Checkpointing, PipelineViews):
         storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
         target: bytes the artifact is to take; the strengths of the stages that have one are then solved for.
         observer: is told what happens and never changes it.
+
+    Attributes:
+        state: the checkpoints.
+        history: plan, baseline and records.
+        model: the one that is compressed; None before there is one.
     """
 
     def __init__(
@@ -79,14 +83,12 @@ class RCCPipeline(Targeting, Checkpointing, PipelineViews):
         self.dtype = STORED_DTYPES[storage_dtype]
         self.entropy = storage_entropy
         self.target = target
-        self.observer = observer
-        self.stages: list[Stage] = []
+        self.observer = observer or Unobserved()
+        self.logger = logging.getLogger("rcc.pipeline")
+        self.state = StateStore(directory, keep_last)
         self.history = History([])
-        self._keep_last = keep_last
-        self._budget = None
-        self._directory = None if directory is None else Path(directory)
-        self._calibration: Sequence[Batch] | None = None
-        self._targets: Sequence[Mapping[str, Tensor]] | None = None
+        self.model: Adapter | None = None
+        self.stages: list[Stage] = []
         for stage in stages:
             self.add_stage(stage)
 
@@ -131,118 +133,21 @@ class RCCPipeline(Targeting, Checkpointing, PipelineViews):
             UserError: nothing to compress, calibration data missing, or state found without `resume`.
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
         """
-        started = time.perf_counter()
-        model = self.model = model if isinstance(model, Adapter) else ModuleAdapter(model)
         self._require_stages()
         self._require_calibration(calibration)
+        adapter = self.model = self._adapter(model)
         for stage in self.stages:
-            stage.choose(model)
+            stage.choose(adapter)
         self.history = History(self.steps())
-        self._calibration = calibration
-        self._store = self._open_store(resume)
-        finished = self._store.latest()
-        self._tell("run_started", self.history.steps, finished or 0)
-        if finished is None:
-            self.history.baseline = measure_dense(model, validator, self.dtype)
-            self.save_checkpoint("initial", model)
-            # A resumed run computes with weights read from a checkpoint, so this one does too: mapped from a foreign
-            # file they can lie unaligned in memory, and then sums come out in another order.
-            self.rollback_to_dense(model)
-        else:
-            if 0 not in self._store.indices():
-                raise UserError(f"{self._directory} has lost its first step, the dense model: start a fresh run.")
-            self.history.recall(self._store.load(finished, model.eval()))
-        self._tell("baseline_measured", self.history.dense)
-        self._targets = self._dense_targets(model)
-        self._budget = self._open_budget(model)
-        while not self._done(model):
-            step = self.history.steps[len(self.history.records)]
-            record = self._run_step(step, model, validator)
-            self.history.records.append(record)
-            self.history.budget = None if self._budget is None else self._budget.to_json()
-            self.save_checkpoint(step.label, model)
-            self._tell("step_finished", record)
-        self._tell("run_finished", self.get_pipeline_summary(time.perf_counter() - started))
-        return model
+        execution = Execution(
+            adapter, validator, calibration, self.stages, self.schedule, self.target, self.gate, self.history,
+            self.state, self.observer, self.seed, self.dtype, self.entropy,
+        )  # fmt: skip
+        execution.run(resume)
+        self.observer.run_finished(self.get_pipeline_summary())
+        return adapter
 
     run_pipeline = run  # the specification's name for it
-
-    def _run_step(self, step: Step, model: Adapter, validator: Validator) -> StepRecord:
-        """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
-        stage = next(stage for stage in self.stages if stage.label == step.label)
-        spaces = row_spaces(model.units())
-        attempts: list[Attempt] = []
-        strength = step.strength
-        if self._budget is not None and self._budget.decides(step):
-            strength = self._budget.strength(step, model)
-        while True:
-            self._tell("step_started", step, len(attempts) + 1, strength)
-            attempt, report = attempt_step(
-                len(attempts) + 1,
-                stage if strength in (None, stage.strength) else stage.at(strength),
-                self._context(step, len(attempts) + 1, model),
-                model,
-                validator,
-                self.history.dense,
-                self.gate,
-                self.dtype,
-                self.entropy,
-            )
-            attempts.append(attempt)
-            self._tell("attempt_finished", step, attempt)
-            if report is not None and not attempt.problem:
-                outcome = "kept"
-                break
-            strength = self.gate.softer(strength, attempt.retention or 0.0)
-            tired = strength is None or len(attempts) > self.gate.tries
-            if report is None or tired or not self.gate.rollback:
-                outcome = self._settle(step, attempt, broken=report is None)
-                break
-            self._roll_back(model)
-        if outcome == "skipped":
-            self._roll_back(model)
-            return self.history.rolled_back(step, attempts)
-        assert report is not None
-        assert attempt.size is not None
-        assert attempt.measurement is not None
-        assert attempt.retention is not None
-        return StepRecord(
-            step=step,
-            outcome=outcome,
-            attempts=tuple(attempts),
-            size=attempt.size,
-            retention=attempt.retention,
-            measurement=attempt.measurement,
-            touched=report.touched,
-            skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
-            facts=report.facts,
-            overlap=overlap(spaces, row_spaces(model.units())),
-        )
-
-    def _settle(self, step: Step, attempt: Attempt, broken: bool) -> str:
-        """What becomes of a step that failed for good: 'skipped', 'continued', or the end of the run."""
-        abort = self.gate.on_error == "abort" if broken else self.gate.on_failure == "abort"
-        if abort:
-            setting = "gate.on_error" if broken else "gate.on_failure"
-            raise WorkError(
-                f"{step.name}: {attempt.problem} (attempt {attempt.number}). The run ends because {setting} is "
-                f"'abort'; {setting}=skip would roll the step back and go on. Finished steps are kept."
-            )
-        if broken:
-            return "skipped"
-        return "continued" if self.gate.on_failure == "continue" or not self.gate.rollback else "skipped"
-
-    def _context(self, step: Step, attempt: int, model: Adapter) -> StageContext:
-        digest = hashlib.sha256(f"{self.seed}/{step.index}/{attempt}".encode()).digest()
-        return StageContext(
-            seed=int.from_bytes(digest[:6], "big"),
-            calibration=self._calibration,
-            targets=self._targets,
-            reference=self._store.reference,
-            dense=lambda: self._store.dense(model),
-            storage=self.dtype,
-            progress=lambda done, total, what: self._tell("progressed", done, total, what),
-        )
 
     def _require_stages(self) -> None:
         if not self.stages:
@@ -261,6 +166,129 @@ class RCCPipeline(Targeting, Checkpointing, PipelineViews):
                 "calibration split, or leave the stage out of stage=."
             )
 
-    def _tell(self, event: str, *details: Any) -> None:
-        if self.observer is not None:
-            getattr(self.observer, event)(*details)
+    def save_checkpoint(
+        self,
+        stage_name: str,
+        model_state: Adapter | nn.Module | Mapping[str, Tensor] | None = None,
+        metrics: Measurement | Mapping[str, float] | None = None,
+    ) -> Path:
+        """Write a checkpoint under a name of one's own, beside those that a run makes itself; returns its path.
+
+        `rollback_to_checkpoint` takes it before a step of the same name. The last five are kept.
+
+        Args:
+            model_state: the model, or a state dict of its structure as it is now; None: the pipeline's model.
+            metrics: what is known of its quality; shown by `validation_metrics` under the name.
+
+        Raises:
+            UserError: there is no model yet, or the state dict is not of its structure.
+        """
+        if isinstance(model_state, Mapping):
+            model = with_state(self._known_model("save_checkpoint"), model_state)
+        else:
+            model = self._known_model("save_checkpoint", model_state)
+        if metrics is not None:
+            self.history.validated[stage_name] = as_measurement(metrics)
+        path = self.state.save_named(stage_name, model, self.history.to_json())
+        self.logger.info("checkpoint '%s' saved: %s", stage_name, path)
+        return path
+
+    def rollback_to_checkpoint(self, stage_name: str, model: Adapter | nn.Module | None = None) -> bool:
+        """Restore structure, weights and history of the last checkpoint of that name: one that `save_checkpoint` wrote,
+        else that of the last step of that stage ('initial' is the dense one).
+
+        Later checkpoints are discarded. Returns False when rollback is off or no such checkpoint is kept any more.
+
+        Args:
+            model: what is changed, in place; None: the pipeline's model.
+
+        Raises:
+            UserError: there is no model yet, or the checkpoint is of another model or cascade.
+        """
+        adapter = self._known_model("rollback_to_checkpoint", model)
+        if not self.gate.rollback:
+            return False
+        named = self.state.named(stage_name)
+        steps = [index for index, name in self.state.names().items() if name == stage_name]
+        if named is None and not steps:
+            return False
+        if not self.history.steps and self.stages:
+            self.history.steps = self.steps()
+        if named is not None:
+            self.history.recall(self.state.load_named(named, adapter))
+            self.state.discard_after(len(self.history.records))
+        else:
+            self.history.recall(self.state.load(steps[-1], adapter))
+            self.state.discard_after(steps[-1])
+        self.logger.info("rolled back to checkpoint '%s'", stage_name)
+        return True
+
+    def rollback_to_dense(self, model: Adapter | nn.Module | None = None) -> None:
+        """Make `model` (None: the pipeline's) the dense model again, from the first checkpoint; the history stays.
+
+        Raises:
+            UserError: nothing was run yet.
+        """
+        adapter = self._known_model("rollback_to_dense", model)
+        if self.state.latest() is None:
+            raise UserError("rollback_to_dense: nothing was run yet, so no dense model is kept: call run() first.")
+        self.state.load(0, adapter)
+
+    def _known_model(self, asking: str, model: Adapter | nn.Module | None = None) -> Adapter:
+        if model is None and self.model is None:
+            raise UserError(
+                f"{asking}: the pipeline has no model yet. Give it one, RCCPipeline(model, stages=[...]), pass it here,"
+                " or call run(model, validator) first."
+            )
+        return self._adapter(model)
+
+    def _adapter(self, model: Adapter | nn.Module | None) -> Adapter:
+        """`model` as an adapter; the pipeline's own where it is None, or the module of that."""
+        if model is None or (self.model is not None and self.model.module is model):
+            assert self.model is not None
+            return self.model
+        return model if isinstance(model, Adapter) else ModuleAdapter(model)
+
+    # What the pipeline knows, under the specification's names (§2.1).
+
+    @property
+    def performance_threshold(self) -> float:
+        """Least share of the dense model's primary metric that every step must keep."""
+        return self.gate.threshold
+
+    @property
+    def rollback_enabled(self) -> bool:
+        return self.gate.rollback
+
+    @property
+    def current_stage(self) -> int:
+        """Index of the last finished step among all, from 0; -1 before the first."""
+        return len(self.history.records) - 1
+
+    @property
+    def stage_configs(self) -> dict[str, dict[str, Any]]:
+        """Method and target strength of each stage, by label."""
+        return {stage.label: {"method": stage.method, "strength": stage.strength} for stage in self.stages}
+
+    @property
+    def validation_metrics(self) -> dict[str, Measurement]:
+        """What was measured on the selection split: 'initial', then after each step by its name, and what
+        `validate_stage` and `save_checkpoint` were given, by theirs."""
+        return self.history.measurements()
+
+    @property
+    def checkpoints(self) -> dict[str, Path]:
+        """The checkpoints that are kept, by their directory's name; each loads as an artifact does."""
+        return self.state.paths()
+
+    def analyze_null_space_overlap(self) -> dict[str, Any]:
+        """Overlap of each layer's row space before and after every step that found and changed a low-rank part."""
+        return self.history.overlap()
+
+    def get_pipeline_summary(self) -> Summary:
+        """Everything measured so far, with suggestions that follow from it.
+
+        Raises:
+            UserError: nothing was run yet.
+        """
+        return self.history.summary(self.gate)

@@ -1,4 +1,4 @@
-"""The records of a run: what was planned, what each attempt of each step gave, and the summary of all.
+"""Defines the records of a run: the planned steps, what each attempt of each step gave, and the summary of all.
 
 They are plain data, written to state, metrics and reports as JSON and read back on resume.
 """
@@ -142,26 +142,42 @@ class Summary:
 
 
 class Observer(Protocol):
-    """Who is told what happens: the console, the metrics log, W&B. An observer never changes a run."""
+    """Who is told what happens: the console, the metrics log, W&B. An observer never changes a run.
+
+    Does nothing by itself: a subclass takes up the events it cares about.
+    """
 
     def run_started(self, steps: Sequence[Step], finished: int) -> None:
         """The plan of the run, of which the first `finished` steps were done by an earlier attempt."""
+        return None
 
-    def baseline_measured(self, baseline: Baseline) -> None: ...
+    def baseline_measured(self, baseline: Baseline) -> None:
+        return None
 
     def target_shared(self, shares: Mapping[str, float]) -> None:
         """Of the way to a target in bytes, what share each of several stages was found to be worth, by label."""
+        return None
 
-    def step_started(self, step: Step, attempt: int, strength: float | None) -> None: ...
+    def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
+        return None
 
     def progressed(self, done: int, total: int, what: str) -> None:
         """Within the current attempt: `done` of `total` pieces of work, and what they are ('layers')."""
+        return None
 
-    def attempt_finished(self, step: Step, attempt: Attempt) -> None: ...
+    def attempt_finished(self, step: Step, attempt: Attempt) -> None:
+        return None
 
-    def step_finished(self, record: StepRecord) -> None: ...
+    def step_finished(self, record: StepRecord) -> None:
+        return None
 
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         """The target was missed: `steps`, the last of the plan, are undone and will be done again."""
+        return None
 
-    def run_finished(self, summary: Summary) -> None: ...
+    def run_finished(self, summary: Summary) -> None:
+        return None
+
+
+class Unobserved(Observer):
+    """The observer of a run that nobody watches."""

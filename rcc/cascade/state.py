@@ -1,17 +1,24 @@
-"""What resume needs: one checkpoint directory a step, each an artifact in native dtypes with a `state.json`.
+"""Keeps the checkpoints of a run: one directory a step, each an artifact in native dtypes with a `state.json`.
 
-A step is written beside its name, fsynced and renamed: a run killed at any instant has complete steps only.
+A step is written beside its name, fsynced and renamed: a run killed at any instant has complete steps only. It holds
+all that a resumed run needs to go on as the killed one would have: the model, its record, and the state of the random
+generators.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import random
 import re
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from rcc.artifact.manifest import Manifest, read_manifest
@@ -20,32 +27,60 @@ from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
-from rcc.cascade.randomness import random_state, restore_random_state
+from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.errors import UserError
 from rcc.layers.form import MATRICES, Form
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
+from rcc.stages.base import Batch
 
 STATE = "state.json"
+TARGETS = "targets.safetensors"
 _STEP = re.compile(r"step-(\d{3,})-(.+)")
+_NAMED = re.compile(r"named-(\d{3,})-(.+)")
 _KEYS = {"index", "name", "score", "record", "random"}
+KEEP_NAMED = 5
+"""Checkpoints kept of those a user saves by name; the specification's number."""
 
 
 class StateStore:
     """The checkpoints of one run: step 0 ('initial'), the best one and the last few are kept.
 
     Args:
-        directory: where steps lie as `step-000-initial`, `step-001-dare`, …; made when the first is saved.
+        directory: where steps lie as `step-000-initial`, `step-001-dare`, …; made when the first is saved. None is a
+            temporary one, removed with the store.
         keep_last: how many of the newest steps are kept, at least 1.
     """
 
-    def __init__(self, directory: Path | str, keep_last: int = 2) -> None:
+    def __init__(self, directory: Path | str | None = None, keep_last: int = 2) -> None:
         if keep_last < 1:
             raise UserError(f"state.keep_last is {keep_last}; it must be at least 1, or nothing could be resumed.")
-        self.directory = Path(directory)
+        self._directory = None if directory is None else Path(directory)
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.keep_last = keep_last
         self._initial: Manifest | None = None
         self._verified = False
+
+    @property
+    def directory(self) -> Path:
+        """Where the checkpoints lie."""
+        if self._directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
+            self._directory = Path(self._temporary.name)
+        return self._directory
+
+    def open(self, resume: bool) -> None:
+        """Make ready for a run that begins, or with `resume` for one that goes on.
+
+        Raises:
+            UserError: there are steps, and they are not to be resumed.
+        """
+        if self.indices() and not resume:
+            raise UserError(
+                f"{self.directory} already holds the state of a run: go on from it with resume=True "
+                "(`rcc-run resume=<run directory>`), or choose another directory."
+            )
+        self.clean()
 
     def clean(self) -> None:
         """Remove what a kill left behind. Only the process that writes the run may call it."""
@@ -68,13 +103,56 @@ class StateStore:
         self.clean()
         if index in self.indices():
             raise UserError(f"{self._path(index)} exists: step {index} was saved before and is not overwritten.")
-        target = self.directory / f"step-{index:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'step'}"
+        path = self._write("step", index, name, adapter, record, score)
+        self._prune()
+        return path
+
+    def save_named(self, name: str, adapter: Adapter, record: dict[str, Any]) -> Path:
+        """Write a checkpoint beside the steps, under a name of the user's; returns its directory.
+
+        A run neither resumes from it nor removes it; the last five are kept. Of one name the newest counts.
+
+        Raises:
+            UserError, WorkError: as `save`.
+        """
+        clean_leftovers(self.directory)
+        index = max(self._found(_NAMED), default=0) + 1
+        path = self._write("named", index, name, adapter, record, -math.inf)
+        for _, old in sorted(self._found(_NAMED).items())[:-KEEP_NAMED]:
+            remove_directory(old)
+        return path
+
+    def named(self, name: str) -> Path | None:
+        """The newest checkpoint that was saved under this name of the user's; None where there is none."""
+        found = (path for _, path in sorted(self._found(_NAMED).items(), reverse=True))
+        return next((path for path in found if self._state(path)["name"] == name), None)
+
+    def load_named(self, path: Path, adapter: Adapter) -> dict[str, Any]:
+        """As `load`, of a checkpoint that `named` found; newer ones of the user's are removed."""
+        record = self._load(path, adapter)
+        found = self._found(_NAMED)
+        for index in sorted(found, reverse=True):
+            if found[index] == path:
+                break
+            remove_directory(found[index])
+        return record
+
+    def paths(self) -> dict[str, Path]:
+        """Every checkpoint by its directory's name: the steps, then those the user named."""
+        found = (self._steps(), self._found(_NAMED))
+        return {path.name: path for paths in found for _, path in sorted(paths.items())}
+
+    def names(self) -> dict[int, str]:
+        """What each step is called, by its index, in order."""
+        return {index: str(self._state(path)["name"]) for index, path in sorted(self._steps().items())}
+
+    def _write(self, kind: str, index: int, name: str, adapter: Adapter, record: dict[str, Any], score: float) -> Path:
+        path = self.directory / f"{kind}-{index:03d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name) or 'step'}"
         state = {"index": index, "name": name, "score": score, "record": record, "random": random_state()}
-        with new_directory(target) as partial:
+        with new_directory(path) as partial:
             (partial / STATE).write_text(json.dumps(state), encoding="utf-8")
             fill_artifact(adapter, partial, entropy="none")
-        self._prune()
-        return target
+        return path
 
     def indices(self) -> list[int]:
         """The steps that are there, in order. Leftovers of killed writes are none."""
@@ -92,12 +170,15 @@ class StateStore:
         """
         path = self._path(index)
         try:
-            state = self._state(path)
-            restore(adapter, path)
-            restore_random_state(state["random"])
-            give_back_free_memory()  # that of the weights that were there
+            return self._load(path, adapter)
         except UserError as error:
             raise UserError(*error.problems, self._advice(index)) from error
+
+    def _load(self, path: Path, adapter: Adapter) -> dict[str, Any]:
+        state = self._state(path)
+        restore(adapter, path)
+        restore_random_state(state["random"])
+        give_back_free_memory()  # that of the weights that were there
         record: dict[str, Any] = state["record"]
         return record
 
@@ -131,6 +212,21 @@ class StateStore:
         verify, self._verified = not self._verified, True
         return on_demand(like, self._path(0), verify)
 
+    def dense_targets(self, model: Adapter, batches: Sequence[Batch]) -> Sequence[Mapping[str, Tensor]]:
+        """The outputs of step 0 on `batches`, computed by `model` the first time and read from a file afterwards.
+
+        `model` is that of the newest step, before and after.
+        """
+        path = self.directory / TARGETS
+        if not path.exists():
+            now = self.latest() or 0
+            if now:
+                self.load(0, model)
+            write_targets(path, dense_outputs(model, batches))
+            if now:
+                self.load(now, model)
+        return read_targets(path)
+
     def discard_after(self, index: int) -> None:
         """Remove the steps after `index`, newest first: they belong to a future that was rolled back."""
         for later in reversed([step for step in self.indices() if step > index]):
@@ -152,11 +248,14 @@ class StateStore:
             return -math.inf
 
     def _steps(self) -> dict[int, Path]:
+        return self._found(_STEP)
+
+    def _found(self, kind: re.Pattern[str]) -> dict[int, Path]:
         found: dict[int, Path] = {}
         with reading(self.directory):
             paths = sorted(self.directory.iterdir()) if self.directory.exists() else []
         for path in paths:
-            match = _STEP.fullmatch(path.name)
+            match = kind.fullmatch(path.name)
             if match is None:
                 continue
             index = int(match[1])
@@ -189,3 +288,27 @@ class StateStore:
         if not earlier:
             return "No earlier step is left to go on from: start a fresh run."
         return f"To go on from step {earlier[-1]} instead, remove {self._path(index)} and resume again."
+
+
+def random_state() -> dict[str, Any]:
+    """Where torch's CPU generator, numpy's global one and python's stand now."""
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss_next = random.getstate()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes().hex(),
+        "numpy": [np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
+        "python": [version, list(internal), gauss_next],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put the generators where `random_state` found them.
+
+    Raises:
+        ValueError, TypeError, KeyError, RuntimeError: `state` is not what `random_state` returned.
+    """
+    torch.set_rng_state(torch.frombuffer(bytearray.fromhex(state["torch"]), dtype=torch.uint8))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))

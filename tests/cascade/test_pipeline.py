@@ -281,3 +281,70 @@ def test_quantisation_ends_every_cascade_and_runs_in_the_last_round(model, valid
     assert [record.step.label for record in pipeline.history.records] == ["dare", "dare", "quant"]
     sizes = [record.size.nbytes for record in pipeline.history.records]
     assert sizes[2] < sizes[1] < sizes[0]
+
+
+def test_before_a_run_what_needs_a_model_or_a_baseline_is_refused_by_name(model):
+    pipeline = RCCPipeline([Erase(0.1)])
+    for asking in (
+        lambda: pipeline.save_checkpoint("mine"),
+        lambda: pipeline.rollback_to_checkpoint("mine"),
+        lambda: pipeline.rollback_to_dense(),
+    ):
+        with pytest.raises(UserError, match="has no model yet"):
+            asking()
+    with pytest.raises(UserError, match="rollback_to_dense: nothing was run yet"):
+        pipeline.rollback_to_dense(model)
+    with pytest.raises(UserError, match="has not run yet"):
+        pipeline.get_pipeline_summary()
+    assert not pipeline.rollback_to_checkpoint("mine", model)
+    assert pipeline.analyze_null_space_overlap()["max_overlap"] is None
+
+
+def test_a_checkpoint_saved_by_hand_is_gone_back_to_before_and_after_a_run(model, validator):
+    pipeline, dense = RCCPipeline([Erase(0.2), Factor()]), weights(model)
+    path = pipeline.save_checkpoint("mine", model, {"accuracy": 0.5})
+    assert list(pipeline.checkpoints.values()) == [path]
+    assert pipeline.validation_metrics["mine"].main.value == 0.5
+    Erase(0.9).apply(model, None)
+    assert pipeline.rollback_to_checkpoint("mine", model)
+    assert same(weights(model), dense)
+    pipeline.run(model, validator)
+    pipeline.save_checkpoint("after")
+    assert pipeline.rollback_to_checkpoint("erase", model)
+    assert [record.step.label for record in pipeline.history.records] == ["erase"]
+    assert pipeline.rollback_to_checkpoint("after", model)
+    assert [record.step.label for record in pipeline.history.records] == ["erase", "factor"]
+    assert pipeline.rollback_to_checkpoint("mine", model)
+    assert same(weights(model), dense)
+    assert pipeline.history.records == []
+    assert list(pipeline.checkpoints) == ["step-000-initial", "named-001-mine"]
+
+
+def test_a_checkpoint_may_be_given_as_a_state_dict_of_the_model(model, validator):
+    pipeline = RCCPipeline([Erase(0.2)])
+    pipeline.run(model, validator)
+    now, halved = weights(model), {name: tensor / 2 for name, tensor in weights(model).items()}
+    pipeline.save_checkpoint("halved", halved)
+    assert same(weights(model), now)
+    assert pipeline.rollback_to_checkpoint("halved", model)
+    assert same(weights(model), halved)
+    with pytest.raises(UserError, match=r"no state dict of Sequential as it is now.*4\.weight"):
+        pipeline.save_checkpoint("part", {"0.weight": now["0.weight"]})
+
+
+def test_of_the_checkpoints_saved_by_hand_five_are_kept_and_of_one_name_the_newest_counts(model):
+    pipeline = RCCPipeline([Erase(0.2)])
+    for number in range(7):
+        model.module[0].bias.data.fill_(float(number))
+        pipeline.save_checkpoint("mine" if number % 2 else "other", model)
+    assert len(pipeline.checkpoints) == 5
+    assert pipeline.rollback_to_checkpoint("mine", model)
+    assert float(model.module[0].bias[0]) == 5
+
+
+def test_the_summary_knows_its_seconds(model, validator):
+    pipeline = RCCPipeline([Erase(0.2)])
+    pipeline.run(model, validator)
+    seconds = pipeline.get_pipeline_summary().seconds
+    assert 0 < sum(record.seconds for record in pipeline.history.records) <= seconds < 60
+    assert pipeline.get_pipeline_summary().seconds == seconds

@@ -1,16 +1,19 @@
-"""A target in bytes: how hard the cascade must press, round after round, for the artifact to come out at it.
+"""Solves for the strengths of stages that meet a target in bytes.
 
 The stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
-balances. Strengths are solved for in every round. What the artifact will take is planned from counts (see `Stage.plan`)
+balances. Strengths are solved for in every round. The bytes of the artifact are planned from counts (see `Stage.plan`)
 and scaled by how far plans are off, which is measured: on the model as it is, rounded as a later stage would round it,
 and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
 was found.
+
+`demand`, `verdict` and `alone` answer and change nothing; `accept`, `learn`, `measure_shares` and `recall` are what
+changes a budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,13 +31,13 @@ from rcc.cascade.bytes.balance import (
     solved_for,
 )
 from rcc.cascade.bytes.forecast import forecast
-from rcc.cascade.bytes.last_round import Found, LastRound
-from rcc.cascade.bytes.shares import equal_shares
+from rcc.cascade.bytes.last_round import SecantSearch, Trial
+from rcc.cascade.bytes.shares import equal_shares, measured_shares
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
 from rcc.errors import Problems, UserError
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Stage
+from rcc.stages.base import Batch, Stage
 
 TOLERANCE = 0.01
 """How far from the target, as a share of it, a run may end."""
@@ -69,8 +72,41 @@ class Target:
         return abs(nbytes - self.nbytes) <= TOLERANCE * self.nbytes
 
 
+@dataclass(frozen=True)
+class Demand:
+    """The strength that a target asks of one step, with what solving for it found.
+
+    `due`: bytes that the artifact is to take after `round`. `solved`: the planned bytes at that strength, of the stage
+    that balances; None for the others.
+    """
+
+    strength: float
+    round: int
+    due: float
+    solved: Solved | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a target after the last step, and whether the last round is to be done again.
+
+    `missed` is the trial to learn from; None where the target is met, or where no further trial would come nearer.
+    `exhausted` says why, where the nearest trial is to be done once more.
+    """
+
+    outcome: TargetOutcome
+    again: bool = False
+    missed: Trial | None = None
+    exhausted: str = ""
+
+
 class Budget:
     """The strengths of one run on its way to a target. `shares`, by label, are alike until they are measured.
+
+    Args:
+        curve: of the schedule: how much of the way each round goes.
+        dtype, entropy: how the artifact stores values.
+        baseline: what was measured on the dense model; the manifest notes it, which takes bytes.
 
     Raises:
         UserError: no stage of the cascade has a strength.
@@ -92,9 +128,9 @@ class Budget:
         self.stage, self.stages = stage, list(stages)
         self.solved = solved_for(self.stages, target.split)
         self.shares = equal_shares(self.solved)
-        self._due: tuple[int, float] = (0, 0.0)
-        self._asked: Solved | None = None
-        self._tries = LastRound(target.nbytes)
+        self._round_due: tuple[int, float] = (0, 0.0)
+        self._solved: Solved | None = None
+        self._search = SecantSearch(target.nbytes)
 
     def check(self, model: Adapter) -> None:
         """Refuse, on the dense model, a target that no strength could meet by far.
@@ -113,32 +149,66 @@ class Budget:
         due = due_bytes(self.curve, 1, rounds, fixed + ratio * balance.nbytes(), self.target.nbytes)
         return balance.solve(due, lambda planned: fixed + ratio * planned).strength
 
+    def measure_shares(
+        self,
+        model: Adapter,
+        rounds: int,
+        batches: Sequence[Batch],
+        apply: Callable[[Stage, float], None],
+        restore: Callable[[], None],
+    ) -> None:
+        """Set each stage's share of the way from the harm it does alone, see `measured_shares`.
+
+        Args:
+            model: the dense model.
+            apply: compresses it by a stage at a strength, in place.
+            restore: makes it the dense model again.
+        """
+
+        def apply_alone(stage: Stage) -> None:
+            apply(stage, self.alone(stage, rounds, model))
+
+        self.shares = measured_shares(model, self.solved, batches, apply_alone, restore)
+
     def decides(self, step: Step) -> bool:
         """Whether the strength of that step is the target's to decide."""
         return step.label in self.shares
 
-    def strength(self, step: Step, model: Adapter) -> float:
+    def demand(self, step: Step, model: Adapter) -> Demand:
         """The strength at which the artifact is expected to take what is due after the step; where none is, the one
-        at which it is expected to be smallest."""
+        at which it is expected to be smallest. To be accepted before the step is done."""
         stage = next(stage for stage in self.solved if stage.label == step.label)
         balance, ratio, fixed = self._outlook(stage, model)
         now = fixed + ratio * balance.nbytes()
-        if self._due[0] != step.round:
-            self._due = step.round, due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
-        due = due_of_stage(now, self._due[1], self.shares, step.label)
+        # What is due after a round is settled by its first stage: a later one finds a model that is smaller already.
+        round_due = self._round_due[1]
+        if self._round_due[0] != step.round:
+            round_due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+        due = due_of_stage(now, round_due, self.shares, step.label)
         if stage is not self.stage:
-            return balance.solve(due, lambda planned: fixed + ratio * planned).strength
-        known = self._tries.known() if step.round == step.rounds else None
-        if known is not None:
-            self._asked = Solved(known, balance.nbytes(known), met=True)
-            return known
-        correct = self._tries.correction() if step.round == step.rounds else None
-        self._asked = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
-        return self._asked.strength
+            solved = balance.solve(due, lambda planned: fixed + ratio * planned)
+            return Demand(solved.strength, step.round, round_due)
+        last = step.round == step.rounds
+        strength = self._search.strength() if last else None
+        if strength is not None:
+            return Demand(strength, step.round, round_due, Solved(strength, balance.nbytes(strength), met=True))
+        correct = self._search.correction() if last else None
+        solved = balance.solve(due, correct or (lambda planned: fixed + ratio * planned))
+        return Demand(solved.strength, step.round, round_due, solved)
 
-    def settle(self, model: Adapter, last_round: Sequence[StepRecord]) -> tuple[bool, TargetOutcome]:
-        """Whether the last round, now done, must be done again, and what came of the target; learns how far the plan
-        was off.
+    def accept(self, demand: Demand) -> None:
+        """Take note of a demand whose step is about to be done."""
+        self._round_due = demand.round, demand.due
+        if demand.solved is not None:
+            self._solved = demand.solved
+
+    def first_repeated(self, steps: Sequence[Step]) -> int:
+        """How many of the steps come before those that are done again where the target is missed: those up to the
+        last one of the stage that balances."""
+        return max(place for place, step in enumerate(steps) if step.label == self.stage.label)
+
+    def verdict(self, model: Adapter, last_round: Sequence[StepRecord]) -> Verdict:
+        """Whether the last round, now done, must be done again, and what came of the target.
 
         Args:
             last_round: the records from the step that balances on.
@@ -149,17 +219,24 @@ class Budget:
         made = forecast(model, (), self.dtype, self.entropy)
         fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
         reached = made.matrices + fixed
-        repeats = self._tries.repeats
-        if self._tries.given_up or self.target.met_by(reached):
-            return False, TargetOutcome(self.target.nbytes, reached, repeats, self._tries.given_up)
+        outcome = TargetOutcome(self.target.nbytes, reached, self._search.repeats, self._search.exhausted)
+        if outcome.reason or self.target.met_by(reached):
+            return Verdict(outcome)
         reason = self._no_help(last_round, reached, fixed)
-        if reason:
-            again = self._tries.give_up(reached, reason)
-        else:
-            again = True
-            assert self._asked is not None
-            self._tries.add(Found(self._asked.strength, self._asked.planned, made.matrices, fixed))
-        return again, TargetOutcome(self.target.nbytes, reached, repeats, "" if again else reason)
+        if not reason:
+            assert self._solved is not None
+            missed = Trial(self._solved.strength, self._solved.planned, made.matrices, fixed)
+            return Verdict(outcome, again=True, missed=missed)
+        if self._search.has_nearer(reached):
+            return Verdict(outcome, again=True, exhausted=reason)
+        return Verdict(replace(outcome, reason=reason))
+
+    def learn(self, verdict: Verdict) -> None:
+        """Take up what a last round that is to be done again has shown."""
+        if verdict.missed is not None:
+            self._search.add(verdict.missed)
+        elif verdict.exhausted:
+            self._search.end(verdict.exhausted)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """Why doing the last round again would come no nearer; empty where it may."""
@@ -169,16 +246,16 @@ class Budget:
                 return f"{record.step.name} was rolled back: {record.attempts[-1].problem}"
             if len(set(strengths)) > 1:
                 return f"the gate softened {record.step.name} from strength {strengths[0]:.3f} to {strengths[-1]:.3f}"
-        asked = self._asked
-        if asked is None:
+        solved = self._solved
+        if solved is None:
             return f"{self.stage.who} was not asked for a strength"
-        if not asked.met and reached > self.target.nbytes:
-            raise self._impossible(f"{reached:,} bytes, at strength {asked.strength:.3f}", fixed)
-        if asked.strength == 0 and reached < self.target.nbytes:
+        if not solved.met and reached > self.target.nbytes:
+            raise self._impossible(f"{reached:,} bytes, at strength {solved.strength:.3f}", fixed)
+        if solved.strength == 0 and reached < self.target.nbytes:
             return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
-        if any(asked.planned == found.planned for found in self._tries.found):
+        if any(solved.planned == trial.planned for trial in self._search.trials):
             return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
-        if len(self._tries.found) >= REPEATS:
+        if len(self._search.trials) >= REPEATS:
             return f"the last round was done {REPEATS + 1} times and came no nearer"
         return ""
 
@@ -199,13 +276,13 @@ class Budget:
 
     def to_json(self) -> dict[str, Any]:
         """What a resumed run must know to decide as this one would."""
-        asked = self._asked
+        solved = self._solved
         return {
             "target": self.target.nbytes,
             "shares": self.shares,
-            "due": list(self._due),
-            "asked": None if asked is None else [asked.strength, asked.planned, asked.met],
-            "tries": self._tries.to_json(),
+            "round_due": list(self._round_due),
+            "solved": None if solved is None else [solved.strength, solved.planned, solved.met],
+            "search": self._search.to_json(),
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
@@ -220,6 +297,6 @@ class Budget:
                 " Resume with the target the run was started with, or start afresh."
             )
         self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
-        self._due = data["due"][0], data["due"][1]
-        self._asked = None if data["asked"] is None else Solved(*data["asked"])
-        self._tries.recall(data["tries"])
+        self._round_due = data["round_due"][0], data["round_due"][1]
+        self._solved = None if data["solved"] is None else Solved(*data["solved"])
+        self._search.recall(data["search"])

@@ -1,4 +1,4 @@
-"""What the tries of a run's last round came out at, and which strength they say to try next."""
+"""Secant search for the strength that meets the byte target in the last round."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a try came out at: the planned bytes of its matrices, those they took, and all others."""
+class Trial:
+    """A last round that missed the target: its strength, the planned bytes of its matrices, those they took, and all
+    other bytes."""
 
     strength: float
     planned: float
@@ -22,70 +23,76 @@ class Found:
         return self.matrices + self.fixed
 
 
-class LastRound:
-    """The tries that missed a target of `nbytes`, in order.
+class SecantSearch:
+    """The trials that missed a target of `nbytes`, in order.
 
     Attributes:
-        found: what each came out at.
-        given_up: why no further one would come nearer; the nearest is then done once more. Empty while one may.
+        trials: what each came out at.
+        exhausted: why no further one would come nearer; the nearest is then done once more. Empty while one may.
     """
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
-        self.found: list[Found] = []
-        self.given_up = ""
+        self.trials: list[Trial] = []
+        self.exhausted = ""
 
     @property
     def repeats(self) -> int:
         """How often the round was done again, the time that is under way included."""
-        return len(self.found) + bool(self.given_up)
+        return len(self.trials) + bool(self.exhausted)
 
-    def add(self, found: Found) -> None:
-        """Note a try that missed."""
-        self.found.append(found)
+    def add(self, trial: Trial) -> None:
+        """Note a trial that missed."""
+        self.trials.append(trial)
 
-    def give_up(self, reached: int, reason: str) -> bool:
-        """End the search with a try that came out at `reached`. Whether an earlier one was nearer, and is to be done
-        once more."""
-        again = any(self._off(found.reached) < self._off(reached) for found in self.found)
-        self.given_up = reason if again else ""
-        return again
+    def end(self, reason: str) -> None:
+        """Search no further; the nearest trial is to be done once more."""
+        self.exhausted = reason
 
-    def known(self) -> float | None:
-        """The strength that leaves no doubt: that of the nearest try once the search is given up, or the one at which
-        the line through the two nearest, one above the target and one below it, meets it. None while all are on one
-        side: what rounds come out at bends, so that a line from outside may miss."""
-        if self.given_up:
-            return min(self.found, key=lambda found: self._off(found.reached)).strength
-        above = [found for found in self.found if found.reached > self.nbytes]
-        below = [found for found in self.found if found.reached < self.nbytes]
+    def has_nearer(self, reached: int) -> bool:
+        """Whether an earlier trial came nearer to the target than `reached` bytes."""
+        return any(self._distance(trial.reached) < self._distance(reached) for trial in self.trials)
+
+    def strength(self) -> float | None:
+        """The strength to take without asking the plans: that of the nearest trial once the search has ended, or the
+        one at which the line through the two nearest trials, one above the target and one below it, meets it.
+
+        None while all trials lie on one side. The size is non-linear in the strength (ranks are whole numbers, the
+        cheapest encoding changes with the share of zeros), so that extrapolating may overshoot; between two trials the
+        line can err by no more than they are apart.
+        """
+        if self.exhausted:
+            return min(self.trials, key=lambda trial: self._distance(trial.reached)).strength
+        above = [trial for trial in self.trials if trial.reached > self.nbytes]
+        below = [trial for trial in self.trials if trial.reached < self.nbytes]
         if not above or not below:
             return None
-        more, less = min(above, key=lambda found: found.reached), max(below, key=lambda found: found.reached)
+        more, less = min(above, key=lambda trial: trial.reached), max(below, key=lambda trial: trial.reached)
         part = (more.reached - self.nbytes) / (more.reached - less.reached)
         return more.strength + part * (less.strength - more.strength)
 
     def correction(self) -> Callable[[float], float] | None:
-        """From planned bytes of the matrices to those of the artifact: the line through what the last two tries came
-        out at, or in proportion to the only one; None where there is none yet."""
-        if not self.found:
+        """From planned bytes of the matrices to those of the artifact: the line through the last two trials, or in
+        proportion to the only one; None where there is none yet."""
+        if not self.trials:
             return None
-        last = self.found[-1]
+        last = self.trials[-1]
         slope = last.matrices / max(1.0, last.planned)
-        if len(self.found) > 1:
-            before = self.found[-2]
+        if len(self.trials) > 1:
+            before = self.trials[-2]
             rise = (before.matrices - last.matrices) / (before.planned - last.planned)
+            # A falling line would send the search the wrong way: more planned bytes always mean a larger artifact.
             slope = rise if rise > 0 else slope
         return lambda planned: last.fixed + last.matrices + slope * (planned - last.planned)
 
-    def _off(self, reached: int) -> int:
+    def _distance(self, reached: int) -> int:
         return abs(reached - self.nbytes)
 
     def to_json(self) -> dict[str, Any]:
         """What a resumed run must know."""
-        return {"found": [list(astuple(found)) for found in self.found], "given_up": self.given_up}
+        return {"trials": [list(astuple(trial)) for trial in self.trials], "exhausted": self.exhausted}
 
     def recall(self, data: Mapping[str, Any]) -> None:
         """Take up what a run knew."""
-        self.found = [Found(*found) for found in data["found"]]
-        self.given_up = data["given_up"]
+        self.trials = [Trial(*trial) for trial in data["trials"]]
+        self.exhausted = data["exhausted"]

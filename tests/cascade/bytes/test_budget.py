@@ -298,7 +298,7 @@ def test_what_was_learned_survives_json():
     other = Budget(target, run.stages, "geometric", torch.float16, "none", measured)
     other.recall(run.history.budget)
     assert other.to_json() == run.history.budget
-    assert len(run.history.budget["tries"]["found"]) == run.get_pipeline_summary().target.repeats <= REPEATS
+    assert len(run.history.budget["search"]["trials"]) == run.get_pipeline_summary().target.repeats <= REPEATS
 
 
 def test_the_artifact_written_is_the_one_foreseen(tmp_path):

@@ -1,0 +1,229 @@
+"""Runs a cascade over one model: the dense baseline, every step with its attempts, and the last round again where a
+target in bytes asks for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from rcc.analysis.overlap import overlap, row_spaces
+from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, step_seed
+from rcc.cascade.bytes.budget import Budget, Target, Verdict
+from rcc.cascade.gate import Gate
+from rcc.cascade.history import History
+from rcc.cascade.records import Attempt, Observer, Step, StepRecord
+from rcc.cascade.schedule import Schedule
+from rcc.cascade.state import StateStore
+from rcc.errors import UserError, WorkError
+from rcc.models.adapter import Adapter
+from rcc.stages.base import Batch, Stage, StageContext
+
+
+@dataclass
+class Execution:
+    """One run of a cascade over `model`, which it changes in place. `history` and `state` are where it stands.
+
+    `dtype` and `entropy` are how bytes are counted; `seed` is what the random choices of every step are derived from.
+    """
+
+    model: Adapter
+    validator: Validator
+    calibration: Sequence[Batch] | None
+    stages: Sequence[Stage]
+    schedule: Schedule
+    target: Target | None
+    gate: Gate
+    history: History
+    state: StateStore
+    observer: Observer
+    seed: int
+    dtype: torch.dtype
+    entropy: str
+    budget: Budget | None = field(init=False, default=None)
+    context: StageContext = field(init=False)
+
+    def run(self, resume: bool) -> None:
+        """Run every step that is not done yet, and the last round again until the target is met or given up."""
+        started = time.perf_counter()
+        self._start(resume)
+        self._do_remaining()
+        while (verdict := self._verdict()) is not None and verdict.again:
+            self._repeat_last_round(verdict)
+            self._do_remaining()
+        self.history.target = None if verdict is None else verdict.outcome
+        self.history.seconds = time.perf_counter() - started
+
+    def _start(self, resume: bool) -> None:
+        """Measure the dense model, or recall where an earlier attempt stood."""
+        if self.target is not None:  # it may send the run back to before its last round, which must be there then
+            self.state.keep_last = max(self.state.keep_last, len(self.stages) + 1)
+        self.state.open(resume)
+        finished = self.state.latest()
+        self.observer.run_started(self.history.steps, finished or 0)
+        if finished is None:
+            self.history.baseline = measure_dense(self.model, self.validator, self.dtype)
+            self._save("initial")
+            # A resumed run computes with weights read from a checkpoint, so this one does too: mapped from a foreign
+            # file they can lie unaligned in memory, and then sums come out in another order.
+            self._restore_dense()
+        else:
+            if 0 not in self.state.indices():
+                raise UserError(f"{self.state.directory} has lost its first step, the dense model: start a fresh run.")
+            self.history.recall(self.state.load(finished, self.model.eval()))
+        self.observer.baseline_measured(self.history.dense)
+        self._open_context()
+        self._open_budget()
+
+    def _open_context(self) -> None:
+        targets = None
+        if self.calibration is not None and any(stage.needs_targets for stage in self.stages):
+            targets = self.state.dense_targets(self.model, self.calibration)
+        state, model = self.state, self.model  # a closure over self would be a cycle, which keeps all this in memory
+        self.context = StageContext(
+            calibration=self.calibration,
+            targets=targets,
+            reference=state.reference,
+            dense=lambda: state.dense(model),
+            storage=self.dtype,
+            progress=self.observer.progressed,
+        )
+
+    def _open_budget(self) -> None:
+        if self.target is None:
+            return
+        baseline = self.history.dense.measurement
+        self.budget = Budget(self.target, self.stages, self.schedule.curve, self.dtype, self.entropy, baseline)
+        if self.history.budget is not None:
+            self.budget.recall(self.history.budget)
+        elif not self.history.records:
+            self.budget.check(self.model)
+            if len(self.budget.solved) > 1 and self.calibration:
+                self._measure_shares(self.budget, self.calibration)
+
+    def _measure_shares(self, budget: Budget, calibration: Sequence[Batch]) -> None:
+        """Find each stage's share of the way to the target by applying it alone to the dense model."""
+        step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
+        context = replace(self.context, seed=step_seed(self.seed, step, 1))
+
+        def apply(stage: Stage, strength: float) -> None:
+            stage.at(strength).apply(self.model, context)
+            refuse_non_finite(self.model, f"{stage.who}, tried alone at strength {strength:.3f}, left")
+
+        budget.measure_shares(self.model, step.rounds, calibration, apply, self._restore_dense)
+        self.observer.target_shared(budget.shares)
+
+    def _do_remaining(self) -> None:
+        """Run every step that is not done yet, with a checkpoint after each."""
+        for step in self.history.remaining():
+            strength = step.strength
+            if self.budget is not None and self.budget.decides(step):
+                demand = self.budget.demand(step, self.model)
+                self.budget.accept(demand)
+                strength = demand.strength
+            record = self._do_step(step, strength)
+            self.history.add(record, None if self.budget is None else self.budget.to_json())
+            self._save(step.label)
+            self.observer.step_finished(record)
+
+    def _do_step(self, step: Step, strength: float | None) -> StepRecord:
+        """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
+        stage = next(stage for stage in self.stages if stage.label == step.label)
+        spaces = row_spaces(self.model.units())
+        attempts: list[Attempt] = []
+        while True:
+            number = len(attempts) + 1
+            self.observer.step_started(step, number, strength)
+            attempt, report = attempt_step(
+                number,
+                stage if strength in (None, stage.strength) else stage.at(strength),
+                replace(self.context, seed=step_seed(self.seed, step, number)),
+                self.model,
+                self.validator,
+                self.history.dense,
+                self.gate,
+                self.dtype,
+                self.entropy,
+            )
+            attempts.append(attempt)
+            self.observer.attempt_finished(step, attempt)
+            if report is not None and not attempt.problem:
+                outcome = "kept"
+                break
+            strength = self.gate.softer(strength, attempt.retention or 0.0)
+            exhausted = strength is None or len(attempts) > self.gate.tries
+            # Without a report the stage broke off half-way: a softer one would break likewise, on a broken model.
+            if report is None or exhausted or not self.gate.rollback:
+                outcome = self._outcome_of_failure(step, attempt, broken=report is None)
+                break
+            self._restore_step()
+        if outcome == "skipped":
+            self._restore_step()
+            return self.history.rolled_back(step, attempts)
+        assert report is not None
+        assert attempt.size is not None
+        assert attempt.measurement is not None
+        assert attempt.retention is not None
+        return StepRecord(
+            step=step,
+            outcome=outcome,
+            attempts=tuple(attempts),
+            size=attempt.size,
+            retention=attempt.retention,
+            measurement=attempt.measurement,
+            touched=report.touched,
+            skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
+            facts=report.facts,
+            overlap=overlap(spaces, row_spaces(self.model.units())),
+        )
+
+    def _outcome_of_failure(self, step: Step, attempt: Attempt, broken: bool) -> str:
+        """'skipped' or 'continued', for a step that failed for good.
+
+        Raises:
+            WorkError: the gate ends the run instead.
+        """
+        abort = self.gate.on_error == "abort" if broken else self.gate.on_failure == "abort"
+        if abort:
+            setting = "gate.on_error" if broken else "gate.on_failure"
+            raise WorkError(
+                f"{step.name}: {attempt.problem} (attempt {attempt.number}). The run ends because {setting} is "
+                f"'abort'; {setting}=skip would roll the step back and go on. Finished steps are kept."
+            )
+        if broken:
+            return "skipped"
+        return "continued" if self.gate.on_failure == "continue" or not self.gate.rollback else "skipped"
+
+    def _verdict(self) -> Verdict | None:
+        """What came of the target, now that every step is done; None where there is none."""
+        if self.budget is None:
+            return None
+        return self.budget.verdict(self.model, self.history.records[self.budget.first_repeated(self.history.steps) :])
+
+    def _repeat_last_round(self, verdict: Verdict) -> None:
+        """Go back to before the step whose strength the target decides, in the last round."""
+        assert self.budget is not None
+        self.budget.learn(verdict)
+        before = self.budget.first_repeated(self.history.steps)
+        self.observer.round_repeated(self.history.steps[before:], verdict.outcome)
+        self.history.recall(self.state.load(before, self.model))
+        self.state.discard_after(before)
+
+    def _save(self, label: str) -> None:
+        """Write model, history and random states as one atomic checkpoint.
+
+        Of the steps that pass the gate, the smallest is the best, and is kept whatever comes after.
+        """
+        last = self.history.records[-1] if self.history.records else None
+        passes = last is not None and not self.gate.problem(last.retention)
+        score = -float(last.size.nbytes) if last and passes else float("-inf")
+        self.state.save(len(self.history.records), label, self.model, self.history.to_json(), score)
+
+    def _restore_step(self) -> None:
+        """Make the model the one after the last finished step again."""
+        self.state.load(len(self.history.records), self.model)
+
+    def _restore_dense(self) -> None:
+        self.state.load(0, self.model)
