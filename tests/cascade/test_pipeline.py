@@ -339,7 +339,7 @@ def test_of_the_checkpoints_saved_by_hand_five_are_kept_and_of_one_name_the_newe
         pipeline.save_checkpoint("mine" if number % 2 else "other", model)
     assert len(pipeline.checkpoints) == 5
     assert pipeline.rollback_to_checkpoint("mine", model)
-    assert float(model.module[0].bias[0]) == 5
+    assert model.module[0].bias[0].item() == 5
 
 
 def test_the_summary_knows_its_seconds(model, validator):
