@@ -1,4 +1,4 @@
-"""A model that reads its weights from an artifact layer by layer, while it runs, and keeps none of them.
+"""Runs a model whose weights are read from an artifact layer by layer, while it runs, and not kept.
 
 The dense model beside the compressed one costs no second copy in memory this way: a layer's tensors are read
 from the file when its forward begins and let go when it ends.
@@ -19,6 +19,7 @@ from rcc.artifact.contents import named_tensors
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.restore import rebuild
 from rcc.artifact.verify import StoredWeights, stored_weights
+from rcc.layers.redirect import standing_in
 from rcc.models.adapter import Adapter
 
 
@@ -26,9 +27,10 @@ from rcc.models.adapter import Adapter
 def on_demand(like: Adapter, directory: Path | str, verify: bool = True) -> Iterator[Adapter]:
     """The model of the artifact in `directory`, of the same architecture as `like`, in evaluation mode.
 
-    It may be run inside the context and nothing else: its layers' parameters are on the meta device between
-    calls. `like` stays as it is. Modules that hold parameters beside submodules, as nn.MultiheadAttention does, keep
-    theirs.
+    Its `outputs` and `loss` may be called inside the context and nothing else: its layers' parameters are on the meta
+    device between calls. They run this model also where they are functions that close over the network of `like`, see
+    `standing_in`. `like` stays as it is, and may be compressed meanwhile. Modules that hold parameters beside
+    submodules, as nn.MultiheadAttention does, keep theirs.
 
     Raises:
         UserError: the directory is no artifact of this architecture, or it is damaged.
@@ -42,7 +44,8 @@ def on_demand(like: Adapter, directory: Path | str, verify: bool = True) -> Iter
             weights.verify()
         rebuild(twin, manifest, directory)
         _Reader(twin.module, weights, like.device).attach()
-        yield twin.eval()
+        with standing_in(twin.eval(), like.module) as dense:
+            yield dense
 
 
 def without_weights(module: nn.Module) -> nn.Module:

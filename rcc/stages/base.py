@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
+from rcc.layers.redirect import standing_in
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 from rcc.ops.nonzeros import count_nonzeros
@@ -74,7 +75,7 @@ class StageContext:
             return self.dense()
         twin = copy.copy(model)
         twin.module = copy.deepcopy(model.module)  # type: ignore[misc]
-        return nullcontext(twin)
+        return standing_in(twin, model.module)
 
     def generator(self) -> torch.Generator:
         """A generator seeded for this step alone, so that a resumed step draws the same numbers."""
