@@ -92,6 +92,8 @@ def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tupl
             for part, name in modules.get(unit.name, {}).items()
             if part in (*PLAIN_PARTS, *FORM_PARTS)
         }
+        if unit.obstacle and stored.keys() <= set(PLAIN_PARTS):
+            continue  # left as it is: its tensors are compared by name, whichever parametrisation gives them
         if not problems.check(
             bool(stored), f"the model's unit '{unit.name}' is not in the artifact: it was written of another model."
         ):
@@ -134,7 +136,7 @@ def _empty_form(unit: Unit, parts: Parts) -> Form:
         kernel = tuple(getattr(unit.module, "kernel_size", ()))
         if tuple(weight.shape[2:]) != kernel:
             raise ValueError(f"its kernel is {tuple(weight.shape[2:])} and the model's is {kernel}")
-        tensors["sparse"] = weight.flatten(1)
+        tensors["sparse"] = unit.as_matrix(weight)
     return Form(**tensors)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rcc.errors import Problems, UserError
 from rcc.layers.units import Unit
+from rcc.layers.weight_layout import matrix_shape_of
 
 
 class Checkpoint:
@@ -55,7 +56,7 @@ class Checkpoint:
                 continue
             with safe_open(file, framework="pt") as tensors:
                 shape = tuple(tensors.get_slice(key).get_shape())
-            rows = (shape[0], _product(shape[1:])) if shape else ()
+            rows = matrix_shape_of(unit.module, shape) if len(shape) > 1 else (1, *shape)
             problems.check(rows == unit.shape, f"'{key}' has shape {shape}; the layer's weight is {unit.shape}.")
         problems.done()
 
@@ -63,15 +64,8 @@ class Checkpoint:
         """The dense weight of `unit` in this checkpoint, (out, in), in the checkpoint's dtype."""
         key = self._key(unit)
         with safe_open(self._files[key], framework="pt") as tensors:
-            return tensors.get_tensor(key).flatten(1)
+            return unit.as_matrix(tensors.get_tensor(key))
 
     @staticmethod
     def _key(unit: Unit) -> str:
         return f"{unit.name}.weight"
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total

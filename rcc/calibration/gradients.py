@@ -63,9 +63,9 @@ def channel_gradients(
     everything = [parameter for group in parameters.values() for parameter in group]
     handles = [
         parameter.register_post_accumulate_grad_hook(
-            partial(_reduce, name, index == 0, sums[name], sensitivities, reached)
+            partial(_reduce, unit, index == 0, sums[unit.name], sensitivities, reached)
         )
-        for name, group in parameters.items()
+        for unit, group in ((unit, parameters[unit.name]) for unit in units)
         for index, parameter in enumerate(group)
     ]
     try:
@@ -94,7 +94,7 @@ def channel_gradients(
 
 
 def _reduce(
-    name: str,
+    unit: Unit,
     is_gradient: bool,
     total: ChannelGradients,
     sensitivities: dict[str, Tensor],
@@ -103,10 +103,12 @@ def _reduce(
 ) -> None:
     gradient = parameter.grad
     assert gradient is not None
-    sensitivity = gate_sensitivity(parameter, gradient)
+    name, held = unit.name, isinstance(unit.module, FormModule)
+    weight, matrix = (each if held else unit.as_matrix(each.detach()) for each in (parameter, gradient))
+    sensitivity = gate_sensitivity(weight, matrix)
     sensitivities[name] = sensitivities[name] + sensitivity if name in sensitivities else sensitivity
     if is_gradient:
-        norms = channel_norms(gradient)
+        norms = channel_norms(matrix)
         total.norm += norms
         total.squared += norms.square()
     reached.add(name)

@@ -32,7 +32,7 @@ def weight_gradients(
     Raises:
         WorkError: a loss is not finite.
     """
-    shapes = {(unit.name, name): matrix.shape for unit in units for name, matrix in unit.read().matrices()}
+    by_name = {unit.name: unit for unit in units}
     parameters = {(unit.name, name): _parameter(unit, name) for unit in units for name, _ in unit.read().matrices()}
     sums = {
         key: torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32), requires_grad=False)
@@ -51,7 +51,8 @@ def weight_gradients(
                 )
             if value.requires_grad:  # as it does not where the loss depends on no unit
                 value.backward()
-    return {key: total.div_(max(1, len(batches))).reshape(shapes[key]) for key, total in sums.items()}
+    means = {key: total.div_(max(1, len(batches))) for key, total in sums.items()}
+    return {key: _as_matrix(by_name[key[0]], mean) for key, mean in means.items()}
 
 
 def _add(total: Tensor, squared: bool, parameter: Tensor) -> None:
@@ -60,6 +61,10 @@ def _add(total: Tensor, squared: bool, parameter: Tensor) -> None:
     parameter.grad = None
     wide = gradient.to(total.dtype)
     total.addcmul_(wide, wide) if squared else total.add_(wide)
+
+
+def _as_matrix(unit: Unit, gradient: Tensor) -> Tensor:
+    return gradient if isinstance(unit.module, FormModule) else unit.as_matrix(gradient)
 
 
 def _parameter(unit: Unit, name: str) -> nn.Parameter:

@@ -85,7 +85,7 @@ class Execution:
         self.context = StageContext(
             calibration=self.calibration,
             targets=targets,
-            reference=state.reference,
+            reference=lambda name: state.reference(name, model.module.get_submodule(name)),
             dense=lambda: state.dense(model),
             storage=self.dtype,
             progress=self.observer.progressed,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.artifact.on_demand import on_demand
@@ -30,6 +30,7 @@ from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.errors import UserError
 from rcc.layers.form import MATRICES, Form
+from rcc.layers.weight_layout import matrix_of
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Batch
@@ -182,8 +183,11 @@ class StateStore:
         record: dict[str, Any] = state["record"]
         return record
 
-    def reference(self, name: str) -> Tensor:
+    def reference(self, name: str, module: nn.Module | None = None) -> Tensor:
         """The dense weight (out, in) of a unit, read from step 0 alone and checked by its SHA-256.
+
+        Args:
+            module: the unit's, whose weight may be laid out in another way, see `rcc.layers.weight_layout`.
 
         Raises:
             UserError: step 0 is missing or damaged, or has no such unit.
@@ -201,7 +205,7 @@ class StateStore:
             tensors = {part: weights.read(key) for part, key in keys.items()}
         if "weight" in tensors:
             weight = tensors["weight"]
-            return weight.flatten(1) if weight.dim() > 1 else weight.reshape(1, -1)
+            return matrix_of(module, weight) if weight.dim() > 1 else weight.reshape(1, -1)
         return Form(**tensors).dense()
 
     def dense(self, like: Adapter) -> AbstractContextManager[Adapter]:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.layers.form import MATRICES, STEPS, Form
+from rcc.layers.weight_layout import plain_class, weight_of
+
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONVOLVE_TRANSPOSED: dict[int, Callable[..., Tensor]] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
+_GEOMETRY = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "transposed", "output_padding",
+    "groups", "padding_mode", "_reversed_padding_repeated_twice",
+)  # fmt: skip
+"""All that torch's convolutions keep beside their tensors."""
 
 
 class FormModule(nn.Module):
-    """Holds S, U, V, a and the bias as parameters and the steps as buffers; what is absent is registered as None."""
+    """Holds S, U, V, a and the bias as parameters and the steps as buffers; what is absent is registered as None.
+
+    A layer of a model is not replaced by such a module but turned into one, see `take_over`: whoever refers to the
+    layer, in a plain list or an attribute, still runs the layer that was written, and its hooks and whatever else the
+    model hung on it stay.
+    """
 
     sparse: nn.Parameter | None
     left: nn.Parameter | None
@@ -20,15 +41,41 @@ class FormModule(nn.Module):
     sparse_step: Tensor | None
     left_step: Tensor | None
     right_step: Tensor | None
+    plain_class: type[nn.Module]
 
     def __init__(self, form: Form) -> None:
         super().__init__()
+        self.hold(form)
+
+    @classmethod
+    def take_over(cls, module: nn.Module, form: Form) -> Self:
+        """Turn `module`, a plain layer, into one of this class that holds `form`: the same object, in place."""
+        before = plain_class(module)
+        module.__class__ = cls
+        assert isinstance(module, cls)
+        module.plain_class = before
+        module.hold(form)
+        return module
+
+    def give_back(self) -> nn.Module:
+        """Turn the module into one of its plain class again, without its tensors; the same object."""
+        _drop_tensors(self)
+        plain = self.plain_class
+        self.__dict__.pop("plain_class", None)
+        self.__class__ = plain  # type: ignore[assignment]
+        return self
+
+    def hold(self, form: Form) -> None:
+        """Hold `form` in place of what was held; parameters of `form` are taken as they are."""
+        _drop_tensors(self)
         for name in (*MATRICES, "scale", "bias"):
             tensor = getattr(form, name)
             self.register_parameter(name, None if tensor is None else _parameter(tensor))
         for name in STEPS:
             step = getattr(form, name)
-            self.register_buffer(name, None if step is None else step.detach().contiguous())
+            if step is not None and (step.requires_grad or not step.is_contiguous()):
+                step = step.detach().contiguous()
+            self.register_buffer(name, step)
 
     @property
     def form(self) -> Form:
@@ -40,8 +87,8 @@ class FormModule(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight this module stands for, (out, in), composed anew at each call."""
-        return self.form.dense()
+        """The weight this module stands for, in the shape of the plain layer's, composed anew at each call."""
+        return weight_of(self, self.form.dense())
 
     def _scaled(self, output: Tensor, channel: int) -> Tensor:
         """diag(a) · output + bias, with the output channels at dimension `channel`."""
@@ -54,6 +101,8 @@ class FormModule(nn.Module):
 
 class FormLinear(FormModule):
     """y = a ⊙ (S x + U (V x)) + b for x of shape (..., in)."""
+
+    plain_class = nn.Linear
 
     def __init__(self, form: Form) -> None:
         super().__init__(form)
@@ -69,7 +118,8 @@ class FormLinear(FormModule):
 
 
 class FormConv(FormModule):
-    """The same form for Conv1d and Conv2d: V is a convolution to r channels, U a pointwise one after it."""
+    """The same form for convolutions of one to three dimensions, transposed ones too: V is a convolution to r
+    channels, U a pointwise one after it."""
 
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -77,50 +127,77 @@ class FormConv(FormModule):
     dilation: tuple[int, ...]
     groups: int
     in_channels: int
+    transposed: bool
+    output_padding: tuple[int, ...]
 
-    def __init__(self, form: Form, like: nn.Conv1d | nn.Conv2d | FormConv) -> None:
-        super().__init__(form)
-        self.kernel_size, self.stride = like.kernel_size, like.stride
-        self.padding, self.dilation = like.padding, like.dilation
-        self.groups, self.in_channels = like.groups, like.in_channels
+    def __init__(self, form: Form, like: Any) -> None:
+        """Args: like: the convolution, plain or a form, whose geometry this one has."""
+        nn.Module.__init__(self)
+        self.plain_class = plain_class(like)
+        for name in _GEOMETRY:
+            if hasattr(like, name):
+                setattr(self, name, getattr(like, name))
+        self.hold(form)
+
+    def hold(self, form: Form) -> None:
         if self.groups > 1 and form.left is not None:
             raise ValueError("a grouped convolution has no low-rank pair: its weight is block diagonal")
-        self.out_channels = form.shape[0]
+        super().hold(form)
 
-    @property
-    def weight(self) -> Tensor:
-        return self._kernel(self.form.dense())
+    def _convolve(self, input: Tensor, matrix: Tensor, output_padding: Any) -> Tensor:
+        places = len(self.kernel_size)
+        kernel = weight_of(self, matrix)
+        if self.transposed:
+            transposed = _CONVOLVE_TRANSPOSED[places]
+            return transposed(
+                input, kernel, None, self.stride, self.padding, output_padding, self.groups, self.dilation
+            )
+        return _CONVOLVE[places](input, kernel, None, self.stride, self.padding, self.dilation, self.groups)
 
-    def _kernel(self, matrix: Tensor) -> Tensor:
-        return matrix.view(matrix.shape[0], self.in_channels // self.groups, *self.kernel_size)
-
-    def _convolve(self, input: Tensor, matrix: Tensor) -> Tensor:
-        convolve = F.conv1d if len(self.kernel_size) == 1 else F.conv2d
-        return convolve(  # type: ignore[operator]
-            input, self._kernel(matrix), None, self.stride, self.padding, self.dilation, self.groups
-        )
-
-    def forward(self, input: Tensor) -> Tensor:
-        output = None if self.sparse is None else self._convolve(input, self.sparse)
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Args: output_size: of a transposed convolution whose stride leaves it open, as torch's takes it."""
+        places = len(self.kernel_size)
+        padding: Any = self.output_padding
+        if output_size is not None:
+            own: Any = nn.modules.conv._ConvTransposeNd._output_padding
+            padding = own(self, input, output_size, self.stride, self.padding, self.kernel_size, places, self.dilation)
+        output = None if self.sparse is None else self._convolve(input, self.sparse, padding)
         if self.left is not None and self.right is not None:
-            low_rank = self._convolve(input, self.right)
-            pointwise = F.conv1d if len(self.kernel_size) == 1 else F.conv2d
-            ones = (1,) * len(self.kernel_size)
-            low_rank = pointwise(low_rank, self.left.view(*self.left.shape, *ones))  # type: ignore[operator]
+            low_rank = self._convolve(input, self.right, padding)
+            ones = (1,) * places
+            low_rank = _CONVOLVE[places](low_rank, self.left.view(*self.left.shape, *ones))
             output = low_rank if output is None else output + low_rank
         assert output is not None
-        return self._scaled(output, -len(self.kernel_size) - 1)
+        return self._scaled(output, -places - 1)
 
 
 class FormEmbedding(FormModule):
     """Row lookup: y = a[i] (S[i] + U[i] V), with (num_embeddings, dim) as (out, in)."""
 
+    plain_class = nn.Embedding
     padding_idx: int | None
+    max_norm: float | None
+    norm_type: float
+    scale_grad_by_freq: bool
+    sparse_gradients: bool
 
     def __init__(self, form: Form, like: nn.Embedding | FormEmbedding) -> None:
         super().__init__(form)
         self.num_embeddings, self.embedding_dim = form.shape
-        self.padding_idx = like.padding_idx
+        self.padding_idx, self.max_norm, self.norm_type = like.padding_idx, like.max_norm, like.norm_type
+        self.scale_grad_by_freq = like.scale_grad_by_freq
+        self.sparse_gradients = like.sparse_gradients if isinstance(like, FormEmbedding) else like.sparse
+
+    @classmethod
+    def take_over(cls, module: nn.Module, form: Form) -> Self:
+        # nn.Embedding calls an option of its gradients what the form calls S.
+        module.__dict__["sparse_gradients"] = module.__dict__.pop("sparse")
+        return super().take_over(module, form)
+
+    def give_back(self) -> nn.Module:
+        module = super().give_back()
+        module.__dict__["sparse"] = module.__dict__.pop("sparse_gradients")
+        return module
 
     def forward(self, input: Tensor) -> Tensor:
         output = None if self.sparse is None else F.embedding(input, self.sparse, self.padding_idx)
@@ -131,6 +208,13 @@ class FormEmbedding(FormModule):
         if self.scale is not None:
             output = output * F.embedding(input, self.scale[:, None])
         return output
+
+
+def _drop_tensors(module: nn.Module) -> None:
+    """Take away the weight and the bias of a plain layer, or the parts of a form."""
+    for name in ("weight", *MATRICES, "scale", "bias", *STEPS):
+        module._parameters.pop(name, None)
+        module._buffers.pop(name, None)
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:

@@ -5,7 +5,6 @@ A unit is found in any `nn.Module`; what its role and tower are called is the mo
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,8 +14,10 @@ from torch import Tensor, nn
 
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear, FormModule, _parameter
+from rcc.layers.obstacles import CONVOLUTIONS, obstacle
+from rcc.layers.weight_layout import is_conv1d, matrix_of, matrix_shape_of, weight_of
 
-_KNOWN_FORWARDS = (nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Embedding.forward)
+_FORM_MODULES: dict[str, type[FormModule]] = {"linear": FormLinear, "conv": FormConv, "embedding": FormEmbedding}
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -53,7 +54,8 @@ class Unit:
         return self.kind != "norm" and getattr(module, "groups", 1) == 1
 
     def read(self) -> Form:
-        """The form as stored now. Its tensors are the module's own: change them only through `write`."""
+        """The form as stored now. Change its tensors only through `write`: they are the module's own, or a copy where
+        the module keeps its weight in another layout."""
         module = self.module
         if isinstance(module, FormModule):
             return module.form
@@ -62,14 +64,15 @@ class Unit:
         if self.kind == "norm":
             return Form(sparse=weight.detach().reshape(1, -1))
         bias = getattr(module, "bias", None)
-        return Form(sparse=weight.detach().flatten(1), bias=None if bias is None else bias.detach())
+        return Form(sparse=matrix_of(module, weight.detach()), bias=None if bias is None else bias.detach())
 
     def write(self, form: Form) -> None:
-        """Put `form` in place, replacing the module where its structure asks for it.
+        """Put `form` in place.
 
-        A form that is S alone, without steps, lives in a plain torch module, so that an untouched layer stays what it
-        was; a plain module stays the same object. What was frozen (`requires_grad` off) stays frozen. Steps of a
-        matrix that is no longer on their grid, because a stage changed its values, are let go.
+        The module stays the same object, with its hooks and whatever else the model hung on it: one that must compute
+        with more than S is turned into a `FormModule`, and back into what it was once S alone will do. What was frozen
+        (`requires_grad` off) stays frozen. Steps of a matrix that is no longer on their grid, because a stage changed
+        its values, are let go.
 
         Raises:
             ValueError: the shape is not the unit's, or the module cannot hold the low-rank pair, the bias or the
@@ -84,34 +87,54 @@ class Unit:
             raise ValueError(f"{self.name}: the form of {_a(self.kind)} has no bias")
         if form.quantised and self.kind == "norm":
             raise ValueError(f"{self.name}: the form of a norm has no quantisation steps")
-        frozen = not any(parameter.requires_grad for parameter in self.module.parameters(recurse=False))
+        first, *others = self.modules()
+        frozen = not any(parameter.requires_grad for parameter in first.parameters(recurse=False))
         if self.kind == "norm":
             form = form.folded()
-        if _is_plain(form) and not isinstance(self.module, FormModule):
-            _hold(self.module, form)
-            for name in self.tied:
-                self.root.get_submodule(name).weight = self.module.weight
-        else:
-            replacement = self._module_for(form)
-            for name in (self.name, *self.tied):
-                parent, _, child = name.rpartition(".")
-                setattr(self.root.get_submodule(parent), child, replacement)
+        _put(first, self.kind, form)
+        for other in others:
+            _share(first, other, self.kind)
         if frozen:
-            self.module.requires_grad_(False)
+            first.requires_grad_(False)
 
-    def _module_for(self, form: Form) -> nn.Module:
-        now = self.module
-        plain = _is_plain(form)
-        replacement: nn.Module
-        if self.kind == "embedding":
-            assert isinstance(now, nn.Embedding | FormEmbedding)
-            replacement = _plain_embedding(form, now) if plain else FormEmbedding(form, now)
-        elif self.kind == "conv":
-            assert isinstance(now, nn.Conv1d | nn.Conv2d | FormConv)
-            replacement = _plain_conv(form, now) if plain else FormConv(form, now)
-        else:
-            replacement = _plain_linear(form) if plain else FormLinear(form)
-        return replacement.train(now.training)
+    def as_matrix(self, tensor: Tensor) -> Tensor:
+        """A tensor in the layout of the plain layer's weight (its gradient, another checkpoint's) as (out, in)."""
+        return tensor.reshape(1, -1) if self.kind == "norm" else matrix_of(self.module, tensor)
+
+    def modules(self) -> list[nn.Module]:
+        """The modules that hold the weight, each once, the unit's own first."""
+        found = {id(module): module for module in map(self.root.get_submodule, (self.name, *self.tied))}
+        return list(found.values())
+
+
+def _put(module: nn.Module, kind: str, form: Form) -> None:
+    """Make `module` one that computes with `form`: plain where S and a bias are all there is to it."""
+    # GPT-2's layer adds its bias without asking whether there is one.
+    plain = _is_plain(form) and not (is_conv1d(module) and form.bias is None)
+    if plain:
+        if isinstance(module, FormModule):
+            module = module.give_back()
+        assert form.sparse is not None
+        norm = module.weight if kind == "norm" else None
+        weight = form.sparse.reshape(norm.shape) if isinstance(norm, Tensor) else weight_of(module, form.sparse)
+        module.weight = _parameter(weight)
+        if kind in ("linear", "conv"):
+            module.register_parameter("bias", None if form.bias is None else _parameter(form.bias))
+    elif isinstance(module, FormModule):
+        module.hold(form)
+    else:
+        _FORM_MODULES[kind].take_over(module, form)
+
+
+def _share(first: nn.Module, other: nn.Module, kind: str) -> None:
+    """Let `other`, a layer tied to `first`, compute with the very tensors that `first` holds."""
+    if isinstance(first, FormModule):
+        _put(other, kind, first.form)
+        return
+    if isinstance(other, FormModule):
+        other = other.give_back()
+        other.register_parameter("bias", None)
+    other.weight = first.weight
 
 
 def find_units(
@@ -141,7 +164,7 @@ def find_units(
         if name_role_and_tower is not None:
             role, tower = name_role_and_tower(name, kind)
         parent = root.get_submodule(name.rpartition(".")[0])
-        unit = Unit(root, name, kind, _shape(module, kind), role, tower, obstacle=_obstacle(module, kind, parent))
+        unit = Unit(root, name, kind, _shape(module, kind), role, tower, obstacle=obstacle(module, kind, parent))
         others = tuple(owner for owner in owners[_identity(module)] if owner != name)
         if others:
             unit = _tie(unit, others, module)
@@ -153,7 +176,10 @@ def _tie(unit: Unit, others: tuple[str, ...], module: nn.Module) -> Unit:
     modules = [unit.root.get_submodule(other) for other in others]
     same = all(other is module for other in modules)
     replaceable = unit.kind == "linear" and all(
-        _kind(other) == "linear" and _identity(other) == _identity(module) and other.bias is None
+        _kind(other) == "linear"
+        and _identity(other) == _identity(module)
+        and is_conv1d(other) == is_conv1d(module)
+        and (other.bias is None or (isinstance(other, FormModule) and other.bias is module.bias))
         for other in (module, *modules)
     )
     if same or replaceable:
@@ -179,9 +205,9 @@ def _identity(module: nn.Module) -> int:
 
 
 def _kind(module: nn.Module) -> str | None:
-    if isinstance(module, nn.Linear | FormLinear):
+    if isinstance(module, nn.Linear | FormLinear) or is_conv1d(module):
         return "linear"
-    if isinstance(module, nn.Conv1d | nn.Conv2d | FormConv):
+    if isinstance(module, (*CONVOLUTIONS, FormConv)):
         return "conv"
     if isinstance(module, nn.Embedding | FormEmbedding):
         return "embedding"
@@ -195,54 +221,11 @@ def _shape(module: nn.Module, kind: str) -> tuple[int, int]:
         return module.form.shape
     weight = module.weight
     assert isinstance(weight, Tensor)
-    return (1, weight.numel()) if kind == "norm" else (weight.shape[0], math.prod(weight.shape[1:]))
-
-
-def _obstacle(module: nn.Module, kind: str, parent: nn.Module) -> str:
-    if isinstance(parent, nn.MultiheadAttention):
-        return "nn.MultiheadAttention reads its weight and never calls it"
-    if not isinstance(module, FormModule) and not isinstance(module.weight, nn.Parameter):
-        return "its weight is computed by a parametrisation"
-    if not isinstance(module, FormModule) and kind != "norm" and type(module).forward not in _KNOWN_FORWARDS:
-        return f"{type(module).__name__} computes in a way of its own, which the form would replace"
-    if kind == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
-        return f"padding_mode '{module.padding_mode}' cannot be held in the form"
-    if kind == "embedding" and getattr(module, "max_norm", None) is not None:
-        return "an embedding with max_norm rewrites its own rows"
-    return ""
+    return (1, weight.numel()) if kind == "norm" else matrix_shape_of(module, tuple(weight.shape))
 
 
 def _is_plain(form: Form) -> bool:
     return form.left is None and form.scale is None and not form.quantised
-
-
-def _plain_linear(form: Form) -> nn.Module:
-    out_features, in_features = form.shape
-    module = nn.Linear(in_features, out_features, bias=False, device="meta")
-    return _hold(module, form)
-
-
-def _plain_embedding(form: Form, like: nn.Embedding | FormEmbedding) -> nn.Module:
-    return _hold(nn.Embedding(*form.shape, padding_idx=like.padding_idx, device="meta"), form)
-
-
-def _plain_conv(form: Form, like: nn.Conv1d | nn.Conv2d | FormConv) -> nn.Module:
-    kind: Callable[..., nn.Module] = nn.Conv1d if len(like.kernel_size) == 1 else nn.Conv2d
-    module = kind(
-        like.in_channels, like.out_channels, like.kernel_size, like.stride, like.padding, like.dilation,
-        like.groups, bias=False, device="meta",
-    )  # fmt: skip
-    return _hold(module, form)
-
-
-def _hold(module: nn.Module, form: Form) -> nn.Module:
-    """Put S and the bias of `form` into a plain module; a form without a bias takes the module's away."""
-    assert form.sparse is not None
-    assert isinstance(module.weight, Tensor)
-    module.weight = _parameter(form.sparse.reshape(module.weight.shape))
-    if _kind(module) in ("linear", "conv"):
-        module.register_parameter("bias", None if form.bias is None else _parameter(form.bias))
-    return module
 
 
 def _a(noun: str) -> str:

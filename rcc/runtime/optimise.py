@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import Problems, UserError
+from rcc.layers.hooks import take_hooks
 from rcc.layers.units import Unit
 from rcc.runtime.agreement import item_cosines
 from rcc.runtime.choosing import Chooser
@@ -163,6 +164,7 @@ def _is_product(unit: Unit) -> bool:
 
 
 def _put(unit: Unit, kernel: nn.Module) -> None:
+    take_hooks(kernel, unit.module)
     for name in (unit.name, *unit.tied):
         parent, _, child = name.rpartition(".")
         unit.root.get_submodule(parent)._modules[child] = kernel

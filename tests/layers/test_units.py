@@ -126,6 +126,44 @@ def test_writing_a_plain_form_keeps_the_module_and_its_hooks() -> None:
     assert torch.equal(unit.read().sparse, form.sparse * 2)
 
 
+@pytest.mark.parametrize("name", ["linear", "wave", "image", "embedding"])
+def test_a_write_of_any_structure_keeps_the_object_its_hooks_and_its_attributes(name: str) -> None:
+    model = Model()
+    unit = unit_of(model, name)
+    module, dense = unit.module, unit.read()
+    kept_elsewhere, calls = [module], []
+    module.register_forward_hook(lambda _, given, output: calls.append("after") or output * 2)
+    module.register_forward_pre_hook(lambda _, given: calls.append("before"))
+    module.tag = "mine"
+    batch = {"linear": torch.randn(3, 6), "wave": torch.randn(2, 6, 9), "image": torch.randn(2, 2, 7, 7)}
+    given = batch.get(name, torch.tensor([[1, 2]]))
+    expected = module(given)
+    for form in (low_rank(unit, bias=dense.bias) if dense.bias is not None else low_rank(unit), dense):
+        calls.clear()
+        unit.write(form)
+        assert kept_elsewhere[0] is unit.module
+        output = kept_elsewhere[0](given)
+        assert calls == ["before", "after"]
+        assert unit.module.tag == "mine"
+    assert torch.equal(output, expected)
+
+
+def test_an_option_of_embeddings_named_like_a_part_of_the_form_comes_back() -> None:
+    model = nn.Sequential(nn.Embedding(5, 3, sparse=True))
+    [unit] = find_units(model)
+    dense = unit.read()
+    unit.write(low_rank(unit, rank=1))
+    assert unit.read().sparse is None
+    unit.write(dense)
+    assert model[0].sparse is True
+
+
+def test_a_layer_with_an_attribute_that_the_form_needs_is_left_alone() -> None:
+    model = nn.Sequential(nn.Linear(3, 3))
+    model[0].scale = 2.0
+    assert obstacles(model) == {"0": "it has an attribute 'scale' of its own, a name that the form needs"}
+
+
 def test_a_bias_can_be_added_and_taken_away() -> None:
     model = Model()
     unit = unit_of(model, "image")
@@ -143,7 +181,8 @@ def test_tied_weights_change_together_and_stay_one_tensor() -> None:
     unit.write(Form(sparse=torch.eye(6)))
     assert model.two.weight is model.one.weight
     unit.write(low_rank(unit))
-    assert model.two is model.one
+    assert model.two is not model.one
+    assert model.two.left is model.one.left
     assert sum(parameter.numel() for parameter in nn.ModuleList([model.one, model.two]).parameters()) == 24
 
 
@@ -282,7 +321,11 @@ def test_tied_units_share_their_steps() -> None:
     model = Model()
     unit = unit_of(model, "one")
     unit.write(Form(sparse=torch.full((6, 6), 2.0), sparse_step=torch.ones(6)))
-    assert model.two is model.one
+    assert model.two.sparse is model.one.sparse
+    assert model.two.sparse_step is model.one.sparse_step
+    unit.write(Form(sparse=torch.eye(6)))
+    assert type(model.two) is nn.Linear
+    assert model.two.weight is model.one.weight
 
 
 def test_a_norm_cannot_be_quantised() -> None:

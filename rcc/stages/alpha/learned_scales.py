@@ -14,7 +14,6 @@ from torch.nn.utils import parametrize
 
 from rcc.errors import WorkError
 from rcc.layers.modes import evaluating, train_only
-from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit
 from rcc.ops.scale import to_raw, to_scale
 
@@ -46,17 +45,30 @@ def learnable_scales(module: nn.Module, units: Sequence[Unit]) -> Iterator[dict[
                 form = unit.read().folded()
                 like = next(matrix for _, matrix in form.matrices())
                 unit.write(replace(form, scale=torch.ones(unit.shape[0], dtype=like.dtype, device=like.device)))
-                parametrize.register_parametrization(unit.module, "scale", _TwoSigmoid())
-                raws[unit.name] = unit.module.get_parameter("parametrizations.scale.original")
+                raws[unit.name] = _learnable(unit)
             train_only(module, raws.values())
             yield raws
         finally:
             for unit in units:
-                held = unit.module
-                if isinstance(held, FormModule) and parametrize.is_parametrized(held, "scale"):
+                learning = [held for held in unit.modules() if parametrize.is_parametrized(held, "scale")]
+                for held in learning:
                     # Leaving the scale in place of raw would overwrite raw, which the caller folds.
                     parametrize.remove_parametrizations(held, "scale", leave_parametrized=False)
-                    unit.write(replace(held.form, scale=None))
+                if learning:
+                    unit.write(replace(unit.read(), scale=None))
+
+
+def _learnable(unit: Unit) -> nn.Parameter:
+    """Let the unit's scale be computed from a raw parameter, one for all modules that share its weight."""
+    first, *others = unit.modules()
+    for other in others:  # registering writes raw into the memory of the scale, which all of them share
+        other.register_parameter("scale", nn.Parameter(other.get_parameter("scale").detach().clone()))
+    for module in (first, *others):
+        parametrize.register_parametrization(module, "scale", _TwoSigmoid())
+    raw = first.get_parameter("parametrizations.scale.original")
+    for other in others:
+        other.get_submodule("parametrizations.scale").register_parameter("original", raw)
+    return raw
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,11 @@ def test_tied_weights_learn_one_scale():
 
     with learnable_scales(root, find_units(root)[:1]) as raws:
         assert list(raws) == ["first"]
-        assert root.second is root.first
+        with torch.no_grad():
+            raws["first"].copy_(torch.tensor([-1.0, 0.0, 1.0, 2.0]))
+        assert torch.equal(root.second.scale, root.first.scale)
+        assert torch.equal(root.second(torch.eye(4)), root.first(torch.eye(4)))
+    assert root.second.weight is root.first.weight
     assert root.second.weight is root.first.weight
 
 

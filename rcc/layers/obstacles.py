@@ -1,0 +1,120 @@
+"""Find why a layer cannot be held in the form, and the matrices of a model that belong to no such layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rcc.layers.form import MATRICES, STEPS
+from rcc.layers.modules import FormModule
+from rcc.layers.weight_layout import is_conv1d, plain_class
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_KNOWN_FORWARDS = (nn.Linear.forward, nn.Embedding.forward, *(kind.forward for kind in CONVOLUTIONS))
+_READ_BY_ATTENTION = "nn.MultiheadAttention reads its weight and never calls it"
+_REASONS: tuple[tuple[type[nn.Module], str], ...] = (
+    (nn.RNNBase, "the layer is recurrent: its weights are multiplied with its own outputs, step after step"),
+    (nn.RNNCellBase, "the layer is recurrent: its weights are multiplied with its own outputs, step after step"),
+    (nn.MultiheadAttention, _READ_BY_ATTENTION),
+    (nn.Bilinear, "a bilinear layer multiplies its weight with two inputs at once"),
+    (nn.EmbeddingBag, "an embedding bag sums rows before anything sees them"),
+)
+
+
+@dataclass(frozen=True)
+class LoneMatrix:
+    """A parameter of more than one dimension that no unit speaks for: `values` of them, left as they are."""
+
+    name: str
+    values: int
+    reason: str
+
+
+def obstacle(module: Any, kind: str, parent: nn.Module) -> str:
+    """Why the form cannot take the place of the weight of `module`, which `parent` holds; empty if it can."""
+    if type(parent).forward is nn.MultiheadAttention.forward:
+        return _READ_BY_ATTENTION
+    held = isinstance(module, FormModule)
+    if not held and is_computed(module):
+        return "its weight is computed by a parametrisation"
+    if not held and kind != "norm" and not _computes_as_torch(module):
+        return f"{type(module).__name__} computes in a way of its own, which the form would replace"
+    if kind == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
+        return f"padding_mode '{module.padding_mode}' cannot be held in the form"
+    if kind == "embedding" and getattr(module, "max_norm", None) is not None:
+        return "an embedding with max_norm rewrites its own rows"
+    if not held and kind != "norm" and (name := _own_attribute(module, kind)):
+        return f"it has an attribute '{name}' of its own, a name that the form needs"
+    return ""
+
+
+def is_computed(module: Any) -> bool:
+    """Whether the weight or the bias is made anew from other tensors, by a parametrisation or by a hook before the
+    forward (weight_norm and spectral_norm, old and new, and the masks of torch.nn.utils.prune).
+
+    A parametrisation that says `holds_form`, because what it makes can be read and written as the weight, is none.
+    """
+    for name in ("weight", "bias"):
+        tensor = getattr(module, name, None)
+        if tensor is not None and not isinstance(tensor, nn.Parameter):
+            chain = getattr(module, "parametrizations", {})
+            if name not in chain or not all(getattr(each, "holds_form", False) for each in chain[name]):
+                return True
+    return False
+
+
+def _computes_as_torch(module: Any) -> bool:
+    kind = plain_class(module)
+    if issubclass(kind, CONVOLUTIONS):
+        # torch's convolutions may be given another `_conv_forward` and keep their `forward`.
+        base = next(each for each in CONVOLUTIONS if issubclass(kind, each))
+        own = getattr(kind, "_conv_forward", None) is not getattr(base, "_conv_forward", None)
+        return not own and kind.forward in _KNOWN_FORWARDS
+    if is_conv1d(module):
+        return kind.__name__ == "Conv1D"
+    return kind.forward in _KNOWN_FORWARDS
+
+
+def _own_attribute(module: nn.Module, kind: str) -> str:
+    names = (*MATRICES, "scale", *STEPS)
+    return next((name for name in names if hasattr(module, name) and (kind, name) != ("embedding", "sparse")), "")
+
+
+def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[LoneMatrix]:
+    """The parameters of more than one dimension that are no weight of `modules`, those of the units.
+
+    Those of a recurrent or another known layer come as one, under the layer's name; any other under its own. A
+    parameter that several modules share comes once.
+    """
+    seen = {id(tensor) for module in modules for tensor in _weights(module)}
+    for prefix, module in root.named_modules():
+        reason = next((reason for kind, reason in _REASONS if isinstance(module, kind)), "")
+        if not reason and is_parametrisation(module):
+            reason = "a parametrisation computes a weight from it"
+        alone = {}
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.dim() > 1 and id(parameter) not in seen:
+                seen.add(id(parameter))
+                alone[name] = parameter.numel()
+        if alone and reason:
+            yield LoneMatrix(prefix or type(module).__name__, sum(alone.values()), reason)
+            continue
+        for name, values in alone.items():
+            yield LoneMatrix(f"{prefix}.{name}" if prefix else name, values, "a parameter of no layer that rcc knows")
+
+
+def is_parametrisation(module: nn.Module) -> bool:
+    return isinstance(module, parametrize.ParametrizationList)
+
+
+def _weights(module: Any) -> Iterator[Tensor]:
+    """The tensors that the form of a unit's module is made of."""
+    names = (*MATRICES, "scale") if isinstance(module, FormModule) else ("weight",)
+    for name in names:
+        tensor = module._parameters.get(name)
+        if tensor is not None:
+            yield tensor
