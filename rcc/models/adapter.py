@@ -23,6 +23,10 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     default_roles: ClassVar[Sequence[str]]
+    batch_names: ClassVar[Sequence[str] | None] = None
+    """What a batch holds, where `outputs` takes other names than the parameters of the module's forward."""
+    calls_by_name: bool = False
+    """Whether `outputs` hands every entry of a batch to the module's forward, under its name."""
     module: nn.Module
 
     @abstractmethod
@@ -52,7 +56,9 @@ class Adapter(ABC):
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        """Where the model is; the meta device only where none of its parameters has values."""
+        devices = [parameter.device for parameter in self.module.parameters()]
+        return next((device for device in devices if device.type != "meta"), devices[0])
 
     def eval(self) -> Self:
         """Put the module in evaluation mode; returns the adapter."""

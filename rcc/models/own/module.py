@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rcc.errors import UserError
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
+from rcc.models.batches import call_by_name, named_outputs
 
 BY_ROLE = ("linear", "conv")
 
@@ -21,8 +22,8 @@ class ModuleAdapter(Adapter):
 
     Args:
         module: the model; it is changed in place.
-        outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as
-            keyword arguments and must return a tensor, or a mapping with tensors in it.
+        outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as keyword
+            arguments, see `call_by_name`, and what it returns is named as `named_outputs` says.
         loss: `batch -> scalar`, where a stage or a trainer needs one.
         prepare: `(images, texts) -> batch`, where raw inputs are to be read.
         roles: `(module name, kind) -> (role, tower)`; by default the kind, and the first part of the name.
@@ -49,6 +50,10 @@ class ModuleAdapter(Adapter):
         self.default_roles = default_roles
         self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
 
+    @property
+    def calls_by_name(self) -> bool:  # type: ignore[override]
+        return self._outputs is None and type(self).outputs is ModuleAdapter.outputs
+
     def units(self) -> list[Unit]:
         return find_units(self.module, self._roles)
 
@@ -60,12 +65,13 @@ class ModuleAdapter(Adapter):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         if self._outputs is not None:
             return self._outputs(batch)
-        result = self.module(**batch)
-        if isinstance(result, Tensor):
-            return {"output": result}
-        found = {key: value for key, value in dict(result).items() if isinstance(value, Tensor)}
+        result = call_by_name(self.module, batch)
+        found = named_outputs(result)
         if not found:
-            raise self._missing("outputs", "batch -> tensors by name")
+            raise UserError(
+                f"the forward of {type(self.module).__name__} returned {type(result).__name__}, in which there is no"
+                " tensor. Give a function batch -> tensors by name as ModuleAdapter(module, outputs=...)."
+            )
         return found
 
     def loss(self, batch: Batch) -> Tensor:

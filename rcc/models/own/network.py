@@ -35,6 +35,7 @@ class NetworkAdapter(ModuleAdapter):
     """
 
     name: ClassVar[str] = "module"
+    batch_names: ClassVar[Sequence[str]] = ("pixel_values",)
 
     def __init__(
         self,
