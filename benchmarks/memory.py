@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
-from rcc.cascade.resources import Meter, resident_bytes
+from rcc.memory import Meter, resident_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "build" / "vit_b32"

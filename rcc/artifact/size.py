@@ -15,7 +15,7 @@ from rcc.artifact.weights import write_checkpoint
 from rcc.atomic import PARTIAL, disk_errors
 from rcc.errors import UserError, unknown
 from rcc.layers.encoding import STORED_DTYPES
-from rcc.layers.size import Size
+from rcc.layers.form import Size
 from rcc.models.adapter import Adapter
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -1,8 +1,9 @@
-"""Writing an artifact: a directory that loads to the same outputs, there as a whole or not at all."""
+"""Write an artifact directory atomically, and forecast the bytes it takes besides its weights."""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +16,8 @@ from rcc.artifact.entries import FILE_DIGITS, FileEntry
 from rcc.artifact.manifest import MANIFEST, WEIGHTS, Manifest
 from rcc.artifact.packing import Contents, pack
 from rcc.artifact.size import ArtifactSize, directory_bytes, storage_dtype
-from rcc.artifact.weights import write_packed
-from rcc.atomic import new_directory
+from rcc.artifact.weights import PACKED_HEADER, checkpoint_bytes, write_packed
+from rcc.atomic import PARTIAL, disk_errors, new_directory
 from rcc.errors import UserError, unknown
 from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
@@ -93,6 +94,41 @@ def manifest_of(
         config=dict(config or {}),
         metrics=dict(metrics or {}),
     )
+
+
+class Overhead:
+    """Bytes of an artifact besides the data of its weights, exact and without writing those.
+
+    The model's other files are written once under `scratch`, measured and removed.
+
+    Args:
+        adapter: the model; its parameters may be on the meta device.
+        scratch: a directory, made if it does not exist.
+        config: what an artifact's manifest says of the settings.
+    """
+
+    def __init__(self, adapter: Adapter, scratch: Path | str, config: Mapping[str, Any] | None = None) -> None:
+        self.config = config
+        with disk_errors(Path(scratch)):
+            Path(scratch).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".files-", suffix=PARTIAL, dir=scratch) as directory:
+                adapter.save_files(Path(directory))
+                self._files = file_entries(Path(directory))
+
+    def nbytes(self, adapter: Adapter, contents: Contents, metrics: Mapping[str, Any] | None = None) -> int:
+        """Bytes of an artifact's directory, without the data of the weights that were packed as `contents` say."""
+        _, tied = named_tensors(adapter.module)
+        manifest = manifest_of(adapter, contents, tied, self._files, self.config, metrics)
+        return self._file_bytes + PACKED_HEADER + len(manifest.to_bytes())
+
+    def dense_bytes(self, adapter: Adapter, dtype: str | None) -> int:
+        """Bytes of the dense model as a plain loadable directory: what `rcc.artifact.size.dense_bytes` measures."""
+        tensors, _ = named_tensors(adapter.module)
+        return self._file_bytes + checkpoint_bytes(tensors, storage_dtype(dtype))
+
+    @property
+    def _file_bytes(self) -> int:
+        return sum(entry.nbytes for entry in self._files.values())
 
 
 def file_entries(directory: Path) -> dict[str, FileEntry]:

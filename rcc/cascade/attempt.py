@@ -12,10 +12,10 @@ from rcc.artifact.contents import parts_of
 from rcc.artifact.size import model_size
 from rcc.cascade.gate import Gate, retention
 from rcc.cascade.records import Attempt, Baseline, Step
-from rcc.cascade.resources import Meter
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.units import non_finite
 from rcc.measurement import Measurement, Metric
+from rcc.memory import Meter
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage, StageContext, StageReport
 

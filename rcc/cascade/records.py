@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from rcc.layers.size import Size
+from rcc.layers.form import Size
 from rcc.measurement import Measurement
 
 

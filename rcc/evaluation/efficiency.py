@@ -15,9 +15,9 @@ from rcc.errors import Problems
 from rcc.evaluation.paired import APART
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.measurement import Measurement, Metric
+from rcc.memory import peak_bytes
 from rcc.models.adapter import Adapter
 from rcc.runtime.flops import executed_flops, theoretical_flops
-from rcc.runtime.memory import peak_bytes
 from rcc.runtime.timing import interleaved, quantile, quantile_error
 
 MOST_PASSES = 200

@@ -12,7 +12,7 @@ from rcc.atomic import remove_directory, write_text
 from rcc.cascade.records import Step
 from rcc.errors import UserError, WorkError
 from rcc.jobs.request import Request
-from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_manifest, start_attempt
+from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_run_manifest, start_attempt
 
 LOCK, CONFIG = ".lock", ".hydra"
 
@@ -43,7 +43,7 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
         ) from error
     try:
         _refuse_used(request)
-        recorded = read_manifest(directory)["environment"]["threads"] if request.resumed else None
+        recorded = read_run_manifest(directory)["environment"]["threads"] if request.resumed else None
         threads = request.set_threads(recorded)
         number = _attempts(directory) + 1
         _record_config(request, number)
@@ -63,7 +63,7 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
 
 def finished(request: Request) -> bool:
     """Whether the run to resume has already finished."""
-    return request.resumed and read_manifest(request.directory)["status"] == FINISHED
+    return request.resumed and read_run_manifest(request.directory)["status"] == FINISHED
 
 
 def command(request: Request) -> list[str]:
@@ -91,7 +91,7 @@ def _withdraw(directory: Path) -> None:
 
 
 def _attempts(directory: Path) -> int:
-    return len(read_manifest(directory)["attempts"]) if (directory / FILE).exists() else 0
+    return len(read_run_manifest(directory)["attempts"]) if (directory / FILE).exists() else 0
 
 
 def _record_config(request: Request, attempt: int) -> None:

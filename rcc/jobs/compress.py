@@ -13,7 +13,7 @@ from rcc.jobs.target import target_of
 from rcc.jobs.watchers import watchers
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.report import ReportContent, write_report
-from rcc.reporting.run_manifest import note_data, read_manifest
+from rcc.reporting.run_manifest import note_data, read_run_manifest
 
 
 def compress(request: Request) -> tuple[float, float] | None:
@@ -58,5 +58,5 @@ def _content(request: Request, summary: Summary, delivery: Delivery) -> ReportCo
         delivery=delivery,
         settings=request.settings,
         seed=request.seed,
-        environment=read_manifest(request.directory)["environment"],
+        environment=read_run_manifest(request.directory)["environment"],
     )

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcc.artifact.envelope import Envelope
 from rcc.artifact.packing import Contents
+from rcc.artifact.write import Overhead
 from rcc.cascade.bytes.balance import SPLITS
 from rcc.cascade.bytes.budget import Target
 from rcc.errors import Problems
@@ -53,11 +53,11 @@ def target_of(request: Request, dense: Adapter, scratch: Path, data: Mapping[str
     if nbytes is None and ratio is None:
         return None
     # What an attempt was resumed from is in its settings, and must not decide.
-    envelope = Envelope(dense, scratch, {**request.settings, "resume": None})
+    files = Overhead(dense, scratch, {**request.settings, "resume": None})
 
     def overhead(model: Adapter, contents: Contents, baseline: Measurement) -> int:
         metrics = manifest_metrics(baseline, THIRD, data or {}, baseline, baseline)
-        return envelope.nbytes(model, contents, metrics)
+        return files.nbytes(model, contents, metrics)
 
-    wanted = int(nbytes) if ratio is None else round(envelope.dense_bytes(dense, "float32") / ratio)
+    wanted = int(nbytes) if ratio is None else round(files.dense_bytes(dense, "float32") / ratio)
     return Target(wanted, overhead, request.settings["target_split"])

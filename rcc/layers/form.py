@@ -156,3 +156,15 @@ def _scaled(matrix: Tensor | None, step: Tensor | None, scale: Tensor) -> tuple[
     whole = to_grid(matrix, step) * torch.sign(scale)[:, None].to(torch.int8)
     step = torch.where(scale == 0, step, step * scale.abs())
     return from_grid(whole, step), step
+
+
+@dataclass(frozen=True)
+class Size:
+    """`nbytes` of the stored tensors, without headers and other files; `stored` values; `nonzeros` of them.
+
+    A tied tensor counts once.
+    """
+
+    nbytes: int
+    stored: int
+    nonzeros: int

@@ -55,7 +55,7 @@ def start_attempt(
     manifest: dict[str, Any] = {"format": FORMAT, "status": RUNNING, "seed": seed, "attempts": []}
     manifest |= {"environment": here, "plan": []}
     if path.exists():
-        manifest = read_manifest(directory)
+        manifest = read_run_manifest(directory)
     for attempt in manifest["attempts"]:
         if attempt["status"] == RUNNING:
             attempt["status"] = INTERRUPTED
@@ -76,7 +76,7 @@ def note_data(directory: Path | str, fingerprint: str) -> None:
     Raises:
         UserError: a later attempt sees other data: what it would add could not be compared with what is there.
     """
-    manifest = read_manifest(directory)
+    manifest = read_run_manifest(directory)
     noted = manifest.setdefault("data_fingerprint", fingerprint)
     if noted != fingerprint:
         raise UserError(
@@ -92,14 +92,14 @@ def finish_attempt(directory: Path | str, status: str) -> dict[str, Any]:
     problems = Problems(FILE)
     problems.choice("status", status, (FINISHED, FAILED))
     problems.done()
-    manifest = read_manifest(directory)
+    manifest = read_run_manifest(directory)
     manifest["attempts"][-1] |= {"finished": _now(), "status": status}
     manifest["status"] = status
     _write(Path(directory) / FILE, manifest)
     return manifest
 
 
-def read_manifest(directory: Path | str) -> dict[str, Any]:
+def read_run_manifest(directory: Path | str) -> dict[str, Any]:
     """The content of `directory`/run.json.
 
     Raises:

@@ -9,9 +9,12 @@ import torch
 from toys.adapters import ToyAdapter, compress, dense_toy, quantise
 
 import rcc.artifact.weights
-from rcc.artifact.size import directory_bytes, model_size
-from rcc.artifact.write import write_artifact
+from rcc.artifact.size import dense_bytes, directory_bytes, model_size
+from rcc.artifact.write import Overhead, write_artifact
+from rcc.cascade.bytes.forecast import forecast
 from rcc.errors import UserError, WorkError
+from rcc.models.adapter import Adapter
+from rcc.models.registry import load_model, load_skeleton
 
 
 def test_the_manifest_says_what_is_stored_and_how(artifact: Path, compressed: ToyAdapter) -> None:
@@ -180,3 +183,26 @@ def test_writing_does_not_change_the_model(compressed: ToyAdapter, tmp_path: Pat
     after = compressed.module.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Adapter:
+    return load_model("clip_tiny", device="cpu")
+
+
+def test_the_forecast_and_the_overhead_are_the_directory_to_the_byte(embedded: Adapter, tmp_path: Path) -> None:
+    config, metrics = {"stage": {"dare": {"a": 0.5}}}, {"test": {"accuracy": 0.25}}
+    overhead = Overhead(embedded, tmp_path / "new", config)
+    made = forecast(embedded, (), torch.float16, "none")
+    size = write_artifact(embedded, tmp_path / "artifact", "float16", config, metrics, "none")
+    assert made.matrices + made.rest + overhead.nbytes(embedded, made.contents, metrics) == size.directory_bytes
+    assert list(Path(tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", None])
+def test_a_skeleton_is_enough_for_the_bytes_of_the_dense_directory(
+    embedded: Adapter, tmp_path: Path, dtype: str | None
+) -> None:
+    written = dense_bytes(embedded, dtype, tmp_path)
+    assert Overhead(load_skeleton("clip_tiny"), tmp_path).dense_bytes(load_skeleton("clip_tiny"), dtype) == written
+    assert list(tmp_path.iterdir()) == []

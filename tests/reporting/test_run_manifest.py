@@ -9,12 +9,12 @@ import pytest
 
 from rcc.errors import UserError
 from rcc.reporting import run_manifest
-from rcc.reporting.run_manifest import finish_attempt, git_state, read_manifest, start_attempt
+from rcc.reporting.run_manifest import finish_attempt, git_state, read_run_manifest, start_attempt
 
 
 def test_the_first_attempt_describes_the_run(tmp_path, steps):
     start_attempt(tmp_path, command=["stage=dare"], seed=3, plan=steps, threads=2)
-    manifest = read_manifest(tmp_path)
+    manifest = read_run_manifest(tmp_path)
     assert manifest["status"] == "running"
     assert manifest["seed"] == 3
     assert [step["label"] for step in manifest["plan"]] == ["dare", "nullu", "alpha"]
@@ -31,7 +31,7 @@ def test_the_first_attempt_describes_the_run(tmp_path, steps):
 def test_the_end_of_an_attempt_is_the_status_of_the_run(tmp_path, status):
     start_attempt(tmp_path, command=[], seed=0)
     finish_attempt(tmp_path, status)
-    manifest = read_manifest(tmp_path)
+    manifest = read_run_manifest(tmp_path)
     assert manifest["status"] == manifest["attempts"][0]["status"] == status
     assert manifest["attempts"][0]["finished"] >= manifest["attempts"][0]["started"]
 
@@ -39,7 +39,7 @@ def test_the_end_of_an_attempt_is_the_status_of_the_run(tmp_path, status):
 def test_a_killed_attempt_becomes_interrupted_when_the_next_one_starts(tmp_path, steps):
     start_attempt(tmp_path, command=["stage=dare"], seed=3, plan=steps)
     start_attempt(tmp_path, command=["resume=latest"], seed=3)
-    manifest = read_manifest(tmp_path)
+    manifest = read_run_manifest(tmp_path)
     assert [attempt["status"] for attempt in manifest["attempts"]] == ["interrupted", "running"]
     assert len(manifest["plan"]) == 3
     assert "environment" not in manifest["attempts"][1]
@@ -48,7 +48,7 @@ def test_a_killed_attempt_becomes_interrupted_when_the_next_one_starts(tmp_path,
 def test_a_changed_environment_is_noted_with_the_attempt_that_ran_in_it(tmp_path):
     start_attempt(tmp_path, command=[], seed=0, threads=2)
     start_attempt(tmp_path, command=[], seed=0, threads=8)
-    manifest = read_manifest(tmp_path)
+    manifest = read_run_manifest(tmp_path)
     assert manifest["environment"]["threads"] == 2
     assert manifest["attempts"][1]["environment"]["threads"] == 8
 
@@ -72,7 +72,7 @@ def test_a_directory_that_is_not_a_run_is_refused_with_the_reason(tmp_path, text
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match=message):
-        read_manifest(tmp_path)
+        read_run_manifest(tmp_path)
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
