@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "training": ("models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "models"),
     "runtime": ("layers", "ops"),
-    "cascade": ("stages.base", "calibration", "layers", "ops", "artifact", "analysis", "models"),
+    "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
     "reporting": ("cascade.records", "cascade.plan", "runtime.records"),
     "composing": (),
     "assets": (),

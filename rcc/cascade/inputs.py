@@ -1,9 +1,11 @@
-"""Reads the forms in which a pipeline's inputs may come: metrics and states of a model."""
+"""Reads the forms in which a pipeline's inputs may come: batches, metrics, and the state of a model."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +13,54 @@ from rcc.artifact.on_demand import without_weights
 from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
+from rcc.models.batches import as_batch
+from rcc.stages.base import Batch
+
+LABELS = ("labels", "label", "targets", "target", "y")
+"""Names under which a batch may hold what its outputs are compared with."""
+HELD_OUT = 4
+"""One of so many batches is held out for the gate, where the same loader is given for both."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One batch of a loader: the model's inputs by name, and what its outputs are compared with, if it has that."""
+
+    batch: Batch
+    targets: Tensor | None = None
+
+
+def items_of(loader: Iterable[Any], model: Adapter) -> list[Item]:
+    """Every batch of a loader, read once, so that a loader that shuffles gives each pass the same ones.
+
+    Raises:
+        UserError: it is no iterable, or holds something else than batches, see `as_batch`.
+    """
+    if not isinstance(loader, Iterable) or isinstance(loader, Mapping | Tensor | str):
+        raise UserError(f"batches were given as {type(loader).__name__}: give a DataLoader, or a list of batches.")
+    return [_item(batch, model) for batch in loader]
+
+
+def _item(batch: Any, model: Adapter) -> Item:
+    # Inputs by name are taken as they are: what names there may be is known to the model's `outputs` alone.
+    by_name = isinstance(batch, Mapping) and all(isinstance(value, Tensor) for value in batch.values())
+    named = dict(batch) if by_name else as_batch(batch, model)
+    return Item(named, next((named[name] for name in LABELS if name in named), None))
+
+
+def held_out(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """The batches stages learn from, and every fourth, which the gate looks at: never the same ones.
+
+    Raises:
+        UserError: there are fewer than two.
+    """
+    if len(items) < 2:
+        raise UserError(
+            f"{len(items)} batch cannot both calibrate stages and judge them: give a loader of two or more, or"
+            " run(model, validator, calibration=batches) with a validator of its own data."
+        )
+    apart = [*range(HELD_OUT - 1, len(items), HELD_OUT)] or [len(items) - 1]
+    return [item for place, item in enumerate(items) if place not in apart], [items[place] for place in apart]
 
 
 def as_measurement(metrics: Measurement | Mapping[str, float] | float) -> Measurement:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from torch import Tensor, nn
 
-from rcc.cascade.attempt import Validator
+from rcc.cascade.attempt import Validator, measure, measure_dense
 from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.execution import Execution
-from rcc.cascade.gate import Gate
+from rcc.cascade.gate import Gate, retention
 from rcc.cascade.history import History
-from rcc.cascade.inputs import as_measurement, with_state
+from rcc.cascade.inputs import Item, as_measurement, held_out, items_of, with_state
 from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Observer, Step, Summary, Unobserved
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.cascade.state import StateStore
+from rcc.cascade.validators import WANTED, OutputCosine, validator_of
 from rcc.errors import Problems, UserError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
@@ -27,6 +28,7 @@ from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
 from rcc.stages.base import Batch, Stage
+from rcc.stages.named import stage_of
 
 
 class RCCPipeline:
@@ -37,7 +39,9 @@ class RCCPipeline:
     >>> compressed = pipeline.run(model, validator, calibration=batches)
 
     Args:
-        stages: the cascade, in order; `add_stage` appends to it.
+        model: what `run_pipeline` compresses; `run` is given one itself. Stages alone may stand in this place.
+        stages: the cascade, in order, each a stage or its type and options, {"type": "dare", "target_sparsity": 0.9};
+            `add_stage` appends to it.
         performance_threshold: least share of the dense model's primary metric that every step must keep.
         rollback_enabled: False keeps a failed step and goes on with the degraded model.
         tries, on_failure, on_error: softer attempts after a failed one, and what follows: see `Gate`.
@@ -57,10 +61,11 @@ class RCCPipeline:
 
     def __init__(
         self,
-        stages: Sequence[Stage] = (),
-        *,
+        model: Adapter | nn.Module | Sequence[Stage | Mapping[str, Any]] | None = None,
+        stages: Sequence[Stage | Mapping[str, Any]] = (),
         performance_threshold: float = 0.95,
         rollback_enabled: bool = True,
+        *,
         tries: int = 3,
         on_failure: str = "skip",
         on_error: str = "abort",
@@ -88,12 +93,21 @@ class RCCPipeline:
         self.state = StateStore(directory, keep_last)
         self.history = History([])
         self.model: Adapter | None = None
+        if isinstance(model, Adapter | nn.Module):
+            self.model = self._adapter(model)
+        elif model is not None:
+            stages = _stages_alone(model, stages)
         self.stages: list[Stage] = []
         for stage in stages:
             self.add_stage(stage)
 
-    def add_stage(self, stage: Stage) -> Self:
-        """Append a stage; a repeated method is labelled 'dare_2', 'dare_3', …. Returns the pipeline."""
+    def add_stage(self, stage: Stage | Mapping[str, Any]) -> Self:
+        """Append a stage; a repeated method is labelled 'dare_2', 'dare_3', …. Returns the pipeline.
+
+        Raises:
+            UserError: it is no stage and does not describe one, see `stage_of`, or its label is taken.
+        """
+        stage = stage_of(stage)
         if not stage.label:
             earlier = sum(other.method == stage.method for other in self.stages)
             stage.labelled(stage.method if earlier == 0 else f"{stage.method}_{earlier + 1}")
@@ -115,8 +129,8 @@ class RCCPipeline:
     def run(
         self,
         model: Adapter | nn.Module,
-        validator: Validator,
-        calibration: Sequence[Batch] | None = None,
+        validator: Any = None,
+        calibration: Iterable[Any] | None = None,
         *,
         resume: bool = False,
     ) -> Adapter:
@@ -124,9 +138,12 @@ class RCCPipeline:
 
         Args:
             model: the dense model; a bare module is given a `ModuleAdapter`, which is what the validator gets.
-            validator: measures the model on the selection split: a `Measurement`, or a number that is better
-                when higher.
-            calibration: batches the stages may learn from; never those the validator uses.
+            validator: measures the model on the selection split: a function of the model that returns a
+                `Measurement`, or a number that is better when higher. A loader of batches in this place is both
+                calibration and selection: every fourth batch is held out for the gate, which compares the outputs on it
+                with the dense model's.
+            calibration: batches the stages may learn from, each inputs by name, a tensor x or a pair (x, y), in a list
+                or a DataLoader, which is read once; never those the validator uses.
             resume: go on from the state in `directory` instead of refusing it.
 
         Raises:
@@ -134,8 +151,43 @@ class RCCPipeline:
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
         """
         self._require_stages()
-        self._require_calibration(calibration)
         adapter = self.model = self._adapter(model)
+        learned = None if calibration is None else items_of(calibration, adapter)
+        if validator is None or (isinstance(validator, Iterable) and not callable(validator)):
+            if learned is None and validator is not None:
+                learned, validator = items_of(validator, adapter), None
+            if validator is not None or learned is None:
+                raise UserError(f"run(model, ...) was given no validator: {WANTED}. Or give one loader for both.")
+            learned, judged = held_out(learned)
+            validator = OutputCosine(self.state, [item.batch for item in judged])
+        return self._run(adapter, validator_of(validator, None), learned, resume)
+
+    def run_pipeline(self, dataloader: Iterable[Any], validator: Any = None, *, resume: bool = False) -> Adapter:
+        """`run` on the model the pipeline was given, with one loader for calibration and selection.
+
+        Where a stage learns from data, every fourth batch is held out and is all that the gate looks at; else all are.
+
+        Args:
+            dataloader: as the calibration of `run`.
+            validator: as that of `run`, or an object with `compute_metrics(outputs, targets)`, which returns numbers by
+                name, the first of them the primary one; None compares outputs with the dense model's.
+
+        Raises:
+            UserError: as `run`; the pipeline has no model, or the batches have no targets to compute metrics of.
+        """
+        adapter = self._known_model("run_pipeline")
+        self._require_stages()
+        learned = judged = items_of(dataloader, adapter)
+        own_data = callable(validator) and not hasattr(validator, "compute_metrics")
+        if not own_data and any(stage.needs_calibration or stage.needs_targets for stage in self.stages):
+            learned, judged = held_out(learned)
+        if validator is None:
+            validator = OutputCosine(self.state, [item.batch for item in judged])
+        return self._run(adapter, validator_of(validator, judged), learned, resume)
+
+    def _run(self, adapter: Adapter, validator: Validator, learned: Sequence[Item] | None, resume: bool) -> Adapter:
+        calibration = None if learned is None else [item.batch for item in learned]
+        self._require_calibration(calibration)
         for stage in self.stages:
             stage.choose(adapter)
         self.history = History(self.steps())
@@ -146,8 +198,6 @@ class RCCPipeline:
         execution.run(resume)
         self.observer.run_finished(self.get_pipeline_summary())
         return adapter
-
-    run_pipeline = run  # the specification's name for it
 
     def _require_stages(self) -> None:
         if not self.stages:
@@ -223,6 +273,38 @@ class RCCPipeline:
         self.logger.info("rolled back to checkpoint '%s'", stage_name)
         return True
 
+    def validate_stage(
+        self, stage_name: str, validator: Any, dataloader: Iterable[Any] | None = None
+    ) -> dict[str, float | bool]:
+        """Measure the pipeline's model as it is and compare it with the dense one: its metrics by name, 'retention',
+        and whether it 'passed' the gate.
+
+        `validation_metrics` shows them under the name. Under 'initial', before a run, it is the dense model.
+
+        Args:
+            validator, dataloader: as those of `run_pipeline`; a function of the model needs no loader.
+
+        Raises:
+            UserError: there is no model yet, or the dense one was not measured.
+        """
+        model = self._known_model("validate_stage")
+        measure_by = validator_of(validator, None if dataloader is None else items_of(dataloader, model))
+        if stage_name == "initial" and self.history.baseline is None:
+            self.history.baseline = measure_dense(model, measure_by, self.dtype)
+            measurement = self.history.baseline.measurement
+        elif self.history.baseline is None:
+            raise UserError(
+                f"validate_stage('{stage_name}'): the dense model was not measured, so nothing can be compared with it:"
+                " call validate_stage('initial', ...) before the first stage, or run() first."
+            )
+        else:
+            measurement = self.history.validated[stage_name] = measure(model, measure_by)
+        kept = retention(self.history.dense.measurement.main, measurement.main)
+        found: dict[str, float | bool] = {metric.name: metric.value for metric in measurement.metrics}
+        found |= {"retention": kept, "passed": not self.gate.problem(kept)}
+        self.logger.info("'%s' kept %.1f%% of the dense model", stage_name, 100 * kept)
+        return found
+
     def rollback_to_dense(self, model: Adapter | nn.Module | None = None) -> None:
         """Make `model` (None: the pipeline's) the dense model again, from the first checkpoint; the history stays.
 
@@ -292,3 +374,15 @@ class RCCPipeline:
             UserError: nothing was run yet.
         """
         return self.history.summary(self.gate)
+
+
+def _stages_alone(
+    given: Sequence[Stage | Mapping[str, Any]], stages: Sequence[Stage | Mapping[str, Any]]
+) -> Sequence[Stage | Mapping[str, Any]]:
+    """The stages of a pipeline that was given these in place of a model."""
+    if stages or isinstance(given, str) or not isinstance(given, Sequence):
+        raise UserError(
+            f"RCCPipeline was given {type(given).__name__} as its model; it must be a torch.nn.Module or an adapter, as"
+            " in RCCPipeline(model, stages=[...]), or leave it out: RCCPipeline([stage, ...])."
+        )
+    return given

@@ -25,7 +25,10 @@ STAGES: dict[str, Callable[[], list[Stage]]] = {
     "dare sensitivity": lambda: [DARECompressor(0.5, solver="none", allocation="sensitivity")],
     "dare fisher": lambda: [DARECompressor(0.5, solver="none", score="fisher", allocation="uniform")],
     "nullu calibration": lambda: [NulluProjector(0.5, energy_threshold=None, metric="calibration")],
-    "alpha least squares": lambda: [DARECompressor(0.5, solver="none"), AlphaEditor(num_epochs=0)],
+    "alpha least squares": lambda: [
+        DARECompressor(0.5, solver="none"),
+        AlphaEditor(repair="least_squares", num_epochs=0),
+    ],
     "alpha learned": lambda: [DARECompressor(0.5, solver="none"), AlphaEditor(repair="none", num_epochs=2)],
     "quant": lambda: [Quantizer(4)],
 }
