@@ -19,6 +19,7 @@ from rcc.artifact.contents import named_tensors
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.restore import rebuild
 from rcc.artifact.verify import StoredWeights, stored_weights
+from rcc.layers.attention import OpenAttention
 from rcc.layers.redirect import standing_in
 from rcc.models.adapter import Adapter
 
@@ -69,8 +70,9 @@ class _Reader:
             if not names:
                 continue
             parent = self.root.get_submodule(prefix.rpartition(".")[0])
-            # nn.MultiheadAttention reads its output projection's weight and never calls it.
-            if next(module.children(), None) is None and not isinstance(parent, nn.MultiheadAttention):
+            # nn.MultiheadAttention reads its output projection's weight and never calls it; opened, it does.
+            called = not isinstance(parent, nn.MultiheadAttention) or isinstance(parent, OpenAttention)
+            if next(module.children(), None) is None and called:
                 module.register_forward_pre_hook(lambda module, _, names=names: self._fill(module, names))
                 module.register_forward_hook(lambda module, _, __: _empty(module), always_call=True)
             else:

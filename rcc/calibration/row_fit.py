@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.layers.modes import evaluating
+from rcc.layers.modules import convolved
 from rcc.layers.units import Unit
 
 Batch = dict[str, Tensor]
@@ -80,7 +81,4 @@ def _respond(module: Any, inputs: Tensor, weight: Tensor) -> Tensor:
     kernel = getattr(module, "kernel_size", None)
     if kernel is None:
         return F.linear(inputs, weight).flatten(0, -2).float()
-    convolve: Any = F.conv1d if len(kernel) == 1 else F.conv2d
-    weight = weight.view(weight.shape[0], -1, *kernel)
-    outputs = convolve(inputs, weight, None, module.stride, module.padding, module.dilation, module.groups)
-    return outputs.movedim(-len(kernel) - 1, -1).flatten(0, -2).float()
+    return convolved(module, inputs, weight).movedim(-len(kernel) - 1, -1).flatten(0, -2).float()

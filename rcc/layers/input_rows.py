@@ -1,8 +1,13 @@
-"""The vectors that a unit's weight is multiplied with, as rows, from what its module was given."""
+"""Cut what a layer is given into the rows that its weight is multiplied with.
+
+A transposed convolution is the convolution, of stride 1 and with the kernel turned round, of its input with
+stride − 1 zeros put between the pixels: its rows are cut from that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -32,18 +37,22 @@ def input_rows(module: Any, inputs: Tensor, mask: Tensor | None = None) -> Itera
         return
     if inputs.dim() == len(kernel) + 1:
         inputs = inputs[None]
-    padded = F.pad(inputs, _padding(module))
-    repeated = padded[0].numel()
-    for size, stride in zip(kernel, module.stride, strict=True):
-        repeated *= -(-size // stride)
-    for part in padded.split(max(1, CHUNK // max(1, repeated))):
-        yield _patches(module, part)
+    places = 1
+    for size, stride in zip(inputs.shape[2:], module.stride, strict=True):
+        places *= size * stride if _is_transposed(module) else -(-size // stride)
+    repeated = inputs.shape[1] * places * math.prod(kernel)
+    for part in inputs.split(max(1, CHUNK // max(1, repeated))):
+        yield _transposed_patches(module, part) if _is_transposed(module) else _patches(module, part)
 
 
 def geometry(module: Any) -> tuple[Any, ...]:
     """What decides, beside the inputs, which rows `input_rows` makes of them."""
-    names = ("kernel_size", "stride", "padding", "dilation", "groups")
+    names = ("kernel_size", "stride", "padding", "dilation", "groups", "transposed", "output_padding")
     return tuple(getattr(module, name, None) for name in names)
+
+
+def _is_transposed(module: Any) -> bool:
+    return bool(getattr(module, "transposed", False))
 
 
 def _padding(module: Any) -> list[int]:
@@ -59,9 +68,34 @@ def _padding(module: Any) -> list[int]:
 
 
 def _patches(module: Any, images: Tensor) -> Tensor:
+    windows = _windows(F.pad(images, _padding(module)), module.kernel_size, module.stride, module.dilation)
+    return _rows(windows, module.groups)
+
+
+def _transposed_patches(module: Any, images: Tensor) -> Tensor:
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
-    if len(kernel) == 1:
-        images = images[:, :, None]
-        kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
-    columns = F.unfold(images, kernel, dilation=dilation, stride=stride)
-    return columns.unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    spread = images.new_zeros(
+        *images.shape[:2], *((size - 1) * step + 1 for size, step in zip(images.shape[2:], stride, strict=True))
+    )
+    strided: tuple[Any, ...] = (..., *(slice(None, None, step) for step in stride))
+    spread[strided] = images
+    sides: list[int] = []
+    for place in reversed(range(len(kernel))):
+        reach = dilation[place] * (kernel[place] - 1) - module.padding[place]  # below zero where padding crops more
+        sides += [reach, reach + module.output_padding[place]]
+    windows = _windows(F.pad(spread, sides), kernel, (1,) * len(kernel), dilation)
+    return _rows(windows.flip(tuple(range(-len(kernel), 0))), module.groups)
+
+
+def _windows(images: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
+    """What a kernel sees at each of its places, (B, C, places…, kernel…), a view of `images` (B, C, …)."""
+    for place, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
+        images = images.unfold(place, gap * (size - 1) + 1, step)[..., ::gap]
+    return images
+
+
+def _rows(windows: Tensor, groups: int) -> Tensor:
+    """Rows (groups, n, in): images and places one after the other, channels before the places of the kernel."""
+    places = (windows.dim() - 2) // 2
+    by_group = windows.unflatten(1, (groups, -1)).movedim(1, 0)  # (G, B, C / G, places…, kernel…)
+    return by_group.movedim(2, -places - 1).flatten(-places - 1).flatten(1, -2)

@@ -144,16 +144,6 @@ class FormConv(FormModule):
             raise ValueError("a grouped convolution has no low-rank pair: its weight is block diagonal")
         super().hold(form)
 
-    def _convolve(self, input: Tensor, matrix: Tensor, output_padding: Any) -> Tensor:
-        places = len(self.kernel_size)
-        kernel = weight_of(self, matrix)
-        if self.transposed:
-            transposed = _CONVOLVE_TRANSPOSED[places]
-            return transposed(
-                input, kernel, None, self.stride, self.padding, output_padding, self.groups, self.dilation
-            )
-        return _CONVOLVE[places](input, kernel, None, self.stride, self.padding, self.dilation, self.groups)
-
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Args: output_size: of a transposed convolution whose stride leaves it open, as torch's takes it."""
         places = len(self.kernel_size)
@@ -161,14 +151,28 @@ class FormConv(FormModule):
         if output_size is not None:
             own: Any = nn.modules.conv._ConvTransposeNd._output_padding
             padding = own(self, input, output_size, self.stride, self.padding, self.kernel_size, places, self.dilation)
-        output = None if self.sparse is None else self._convolve(input, self.sparse, padding)
+        output = None if self.sparse is None else convolved(self, input, self.sparse, padding)
         if self.left is not None and self.right is not None:
-            low_rank = self._convolve(input, self.right, padding)
+            low_rank = convolved(self, input, self.right, padding)
             ones = (1,) * places
             low_rank = _CONVOLVE[places](low_rank, self.left.view(*self.left.shape, *ones))
             output = low_rank if output is None else output + low_rank
         assert output is not None
         return self._scaled(output, -places - 1)
+
+
+def convolved(like: Any, input: Tensor, matrix: Tensor, output_padding: Any = None) -> Tensor:
+    """The convolution of `input` by `matrix` (out, in), without a bias and with the geometry of the convolution `like`.
+
+    Args:
+        output_padding: of a transposed one; None for that of `like`.
+    """
+    places, kernel = len(like.kernel_size), weight_of(like, matrix)
+    if like.transposed:
+        more = like.output_padding if output_padding is None else output_padding
+        transposed = _CONVOLVE_TRANSPOSED[places]
+        return transposed(input, kernel, None, like.stride, like.padding, more, like.groups, like.dilation)
+    return _CONVOLVE[places](input, kernel, None, like.stride, like.padding, like.dilation, like.groups)
 
 
 class FormEmbedding(FormModule):

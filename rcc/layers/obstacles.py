@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rcc.layers.attention import OpenAttention
 from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
 from rcc.layers.weight_layout import is_conv1d, plain_class
@@ -93,6 +94,7 @@ def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Lon
     seen = {id(tensor) for module in modules for tensor in _weights(module)}
     for prefix, module in root.named_modules():
         reason = next((reason for kind, reason in _REASONS if isinstance(module, kind)), "")
+        reason = "" if isinstance(module, OpenAttention) else reason
         if not reason and is_parametrisation(module):
             reason = "a parametrisation computes a weight from it"
         alone = {}
@@ -104,7 +106,8 @@ def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Lon
             yield LoneMatrix(prefix or type(module).__name__, sum(alone.values()), reason)
             continue
         for name, values in alone.items():
-            yield LoneMatrix(f"{prefix}.{name}" if prefix else name, values, "a parameter of no layer that rcc knows")
+            where = f"{prefix}.{name}" if prefix else name
+            yield LoneMatrix(where, values, f"a parameter of {type(module).__name__} itself, which rcc does not know")
 
 
 def is_parametrisation(module: nn.Module) -> bool:

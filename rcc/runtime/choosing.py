@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormLinear
 from rcc.layers.units import Unit
+from rcc.layers.weight_layout import is_conv1d
 from rcc.runtime.agreement import layer_cosine
 from rcc.runtime.kernels import ALLOWED, STORED, Kernel, kernels, sparsity
 from rcc.runtime.patches import Convolution, PatchKernel
@@ -106,7 +107,7 @@ class Chooser:
 
     def _build(self, kernel: Kernel, form: Form, module: nn.Module) -> nn.Module:
         built = kernel.build(form, self.dtype)
-        shape: tuple[int, ...] = form.shape
+        shape: tuple[int, ...] = form.shape[::-1] if is_conv1d(module) else form.shape
         if isinstance(module, Convolution):
             built, shape = PatchKernel(built, module.kernel_size), (shape[0], module.in_channels, *module.kernel_size)
         # Models ask a layer's weight for its dtype, device and shape. One that computes with it must not go unnoticed.
@@ -148,7 +149,7 @@ def _watched(units: Sequence[Unit]) -> Iterator[Any]:
         for unit in units:
 
             def hook(module: nn.Module, inputs: Any, named: Any, _: Any, unit: Unit = unit) -> None:
-                tell(unit, module, inputs[0] if inputs else named["input"])
+                tell(unit, module, inputs[0] if inputs else next(iter(named.values())))
 
             handles.append(unit.module.register_forward_hook(hook, with_kwargs=True))
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rcc.layers.units import Unit
+from rcc.ops.nonzeros import count_nonzeros
 
 
 @torch.no_grad()
@@ -42,11 +43,17 @@ def theoretical_flops(run: Callable[[], object], units: Sequence[Unit]) -> int:
     The units must be as they were loaded: plain modules, or those that compute with a form as it is stored.
     """
     positions: Counter[str] = Counter()
+    outputs: Counter[str] = Counter()  # positions at which U is multiplied, those of the output
     handles = []
     for unit in units:
 
-        def hook(module: nn.Module, inputs: Any, named: Any, output: Tensor, unit: Unit = unit) -> None:
-            positions[unit.name] += output.numel() // unit.shape[0]
+        def hook(module: Any, inputs: Any, named: Any, output: Tensor, unit: Unit = unit) -> None:
+            given = inputs[0] if inputs else next(iter(named.values()))
+            places = output.numel() // unit.shape[0]
+            outputs[unit.name] += places
+            # A transposed convolution multiplies its kernel with each pixel that it is given.
+            transposed = getattr(module, "transposed", False)
+            positions[unit.name] += given.numel() // module.in_channels if transposed else places
 
         if unit.kind in ("linear", "conv"):
             handles.append(unit.module.register_forward_hook(hook, with_kwargs=True))
@@ -56,7 +63,12 @@ def theoretical_flops(run: Callable[[], object], units: Sequence[Unit]) -> int:
         for handle in handles:
             handle.remove()
     forms = {unit.name: unit.read() for unit in units if positions[unit.name]}
-    return executed - sum(2 * (form.stored - form.nonzeros) * positions[name] for name, form in forms.items())
+    saved = 0
+    for name, form in forms.items():
+        for part, matrix in form.matrices():
+            zeros = matrix.numel() - count_nonzeros(matrix)
+            saved += 2 * zeros * (outputs if part == "left" else positions)[name]
+    return executed - saved
 
 
 def _addmm(bias: Tensor, left: Tensor, right: Tensor, *_: Any, out_val: Any = None, **__: Any) -> int:

@@ -6,13 +6,14 @@ from torch import Tensor, nn
 
 from rcc.layers.modules import FormConv
 
-Convolution = nn.Conv1d | nn.Conv2d | FormConv
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | FormConv
 
 
 def has_patches(module: nn.Module) -> bool:
     """Whether a convolution multiplies each input value once for each output channel, without padding."""
     return (
         isinstance(module, Convolution)
+        and not module.transposed
         and tuple(module.stride) == tuple(module.kernel_size)
         and module.padding in ("valid", (0,) * len(module.kernel_size))
         and set(module.dilation) == {1}

@@ -10,6 +10,7 @@ from torch import nn
 
 import rcc.layers.input_rows as under_test
 from rcc.layers.input_rows import geometry, input_rows
+from rcc.layers.weight_layout import matrix_of
 
 CONVOLUTIONS: list[dict[str, Any]] = [
     {"kernel_size": 3},
@@ -41,6 +42,31 @@ def test_one_dimension_and_no_batch_dimension_work_too(options):
     module, signal = nn.Conv1d(4, 8, 3, bias=False, **options), torch.randn(4, 11)
     (rows,) = input_rows(module, signal)
     torch.testing.assert_close((rows[0] @ module.weight.flatten(1).T).T, module(signal), rtol=0, atol=1e-5)
+
+
+TRANSPOSED = [
+    nn.ConvTranspose1d(4, 6, 3, bias=False),
+    nn.ConvTranspose1d(4, 6, 2, stride=3, bias=False),
+    nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), output_padding=(1, 0), bias=False),
+    nn.ConvTranspose2d(4, 6, 3, stride=2, padding=2, dilation=(2, 1), bias=False),
+    nn.ConvTranspose2d(4, 6, 1, padding=1, bias=False),
+    nn.ConvTranspose2d(4, 6, 3, groups=2, stride=2, bias=False),
+    nn.ConvTranspose3d(4, 6, 2, stride=2, bias=False),
+    nn.Conv3d(4, 6, (3, 2, 1), stride=(2, 1, 1), padding=(1, 0, 2), dilation=(1, 2, 1), bias=False),
+    nn.Conv3d(4, 6, 3, groups=2, padding="same", bias=False),
+]
+
+
+@pytest.mark.parametrize("module", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_rows_times_the_matrix_are_the_output_of_transposed_and_deep_convolutions(module, chunk, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", chunk)
+    torch.manual_seed(0)
+    images = torch.randn(3, 4, *[5, 4, 6][: len(module.kernel_size)])
+    rows = torch.cat(list(input_rows(module, images)), 1)
+    matrix = matrix_of(module, module.weight).unflatten(0, (module.groups, -1))
+    outputs = (rows @ matrix.mT).unflatten(1, (3, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    torch.testing.assert_close(outputs, module(images).flatten(2), rtol=0, atol=1e-5)
 
 
 def test_a_mask_leaves_out_the_tokens_it_names_and_nothing_of_another_shape():

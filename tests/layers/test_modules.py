@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear
+from rcc.layers.weight_layout import matrix_of, weight_of
 
 PARTS = [("sparse",), ("left", "right"), ("sparse", "left", "right"), ("sparse", "scale"),
          ("sparse", "left", "right", "scale")]  # fmt: skip
@@ -43,26 +47,43 @@ CONVOLUTIONS = [
     nn.Conv2d(4, 6, (3, 2), stride=(1, 2), padding=(2, 1)),
     nn.Conv2d(4, 6, 3, padding="valid", dilation=(1, 2)),
     nn.Conv2d(4, 6, 3, groups=2, padding=1),
+    nn.Conv3d(4, 6, (3, 1, 2), stride=(1, 2, 1), padding=1),
+    nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1),
+    nn.ConvTranspose2d(4, 6, (3, 2), stride=(1, 2), dilation=(2, 1)),
+    nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
+    nn.ConvTranspose3d(4, 6, 2, stride=2),
 ]
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("like", CONVOLUTIONS, ids=str)
-def test_convolution_equals_torchs(like: nn.Conv1d | nn.Conv2d, parts: tuple[str, ...], bias: bool) -> None:
-    form = random_form(6, like.weight[0].numel(), parts, bias)
+def test_convolution_equals_torchs(like: Any, parts: tuple[str, ...], bias: bool) -> None:
+    form = random_form(6, like.weight.numel() // 6, parts, bias)
     if like.groups > 1 and form.left is not None:
         with pytest.raises(ValueError, match="block diagonal"):
             FormConv(form, like)
         return
     module = FormConv(form, like)
-    plain = type(like)(4, 6, like.kernel_size, like.stride, like.padding, like.dilation, like.groups, bias=bias)
-    plain.weight = nn.Parameter(form.dense().reshape(like.weight.shape))
+    plain = copy.deepcopy(like)
+    plain.weight = nn.Parameter(weight_of(like, form.dense()))
+    assert plain.weight.shape == like.weight.shape
+    assert torch.equal(matrix_of(like, plain.weight), form.dense())
     plain.bias = None if form.bias is None else nn.Parameter(form.bias)
     batch = torch.randn(2, 4, *[9] * len(like.kernel_size), dtype=torch.float64)
     assert_same(module(batch), plain(batch))
     assert_same(module(batch[0]), plain(batch[0]))
     assert_same(module.weight, plain.weight)
+
+
+def test_a_transposed_convolution_takes_the_size_of_its_output() -> None:
+    like = nn.ConvTranspose2d(4, 6, 3, stride=2, dtype=torch.float64)
+    form = random_form(6, 36, ("left", "right"), bias=True)
+    module, plain, batch = FormConv(form, like), copy.deepcopy(like), torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    plain.weight, plain.bias = nn.Parameter(weight_of(like, form.dense())), nn.Parameter(form.bias)
+    assert_same(module(batch, output_size=[12, 11]), plain(batch, output_size=[12, 11]))
+    with pytest.raises(ValueError, match="valid sizes"):
+        module(batch, output_size=[13, 11])
 
 
 @pytest.mark.parametrize("parts", PARTS)

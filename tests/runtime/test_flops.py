@@ -97,3 +97,11 @@ def test_each_kernel_is_counted():
         expected |= {"int8": whole, "int8 by row": whole}
     for name, count in expected.items():
         assert executed_flops(run_of(Kernel(name).build(form, torch.float32), 2, 3, 16)) == count, name
+
+
+def test_zeros_of_a_transposed_convolution_are_counted_at_the_pixels_given():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, stride=2, bias=False)).eval()
+    run = run_of(model, 2, 4, 5, 5)
+    assert executed_flops(run) == 2 * 2 * 25 * 4 * 6 * 9
+    model[0].weight.data[:2] = 0
+    assert theoretical_flops(run, find_units(model)) == 2 * 2 * 25 * 2 * 6 * 9

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import UserError
+from rcc.layers.attention import open_attention
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter, Batch
 from rcc.models.batches import call_by_name, named_outputs
@@ -46,6 +47,7 @@ class ModuleAdapter(Adapter):
         if any(isinstance(each, nn.TransformerEncoderLayer) for each in module.modules()):
             # Its fast path reads weights past the layers that hold them, and knows only plain ones.
             torch.backends.mha.set_fastpath_enabled(False)
+        open_attention(module)
         self.module = module
         self.default_roles = default_roles
         self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
