@@ -52,6 +52,7 @@ def attempt_step(
             measurement = measure(model, validator)
             kept = retention(baseline.measurement.main, measurement.main)
             size = model_size(model, dtype, entropy)
+            applied.facts["matrix_values"] = applied.account(model)
             problem, report = gate.problem(kept), applied
         except UserError:
             raise

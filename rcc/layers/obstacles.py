@@ -95,7 +95,9 @@ def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Lon
     for prefix, module in root.named_modules():
         reason = next((reason for kind, reason in _REASONS if isinstance(module, kind)), "")
         reason = "" if isinstance(module, OpenAttention) else reason
-        if not reason and is_parametrisation(module):
+        if isinstance(module, parametrize.ParametrizationList):
+            if all(getattr(each, "holds_form", False) for each in module):
+                continue  # the unit's own weight
             reason = "a parametrisation computes a weight from it"
         alone = {}
         for name, parameter in module.named_parameters(recurse=False):
@@ -106,12 +108,10 @@ def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Lon
             yield LoneMatrix(prefix or type(module).__name__, sum(alone.values()), reason)
             continue
         for name, values in alone.items():
-            where = f"{prefix}.{name}" if prefix else name
-            yield LoneMatrix(where, values, f"a parameter of {type(module).__name__} itself, which rcc does not know")
-
-
-def is_parametrisation(module: nn.Module) -> bool:
-    return isinstance(module, parametrize.ParametrizationList)
+            why = f"a parameter of {type(module).__name__} itself, which rcc does not know"
+            if hasattr(module, "weight") and is_computed(module):
+                why = "a weight is computed from it before each forward"
+            yield LoneMatrix(f"{prefix}.{name}" if prefix else name, values, why)
 
 
 def _weights(module: Any) -> Iterator[Tensor]:

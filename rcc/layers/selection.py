@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from rcc.errors import Problems, UserError, nearest, unknown
@@ -12,10 +12,11 @@ from rcc.layers.units import Unit
 
 @dataclass(frozen=True)
 class Skipped:
-    """A unit that was left as it is, and why."""
+    """A unit, or another matrix of the model, that was left as it is, and why; `values` is how many it holds."""
 
     name: str
     reason: str
+    values: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Selection:
         for unit in units:
             reason = self._reason_to_skip(unit, default_roles)
             if reason:
-                skipped.append(Skipped(unit.name, reason))
+                skipped.append(Skipped(unit.name, reason, unit.matrix_values))
             else:
                 chosen.append(unit)
         if not chosen:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear, FormModule, _parameter
-from rcc.layers.obstacles import CONVOLUTIONS, obstacle
+from rcc.layers.obstacles import CONVOLUTIONS, is_computed, obstacle
 from rcc.layers.weight_layout import is_conv1d, matrix_of, matrix_shape_of, weight_of
 
 _FORM_MODULES: dict[str, type[FormModule]] = {"linear": FormLinear, "conv": FormConv, "embedding": FormEmbedding}
@@ -46,6 +46,18 @@ class Unit:
     def numel(self) -> int:
         """Values of the dense weight, out × in."""
         return self.shape[0] * self.shape[1]
+
+    @property
+    def matrix_values(self) -> int:
+        """Values of the dense weight that stand in a parameter of more than one dimension.
+
+        None of a norm whose weight is a vector, and none of a computed weight, which is made of other parameters.
+        """
+        module = self.module
+        if isinstance(module, FormModule):
+            return self.numel
+        vector = self.kind == "norm" and isinstance(module.weight, Tensor) and module.weight.dim() < 2
+        return 0 if vector or is_computed(module) else self.numel
 
     @property
     def factorable(self) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
+from rcc.layers.obstacles import lone_matrices
 from rcc.layers.redirect import standing_in
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
@@ -127,7 +128,16 @@ class StageReport:
 
     def skip(self, unit: Unit, reason: str) -> None:
         """Note that `unit` was left as it is."""
-        self.skipped.append(Skipped(unit.name, reason))
+        self.skipped.append(Skipped(unit.name, reason, unit.matrix_values))
+
+    def account(self, model: Compressible) -> dict[str, int]:
+        """All values of the dense model's matrices, by what became of them in this stage: 'touched' and 'left'.
+
+        A matrix is a parameter of more than one dimension. The two sum up to all of them.
+        """
+        touched = sum(unit.matrix_values for unit in model.units() if unit.name in self.touched)
+        left = {skipped.name: skipped.values for skipped in self.skipped if skipped.name not in self.touched}
+        return {"touched": touched, "left": sum(left.values())}
 
 
 class Stage(ABC):
@@ -176,11 +186,14 @@ class Stage(ABC):
         return form
 
     def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
-        """The units this stage's selection names, and those it leaves out with the reason."""
+        """The units this stage's selection names, and all else that holds a matrix, with the reason it is left out."""
+        units = model.units()
         try:
-            return self.selection.split(model.units(), (*model.default_roles, *self.more_roles))
+            chosen, skipped = self.selection.split(units, (*model.default_roles, *self.more_roles))
         except UserError as error:
             raise UserError(*(f"{self.who}: {text}" for text in error.problems)) from None
+        alone = lone_matrices(model.module, [module for unit in units for module in unit.modules()])
+        return chosen, skipped + [Skipped(one.name, one.reason, one.values) for one in alone]
 
     @property
     def who(self) -> str:
