@@ -38,9 +38,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from rcc.layers.form import Form
 from rcc.layers.units import find_units
 from rcc.models.own.module import ModuleAdapter
-from rcc.ops.factorise import rank_by_share
+from rcc.ops.factorise import factor_pair, rank_by_share, thin_svd
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.whitened import unweighted, whitened
+from rcc.ops.whitened import whitened
 from rcc.runtime.agreement import item_cosines
 from rcc.runtime.optimise import optimise
 from rcc.runtime.records import RuntimePlan
@@ -171,10 +171,10 @@ def low_rank(tower: Tower, share: float, calibration: Tensor | None = None) -> N
         assert form.sparse is not None
         rank = max(1, rank_by_share(unit.shape, share) // RANK_MULTIPLE * RANK_MULTIPLE)
         if calibration is None:
-            found = unweighted(form.sparse)
+            pair = factor_pair(thin_svd(form.sparse), rank)
         else:
-            found = whitened(Quadratic.around(form.sparse, moments.pop(unit.name)).damped(form.sparse))
-        unit.write(Form(None, *found.pair(rank), bias=form.bias))
+            pair = whitened(Quadratic.around(form.sparse, moments.pop(unit.name)).damped(form.sparse)).pair(rank)
+        unit.write(Form(None, *pair, bias=form.bias))
 
 
 def sparse(tower: Tower, share: float) -> None:

@@ -27,8 +27,7 @@ from torch import Tensor
 from rcc.ops.factorise import factor_pair, thin_svd
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.sparse_low_rank import sparse_plus_low_rank
-from rcc.ops.symmetric import lower_triangle
-from rcc.ops.whitened import unweighted, whitened, whitened_around
+from rcc.ops.whitened import whitened
 
 RESULTS = Path(__file__).resolve().parent / "results"
 VISION = {(768, 768): 48, (3072, 768): 12, (768, 3072): 12}
@@ -47,7 +46,7 @@ class Row(NamedTuple):
     method: str
     seconds: float
     processor: float
-    excess: float | None
+    excess: float
 
 
 def main() -> None:
@@ -133,7 +132,6 @@ def plain(
 
 def methods_plain(weight: Tensor, rank: int) -> dict[str, Method]:
     wide = weight.shape[0] <= weight.shape[1]
-    vectors = torch.linalg.qr(weight if wide else weight.T).Q[:, :rank]
 
     def svd() -> Pair:
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
@@ -145,19 +143,10 @@ def methods_plain(weight: Tensor, rank: int) -> dict[str, Method]:
         left, values, right = torch.linalg.svd(weight.T, full_matrices=False)
         return (right[:rank].T * values[:rank]).contiguous(), left[:, :rank].T.contiguous()
 
-    def products() -> Pair:
-        if wide:
-            lower_triangle(weight, weight.T)
-            return vectors, vectors.T @ weight
-        lower_triangle(weight.T, weight)
-        return weight @ vectors, vectors.T
-
     return {
         "torch.linalg.svd": svd,
         "torch.linalg.svd of the transpose where that is tall": svd_of_the_tall,
         "thin_svd, float64": lambda: factor_pair(thin_svd(weight), rank),
-        "unweighted: eigenvectors of the Gram matrix": lambda: unweighted(weight).pair(rank),
-        "its matrix products alone": products,
     }
 
 
@@ -189,8 +178,10 @@ def methods_whitened(weight: Tensor, moment: Tensor, rank: int) -> dict[str, Met
 
     return {
         "Cholesky factor, SVD, inverse (SVD-LLM)": published,
-        "whitened_around": lambda: whitened_around(weight, moment).pair(rank),
-        "whitened_around, float64": lambda: whitened_around(weight.double(), moment.double()).pair(rank),
+        "whitened": lambda: whitened(Quadratic.around(weight, moment), weight).pair(rank),
+        "whitened, float64": lambda: whitened(Quadratic.around(weight.double(), moment.double()), weight.double()).pair(
+            rank
+        ),
     }
 
 
@@ -216,7 +207,7 @@ def measured(cases: list[tuple[int, dict[str, Method], Callable[[Pair], float]]]
         for name, each in times.items():
             before = rows.get(name, Row(name, 0.0, 0.0, 0.0))
             clock, processor = (count * statistics.median(values) for values in zip(*each, strict=True))
-            worst = None if before.excess is None or "alone" in name else max(before.excess, excess[name])
+            worst = max(before.excess, excess[name])
             rows[name] = Row(name, before.seconds + clock, before.processor + processor, worst)
     return list(rows.values())
 
@@ -249,7 +240,7 @@ def report(result: dict[str, object], tables: dict[str, list[Row]], shape: tuple
         lines += [f"**{title}**", "", "| method | seconds | × faster | processor s | × less | excess error |"]
         lines.append("| :-- | --: | --: | --: | --: | --: |")
         for row in rows:
-            error = "" if row.excess is None else f"{max(row.excess, 0):.0e}"
+            error = f"{max(row.excess, 0):.0e}"
             clock = f"{row.seconds:.2f} | {rows[0].seconds / row.seconds:.2f}"
             processor = f"{row.processor:.2f} | {rows[0].processor / row.processor:.2f}"
             lines.append(f"| {row.method} | {clock} | {processor} | {error} |")

@@ -32,7 +32,7 @@ from torch.nn.utils import prune as peer
 
 from rcc.ops.cut import find_cut
 from rcc.ops.scores import Scores
-from rcc.ops.select import prune_smallest_
+from rcc.ops.select import thresholds_of_smallest
 
 RESULTS = Path(__file__).parent / "results"
 SHARE = 0.9
@@ -56,12 +56,13 @@ def count_of(tensors: Sequence[Tensor]) -> int:
 
 
 def ours_globally(weights: list[Tensor]) -> None:
-    prune_smallest_(weights, count_of(weights))
+    for weight, threshold in zip(weights, thresholds_of_smallest(weights, count_of(weights)), strict=True):
+        threshold.zero_(weight)
 
 
 def ours_by_layer(weights: list[Tensor]) -> None:
     for weight in weights:
-        prune_smallest_([weight], count_of([weight]))
+        ours_globally([weight])
 
 
 def selection_alone(weights: list[Tensor]) -> None:
@@ -93,8 +94,8 @@ def modules_of(weights: list[Tensor]) -> list[nn.Module]:
 
 
 OURS: dict[str, Callable[[list[Tensor]], Any]] = {
-    "prune_smallest_, global": ours_globally,
-    "prune_smallest_, per layer": ours_by_layer,
+    "thresholds_of_smallest, global": ours_globally,
+    "thresholds_of_smallest, per layer": ours_by_layer,
     "find_cut alone, global": selection_alone,
 }
 PEERS: dict[str, Callable[[list[Tensor]], Any]] = {
@@ -102,8 +103,8 @@ PEERS: dict[str, Callable[[list[Tensor]], Any]] = {
     "torch l1_unstructured, per layer": peer_by_layer,
 }
 AGAINST = {
-    "prune_smallest_, global": "torch global_unstructured",
-    "prune_smallest_, per layer": "torch l1_unstructured, per layer",
+    "thresholds_of_smallest, global": "torch global_unstructured",
+    "thresholds_of_smallest, per layer": "torch l1_unstructured, per layer",
 }
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rcc.ops.admm import admm_prune
-from rcc.ops.grid import quantise, row_steps, to_grid
+from rcc.ops.grid import quantise, round_to_grid, row_steps
 from rcc.ops.obs import obs_prune
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit, refit_exact
@@ -71,9 +71,11 @@ def report(out: int, width: int, sparsity: float, repeats: int) -> None:
         "admm_prune(15), refit(6)": lambda: admm(15, 6),
         "admm_prune(15), rows": lambda: admm_prune(problem, keep, weight, iterations=15, scope="row"),
         "admm_prune(15), coupled": lambda: (admm_prune(coupled, keep, weight, coupling, iterations=15), None)[1],
-        "int8 of the refit: row_steps, to_grid": lambda: to_grid(sparse, row_steps(sparse)),
+        "int8 of the refit: row_steps, round_to_grid": lambda: round_to_grid(sparse, row_steps(sparse)),
         "int8 of the refit: quantise": lambda: quantise(problem, sparse, steps),
-        "4 bits of the refit: row_steps(mse), to_grid": lambda: to_grid(sparse, row_steps(sparse, 7, clip="mse"), 7),
+        "4 bits of the refit: row_steps(mse), round_to_grid": lambda: round_to_grid(
+            sparse, row_steps(sparse, 7, clip="mse"), 7
+        ),
         "4 bits of the refit: quantise": lambda: quantise(problem, sparse, fine, 7),
     }
     seconds: dict[str, list[float]] = {name: [] for name in solvers}

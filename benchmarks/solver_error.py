@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rcc.data.registry import load_data
 from rcc.models.registry import load_model
 from rcc.ops.admm import admm_prune
-from rcc.ops.grid import quantise, row_steps, to_grid
+from rcc.ops.grid import quantise, round_to_grid, row_steps
 from rcc.ops.obs import obs_prune
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
@@ -79,7 +79,7 @@ def rounded(levels: int, feedback: bool) -> Solver:
     def run(problem: Quadratic, keep: int, weight: Tensor) -> Tensor:
         values = refitted(admm(15), 6)(problem, keep, weight)
         steps = row_steps(values, levels, clip="mse")
-        return quantise(problem, values, steps, levels) if feedback else to_grid(values, steps, levels)
+        return quantise(problem, values, steps, levels) if feedback else round_to_grid(values, steps, levels)
 
     return run
 

@@ -37,7 +37,7 @@ SHARE = 16
 
 
 @dataclass(frozen=True)
-class Cut:
+class Boundary:
     """Every key below `key` is in, and of those equal to it the ones before flat index `place` of `tensor`."""
 
     key: int
@@ -49,14 +49,14 @@ class Cut:
         return self.place if index == self.tensor else size if index < self.tensor else 0
 
 
-def find_cut(scores: Scores, count: int) -> Cut:
+def find_cut(scores: Scores, count: int) -> Boundary:
     """The cut that selects exactly `count` values of `scores`, 0 to all of them.
 
     Cost: one pass; three or four where a value repeats very often next to the cut; for 1/16 of the values at most
     extra memory, the value and its place. Whatever the sample says, no more passes than a key has bits.
     """
     if count == 0:
-        return Cut(0)
+        return Boundary(0)
     if scores.numel <= DIRECT:
         return _partition(scores, count)
     limit = scores.numel // SHARE
@@ -169,7 +169,7 @@ def _between(keys: Tensor, first: int, last: int, room: Tensor) -> Tensor:
     return within.sub_(torch.lt(keys, first, out=torch.empty_like(keys)))
 
 
-def _within(scores: Scores, found: _Found, count: int) -> Cut:
+def _within(scores: Scores, found: _Found, count: int) -> Boundary:
     """The cut of `scores` from that of the keys gathered, among which the one in question is."""
     keys = torch.cat([part.keys for part in found.parts]).view(scores.dtype)
     inner = find_cut(Scores.of([keys]), count - found.under)
@@ -178,21 +178,21 @@ def _within(scores: Scores, found: _Found, count: int) -> Cut:
         left -= len(found.parts[number].keys)
         number += 1
     part = found.parts[number]
-    return Cut(inner.key, part.tensor, part.place(left) + 1)
+    return Boundary(inner.key, part.tensor, part.place(left) + 1)
 
 
-def _place(scores: Scores, key: int, ties: int) -> Cut:
+def _place(scores: Scores, key: int, ties: int) -> Boundary:
     """The cut after the first `ties` keys equal to `key`."""
     for index, start, keys in _chunks(scores):
         equal = keys == key
         found = int(torch.count_nonzero(equal))
         if found >= ties:
-            return Cut(key, index, start + int(equal.nonzero()[ties - 1]) + 1)
+            return Boundary(key, index, start + int(equal.nonzero()[ties - 1]) + 1)
         ties -= found
     raise AssertionError("scores changed between two readings")
 
 
-def _partition(scores: Scores, count: int) -> Cut:
+def _partition(scores: Scores, count: int) -> Boundary:
     keys = torch.cat([scores.key(index, scores[index].reshape(-1)) for index in range(len(scores))])
     key = int(keys.kthvalue(count).values)
     return _place(scores, key, count - int(torch.count_nonzero(keys < key)))

@@ -53,7 +53,7 @@ def row_steps(
     least = torch.full_like(largest, torch.inf)
     for factor in SHRINK:
         tried = _rounded_up(largest * factor / levels, dtype)
-        error = (weight - to_grid(weight, tried, levels)).float().square_()
+        error = (weight - round_to_grid(weight, tried, levels)).float().square_()
         if importance is not None:
             error *= importance.to(error)
         total = error.sum(1, dtype=torch.float64)
@@ -62,7 +62,7 @@ def row_steps(
     return steps
 
 
-def to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS) -> Tensor:
+def round_to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS) -> Tensor:
     """The nearest step · q to each value, q whole and at most `levels` in magnitude; in the dtype of `weight`."""
     wide = torch.promote_types(weight.dtype, torch.float32)
     rows = step.to(wide)[:, None]

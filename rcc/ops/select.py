@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rcc.ops.cut import Cut, find_cut
+from rcc.ops.cut import Boundary, find_cut
 from rcc.ops.scores import KEYS, Scores
 
 
@@ -51,21 +51,14 @@ class Threshold:
         torch.hardshrink(values, float(narrow), out=values)
 
 
-def prune_smallest_(tensors: Sequence[Tensor], count: int) -> None:
-    """Write +0.0 over exactly `count` values of `tensors`, those of the smallest magnitudes, in their own memory.
-
-    Neither masks nor second copies are made: one pass reads the values, one writes them. See
-    `select_smallest` for the order and the arguments.
-    """
-    for tensor, threshold in zip(tensors, thresholds_of_smallest(tensors, count), strict=True):
-        threshold.zero_(tensor)
-
-
 def thresholds_of_smallest(values: Sequence[Tensor], count: int) -> list[Threshold]:
     """What `select_smallest` selects from values that are their own scores, as a threshold for each tensor."""
     scores = Scores.of(values)
-    cut = _checked_cut(scores, count)
-    return [Threshold(cut.key, cut.ties_before(index, size), scores.dtype) for index, size in enumerate(scores.sizes)]
+    boundary = _boundary(scores, count)
+    return [
+        Threshold(boundary.key, boundary.ties_before(index, size), scores.dtype)
+        for index, size in enumerate(scores.sizes)
+    ]
 
 
 def select_smallest(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
@@ -83,21 +76,21 @@ def select_smallest(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
         ValueError: `count` is out of range.
     """
     scores = Scores.of(scores)
-    return _masks(scores, _checked_cut(scores, count))
+    return _masks(scores, _boundary(scores, count))
 
 
 def count_selected(scores: Sequence[Tensor], count: int) -> list[int]:
     """How many of the `count` smallest magnitudes each tensor holds, no masks made; their sum is `count` exactly."""
     scores = Scores.of(scores)
-    cut = _checked_cut(scores, count)
+    boundary = _boundary(scores, count)
     counts = []
     for index, size in enumerate(scores.sizes):
         found = 0
         for start, keys in scores.keys(index, scores[index]):
-            ties = max(0, cut.ties_before(index, size) - start)
+            ties = max(0, boundary.ties_before(index, size) - start)
             # Written over the keys: as integers both are several times as fast as by way of booleans.
-            keys[:ties].le_(cut.key)
-            keys[ties:].lt_(cut.key)
+            keys[:ties].le_(boundary.key)
+            keys[ties:].lt_(boundary.key)
             found += int(torch.count_nonzero(keys))
         counts.append(found)
     return counts
@@ -109,20 +102,20 @@ def random_scores(values: Tensor, seed: int) -> Tensor:
     return draws.neg_().add_(1).to(values.device).masked_fill_(values == 0, 0.0)
 
 
-def _checked_cut(scores: Scores, count: int) -> Cut:
+def _boundary(scores: Scores, count: int) -> Boundary:
     if not 0 <= count <= scores.numel:
         raise ValueError(f"cannot select {count} of {scores.numel} values")
     return find_cut(scores, count)
 
 
-def _masks(scores: Scores, cut: Cut) -> Iterator[Tensor]:
+def _masks(scores: Scores, boundary: Boundary) -> Iterator[Tensor]:
     for index, size in enumerate(scores.sizes):
         score = scores[index]
         mask = torch.empty(score.shape, dtype=torch.bool, device=score.device)
         flat = mask.view(-1)
         for start, keys in scores.keys(index, score):
             part = flat[start : start + keys.numel()]
-            ties = max(0, cut.ties_before(index, size) - start)
-            torch.le(keys[:ties], cut.key, out=part[:ties])
-            torch.lt(keys[ties:], cut.key, out=part[ties:])
+            ties = max(0, boundary.ties_before(index, size) - start)
+            torch.le(keys[:ties], boundary.key, out=part[:ties])
+            torch.lt(keys[ties:], boundary.key, out=part[ties:])
         yield mask

@@ -57,17 +57,6 @@ def complement(basis: Tensor) -> Tensor:
     return q[:, rows.shape[0] :].T.contiguous()
 
 
-def null_space(matrix: Tensor) -> Tensor:
-    """An orthonormal basis (n - rank, n) of the inputs x that `matrix` (m, n) maps to zero.
-
-    From the full decomposition, as `scipy.linalg.null_space`: the right singular vectors whose value is at
-    most ε · max(m, n) of the largest, and those beyond min(m, n). ε is that of the matrix's own dtype.
-    """
-    _, values, rows = torch.linalg.svd(_float64(matrix), full_matrices=True)
-    tolerance = torch.finfo(matrix.dtype).eps * max(matrix.shape) * values.max()
-    return rows[int((values > tolerance).sum()) :].contiguous()
-
-
 def project_out(matrix: Tensor, directions: Tensor) -> Tensor:
     """(I - Dᵀ D) matrix: `matrix` (m, n) without its part along the orthonormal rows of `directions` (k, m).
 

@@ -40,24 +40,6 @@ def mirror_(lower: Tensor) -> Tensor:
     return lower
 
 
-def congruence(weight: Tensor, moment: Tensor) -> Tensor:
-    """W H Wᵀ (m, m), symmetric, of W (m, n) and a symmetric H (n, n).
-
-    With H = T + Tᵀ, T its lower triangle in blocks with half of the diagonal blocks, it is W T Wᵀ and its transpose:
-    a little over half of the n² m multiplications of W H, where that is not needed itself.
-    """
-    size = moment.shape[0]
-    half = weight.new_empty(weight.shape)
-    step = -(-size // BLOCKS)
-    for start in range(0, size, step):
-        end = start + step
-        columns = half[:, start:end]
-        torch.mm(weight[:, start:end], moment[start:end, start:end], out=columns)
-        torch.addmm(columns, weight[:, end:], moment[end:, start:end], beta=0.5, out=columns)
-    product = half @ weight.T
-    return product + product.T
-
-
 def descending_eigh(lower: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (n,), largest first, and eigenvectors (n, n) as columns, of a matrix given by its lower triangle."""
     values, vectors = torch.linalg.eigh(lower, UPLO="L")

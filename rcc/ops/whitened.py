@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rcc.ops.factorise import FACTORS
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.symmetric import congruence, descending_eigh, lower_triangle
+from rcc.ops.symmetric import descending_eigh, lower_triangle
 
 
 @dataclass(frozen=True)
@@ -123,27 +123,6 @@ def whitened(problem: Quadratic, solution: Tensor | None = None) -> Whitened:
     return _truncations(gram, inner.diagonal(), energy, best, problem.cholesky)
 
 
-def whitened_around(weight: Tensor, moment: Tensor) -> Whitened:
-    """`whitened` of `Quadratic.around(weight, moment)`, W (out, in) and H (in, in), without forming G = W H.
-
-    Costs, for out ≤ in, out in² / 2 + out² in; for out > in as `whitened`. In the dtype of the moment.
-
-    Raises:
-        ValueError: shapes that do not fit, or a NaN or an infinity anywhere.
-        torch.linalg.LinAlgError: out > in, and H is not positive definite.
-    """
-    out, inputs = weight.shape
-    if moment.shape != (inputs, inputs):
-        raise ValueError(f"a weight {tuple(weight.shape)} and a moment {tuple(moment.shape)} do not fit")
-    weight = weight.detach().to(moment.dtype)
-    if out <= inputs:
-        gram = congruence(weight, moment)
-        return _truncations(gram, gram.diagonal(), None, weight, None)
-    root = torch.linalg.cholesky(moment)
-    gram, inner = _in_the_root(weight, root)
-    return _truncations(gram, inner.diagonal(), None, weight, root)
-
-
 def _in_the_root(weight: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
     """Lower triangles of Lᵀ Wᵀ W L and of Wᵀ W, (in, in)."""
     inner = lower_triangle(weight.T, weight)
@@ -151,34 +130,10 @@ def _in_the_root(weight: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
     return lower_triangle(root.T, full @ root), inner
 
 
-def unweighted(weight: Tensor) -> Whitened:
-    """The same for H = I: the truncations of the plain SVD of `weight` (out, in), in its dtype.
-
-    From the eigenvectors of the smaller Gram matrix, to the accuracy `Whitened` says. `rcc.ops.factorise.thin_svd`
-    gives vectors that are orthonormal to rounding also where singular values are tiny, for more time.
-
-    Raises:
-        ValueError: not a matrix, or one with a NaN or an infinity.
-    """
-    if weight.dim() != 2 or weight.numel() == 0:
-        raise ValueError(f"a matrix is needed, not a tensor of shape {tuple(weight.shape)}")
-    weight = weight.detach()
-    wide = weight.shape[0] <= weight.shape[1]
-    gram = lower_triangle(weight, weight.T) if wide else lower_triangle(weight.T, weight)
-    return _truncations(gram, gram.diagonal(), None, weight, None)
-
-
-def _truncations(
-    gram: Tensor, squares: Tensor, energy: float | None, solution: Tensor, root: Tensor | None
-) -> Whitened:
-    """Of the weight whose whitened Gram matrix is `gram`, and the squares of whose rows or columns are `squares`.
-
-    Without an energy all of it is the weight's: the trace.
-    """
+def _truncations(gram: Tensor, squares: Tensor, energy: float, solution: Tensor, root: Tensor | None) -> Whitened:
+    """Of the weight whose whitened Gram matrix is `gram`, and the squares of whose rows or columns are `squares`."""
     # What is not finite anywhere in a row makes its square so, and the diagonal is read in no time.
     if not bool(torch.isfinite(gram.diagonal()).all()):
         raise ValueError("the weight or a moment of the layer holds a NaN or an infinity")
-    if energy is None:
-        energy = float(gram.diagonal().sum(dtype=torch.float64))
     found, vectors = descending_eigh(gram)
     return Whitened(found.double().clamp_min(0).sqrt(), energy, solution, vectors, squares != 0, root)

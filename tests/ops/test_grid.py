@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rcc.layers.grid import to_grid as whole_numbers
-from rcc.ops.grid import quantise, row_steps, to_grid
+from rcc.layers.grid import to_grid
+from rcc.ops.grid import quantise, round_to_grid, row_steps
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit_exact
 
@@ -41,9 +41,9 @@ def test_rounding_is_exact_within_half_a_step_and_comes_back_from_whole_numbers(
     steps = row_steps(weight, levels, dtype, clip)
     assert steps.dtype == dtype
     assert bool((steps > 0).all() & torch.isfinite(steps).all())
-    rounded = to_grid(weight, steps, levels)
+    rounded = round_to_grid(weight, steps, levels)
     assert not bool(torch.signbit(rounded[rounded == 0]).any())
-    numbers = whole_numbers(rounded, steps)
+    numbers = to_grid(rounded, steps)
     assert int(numbers.abs().max()) <= levels
     if dtype != torch.float32:
         assert torch.equal(numbers.double() * steps.double()[:, None], rounded.double())
@@ -60,7 +60,7 @@ def test_a_row_of_zeros_has_the_step_one_and_stays_zero() -> None:
     for clip in ("absmax", "mse"):
         steps = row_steps(weight, clip=clip)
         assert steps[0] == 1
-        rounded = to_grid(weight, steps)
+        rounded = round_to_grid(weight, steps)
         assert torch.equal(rounded[0], torch.zeros(2))
         assert not bool(torch.signbit(rounded[0]).any())
 
@@ -70,7 +70,7 @@ def test_mse_steps_err_less_than_absmax_at_few_levels_and_by_importance_in_its_m
     importance = torch.logspace(-2, 2, 300)
     for levels in (1, 3, 7):
         absmax, plain, weighted = (
-            to_grid(weight, row_steps(weight, levels, **options), levels)
+            round_to_grid(weight, row_steps(weight, levels, **options), levels)
             for options in ({}, {"clip": "mse"}, {"clip": "mse", "importance": importance})
         )
         error = (weight - plain).square().sum(1)
@@ -82,9 +82,9 @@ def test_mse_steps_err_less_than_absmax_at_few_levels_and_by_importance_in_its_m
 def test_a_half_precision_weight_keeps_its_dtype_on_the_grid() -> None:
     weight = matrix(4, 9).bfloat16()
     steps = row_steps(weight)
-    rounded = to_grid(weight, steps)
+    rounded = round_to_grid(weight, steps)
     assert rounded.dtype == torch.bfloat16
-    assert whole_numbers(rounded, steps).dtype == torch.int8
+    assert to_grid(rounded, steps).dtype == torch.int8
 
 
 def written_out(weight: Tensor, moment: Tensor, steps: Tensor, levels: int) -> np.ndarray:
@@ -126,9 +126,9 @@ def test_the_error_is_never_above_that_of_plain_rounding_on_correlated_inputs(le
         steps = row_steps(weight, levels, clip="mse")
         values = quantise(problem, weight, steps, levels)
         assert not bool((values[~support] != 0).any())
-        assert int(whole_numbers(values, steps).abs().max()) <= levels
+        assert int(to_grid(values, steps).abs().max()) <= levels
         least = float(problem.error(weight).sum())
-        plain = float(problem.error(to_grid(weight, steps, levels)).sum()) - least
+        plain = float(problem.error(round_to_grid(weight, steps, levels)).sum()) - least
         with_feedback = float(problem.error(values).sum()) - least
         assert with_feedback < (0.5 if share == 1 else 1) * plain
 
@@ -162,7 +162,7 @@ def test_float32_is_computed_in_float32_and_lies_on_the_grid() -> None:
     steps = row_steps(weight.float())
     values = quantise(single, weight.float(), steps)
     assert values.dtype == torch.float32
-    assert torch.equal(to_grid(values, steps), values)
+    assert torch.equal(round_to_grid(values, steps), values)
 
 
 def test_what_does_not_fit_is_refused() -> None:

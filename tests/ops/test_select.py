@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rcc.ops import cut, scores
 from rcc.ops.scores import KEYS, Scores
-from rcc.ops.select import count_selected, prune_smallest_, random_scores, select_smallest
+from rcc.ops.select import count_selected, random_scores, select_smallest, thresholds_of_smallest
 
 
 def by_sorting(tensors: list[Tensor], count: int) -> list[Tensor]:
@@ -96,6 +96,11 @@ def test_a_sample_that_misleads_costs_passes_and_not_exactness(monkeypatch: pyte
     top = torch.tensor(float("inf")).view(torch.int32).item()
     monkeypatch.setattr(cut, "_bracket", lambda *_: (top - 1, top, 2))
     assert same(list(select_smallest([values], 600)), by_sorting([values], 600))
+
+
+def prune_smallest_(tensors: list[Tensor], count: int) -> None:
+    for tensor, threshold in zip(tensors, thresholds_of_smallest(tensors, count), strict=True):
+        threshold.zero_(tensor)
 
 
 @pytest.mark.usefixtures("searching")

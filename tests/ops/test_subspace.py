@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcc.ops.subspace import compare, complement, null_space, principal_angles, project_out, row_basis
+from rcc.ops.subspace import compare, complement, principal_angles, project_out, row_basis
 
 
 def rows(k: int, n: int, seed: int) -> torch.Tensor:
@@ -38,15 +38,6 @@ def test_a_known_angle_is_found_however_small(angle):
     first = torch.tensor([[1.0, 0, 0]], dtype=torch.float64)
     second = torch.tensor([[math.cos(angle), math.sin(angle), 0]], dtype=torch.float64)
     assert float(principal_angles(first, second)) == pytest.approx(angle, rel=1e-9, abs=1e-15)
-
-
-@pytest.mark.parametrize(("m", "n", "rank"), [(4, 7, 4), (7, 4, 4), (6, 8, 3), (8, 6, 3), (3, 3, 0)])
-def test_the_null_space_is_scipys(m, n, rank):
-    matrix = rows(m, rank, 1) @ rows(rank, n, 2)
-    ours, scipys = null_space(matrix), scipy.linalg.null_space(matrix.numpy())
-    assert ours.shape == (n - rank, n) == scipys.T.shape
-    np.testing.assert_allclose(projector(ours).numpy(), scipys @ scipys.T, atol=1e-10)
-    assert float((matrix @ ours.T).abs().sum()) < 1e-12
 
 
 def test_a_basis_and_its_complement_span_everything_and_nothing_twice():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rcc.ops.symmetric import add_gram_, congruence, descending_eigh, lower_triangle, mirror_
+from rcc.ops.symmetric import add_gram_, descending_eigh, lower_triangle, mirror_
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 6, 7, 13, 40])
@@ -12,15 +12,6 @@ def test_the_triangle_is_that_of_the_whole_product(size):
     left = torch.randn(size, 9, generator=torch.Generator().manual_seed(size), dtype=torch.float64)
     product = lower_triangle(left, left.T)
     np.testing.assert_allclose(product.tril().numpy(), np.tril(left.numpy() @ left.numpy().T), rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 6), (5, 13), (2, 40)])
-def test_the_congruence_is_the_product_of_all_three(shape):
-    weight = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    moment = torch.randn(shape[1], shape[1], generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    moment = moment + moment.T
-    expected = weight.numpy() @ moment.numpy() @ weight.numpy().T
-    np.testing.assert_allclose(congruence(weight, moment).numpy(), expected, rtol=1e-11, atol=1e-11)
 
 
 def test_eigenvalues_descend_and_only_the_lower_triangle_is_read():

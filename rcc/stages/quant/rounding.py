@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
-from rcc.ops.grid import quantise, row_steps, to_grid
+from rcc.ops.grid import quantise, round_to_grid, row_steps
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 
@@ -58,7 +58,7 @@ def nearest(form: Form, names: Mapping[str, int], grid: Grid) -> Form:
     for name in names:
         matrix: Tensor = getattr(form, name)
         step = grid.steps(matrix)
-        form = _put(form, name, to_grid(matrix, step, grid.levels), step)
+        form = _put(form, name, round_to_grid(matrix, step, grid.levels), step)
     return form
 
 
