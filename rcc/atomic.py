@@ -1,4 +1,4 @@
-"""Files and directories that are either complete or not there, and disk errors in words a user can act on.
+"""Write files and directories that are complete or absent, and report disk errors in words a user can act on.
 
 What is new is written beside its target under a leftover's name (`.<target>.partial`), fsynced and renamed;
 what goes is renamed to one (`.<target>.removed`) before its files are deleted. A kill at any instant leaves

@@ -1,4 +1,4 @@
-"""Things chosen by name in a config: looked up in a table of 'module:attribute' and imported only then."""
+"""Import what a config names, from a table of 'module:attribute'."""
 
 from __future__ import annotations
 

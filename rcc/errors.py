@@ -1,4 +1,4 @@
-"""Errors with an exit code: 2 when the user's input was wrong, 1 when the work itself failed.
+"""Raise errors with an exit code: 2 when the user's input was wrong, 1 when the work itself failed.
 
 Every message says what was asked, what was found, what exists and what to do next.
 """

@@ -1,4 +1,4 @@
-"""What an evaluator reports: metrics with a name, a unit and a direction, one of them primary."""
+"""Hold the metrics of an evaluation, each with a name, a unit and a direction, one of them primary."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The directory that reloads to the same outputs: write, read, verify."""
+"""Write, verify and load artifacts: directories that reload to the same outputs."""

@@ -1,4 +1,4 @@
-"""What a model holds, as the artifact names it: tensors, ties between them, and the parts of its units."""
+"""Name a model's tensors as an artifact stores them, with their ties and the parts of each unit."""
 
 from __future__ import annotations
 

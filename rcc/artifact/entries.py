@@ -1,4 +1,4 @@
-"""The lines of the manifest that say how tensors and files are stored, as text and parsed.
+"""Format and parse the manifest's lines, which say how tensors and files are stored.
 
 512x128 int8*step gaps 4915~3 3001+4101 9a3f01c2d4e5      a matrix
 128                                                       a vector

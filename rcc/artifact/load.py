@@ -1,4 +1,4 @@
-"""`rcc.load`: a model from an artifact directory, in a fresh process, through a skeleton without weights."""
+"""Load a model from an artifact directory: `rcc.load`, through a skeleton without weights."""
 
 from __future__ import annotations
 

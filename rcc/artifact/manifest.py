@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what `manifest.json` says, read strictly, with every problem named at once."""
+"""Read and write an artifact's `manifest.json`: strictly, with every problem named at once."""
 
 from __future__ import annotations
 

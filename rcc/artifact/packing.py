@@ -1,4 +1,4 @@
-"""A model's tensors as the bytes of an artifact, one tensor in memory at a time and in the order of the file."""
+"""Encode a model's tensors as the bytes of an artifact, one tensor in memory at a time, in the order of the file."""
 
 from __future__ import annotations
 

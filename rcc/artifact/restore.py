@@ -1,4 +1,4 @@
-"""Putting an artifact into a model: the structure of its units, then their weights; all of it or nothing."""
+"""Restore a model from an artifact: the structure of its units, then their weights; all of it or nothing."""
 
 from __future__ import annotations
 

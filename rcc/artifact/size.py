@@ -1,4 +1,4 @@
-"""Bytes, measured with `os.stat` on what was written, and computed before anything is."""
+"""Measure the bytes of artifacts and dense directories on disk, and compute them before anything is written."""
 
 from __future__ import annotations
 

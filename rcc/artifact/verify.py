@@ -1,4 +1,4 @@
-"""Reading an artifact's files back, and refusing any that is damaged, incomplete, altered or foreign."""
+"""Read an artifact's files back, and refuse any that is damaged, incomplete, altered or foreign."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def verify(directory: Path | str) -> list[str]:
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Check the adapter's files by length and SHA-256. Names in the manifest are compared, never opened.
 
-    Files the manifest does not know (a README, say) are let be.
+    Files that the manifest does not name (a README, say) are ignored.
     """
     problems = Problems(str(directory))
     present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}

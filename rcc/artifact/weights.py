@@ -1,4 +1,4 @@
-"""The files that hold tensors: an artifact's packed one, and a plain checkpoint of a dense model.
+"""Write safetensors files: an artifact's packed one, and a plain checkpoint of a dense model.
 
 Both are safetensors (https://huggingface.co/docs/safetensors, "Format"): the header's length as eight bytes, the
 JSON header, then the data without gaps.

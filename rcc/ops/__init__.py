@@ -1,1 +1,1 @@
-"""Pure functions on tensors. They import torch and nothing else of this project."""
+"""Compute on tensors: pure functions that import torch and nothing else of this project."""

@@ -1,4 +1,4 @@
-"""The score of single values in the metric of a layer's inputs. Shapes: weights (m, n), E[x²] (n,)."""
+"""Score single values in the metric of a layer's inputs. Shapes: weights (m, n), E[x²] (n,)."""
 
 from __future__ import annotations
 

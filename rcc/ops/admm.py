@@ -1,4 +1,4 @@
-"""Pruning to an exact count by ADMM with a mask that shrinks step by step: matrix products, no loop over rows.
+"""Prune to an exact count by ADMM with a gradually growing mask: matrix products, no loop over rows.
 
 Boža 2024, "Fast and Effective Weight Update for Pruned Large Language Models". The constraint "at most `keep`
 values" is split from the quadratic: a linear solve with one factor for all rows and steps alternates with keeping

@@ -1,4 +1,4 @@
-"""How a count of values to remove is shared among pools, by the output error each byte would cost.
+"""Allocate the values to remove among pools, by the output error that each byte would cost.
 
 With inputs of unit second moment the relative squared output error of a layer from which values are removed
 is the share of its Σ w² that they hold. Every value takes the same bytes, so the sum of these errors is least

@@ -1,4 +1,4 @@
-"""Progress curves: the share of a target that is due after each of N steps, exactly 1 after the last."""
+"""Evaluate progress curves: the share of a target that is due after each of N steps, exactly 1 after the last."""
 
 from __future__ import annotations
 

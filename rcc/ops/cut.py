@@ -1,4 +1,4 @@
-"""Where a list of tensors is to be cut so that exactly k magnitudes lie below: found in about one pass.
+"""Find the boundary below which exactly k magnitudes of a list of tensors lie, in about one pass.
 
 The order of two values is the order of (magnitude, tensor, flat index), so that ties never make a count wrong
 and the same input always gives the same choice. NaN ranks above infinity.

@@ -1,4 +1,4 @@
-"""Truncated SVD of a weight: the decomposition, the rank to keep, and the two factors to store.
+"""Factorise a weight by truncated SVD: the decomposition, the rank to keep, and the two factors to store.
 
 Shapes: a weight is (m, n), k = min(m, n); U (m, k), singular values (k,) descending, V (k, n) with
 orthonormal rows, so that the weight is U diag(values) V.

@@ -1,4 +1,4 @@
-"""Values as whole numbers of a step for each row: the steps, plain rounding, and rounding that makes up for its errors.
+"""Round values to whole multiples of a step a row, plainly or with error feedback to the other columns.
 
 Shapes: weights (rows, columns), steps (rows,). Whole numbers run from −levels to levels: 127 for int8, 7 for four bits.
 A step in float16 or bfloat16 times such a number is exact in float32. Zeros are +0.0.

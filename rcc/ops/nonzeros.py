@@ -1,4 +1,4 @@
-"""How many values of a tensor are not zero, about as fast as memory is read."""
+"""Count the values of a tensor that are not zero, about as fast as memory is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing a weight only where inputs that must be kept do not go: AlphaEdit's update in closed form.
+"""Update a weight in the null space of inputs that must be preserved: AlphaEdit in closed form.
 
 Fang et al. 2024 (arXiv:2410.02355, "AlphaEdit: Null-Space Constrained Knowledge Editing for Language Models", the
 closed form of their method section): with P the projector on the null space of the preserved inputs K₀, the

@@ -1,4 +1,4 @@
-"""Pruning to an exact count in one sweep over the columns, each error made up for by the columns still to come.
+"""Prune to an exact count in one sweep over the columns, the later ones compensating each error (SparseGPT).
 
 SparseGPT (Frantar & Alistarh 2023), after the optimal brain surgeon (Hassibi & Stork 1992): a value costs
 w² / [H⁻¹]_jj, H⁻¹ taken over the inputs still to come, and its block of columns gives up what costs least.

@@ -1,4 +1,4 @@
-"""N:M patterns: n values kept of every m consecutive columns, which sparse tensor cores run at speed (2:4).
+"""Select N:M patterns: n values kept of every m consecutive columns, which sparse tensor cores run at speed (2:4).
 
 Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks".
 """

@@ -1,4 +1,4 @@
-"""What happens to a tensor once it is decided which values go: masking, rescaling, dropping deltas.
+"""Apply a pruning decision to tensors: masking, rescaling, dropping deltas.
 
 Shapes: weights (out, in); masks are true where a value goes. Zeros that are written are +0.0.
 """

@@ -1,4 +1,4 @@
-"""What a layer must reproduce, as a quadratic in its weight: E‖y − V x‖² over calibration inputs x and targets y.
+"""Express a layer's output error as a quadratic in its weight: E‖y − V x‖² over calibration inputs x and targets y.
 
     E‖y − V x‖² = tr(V H Vᵀ) − 2 tr(V Gᵀ) + energy,   H = E[x xᵀ],   G = E[y xᵀ],   energy = E‖y‖²
 

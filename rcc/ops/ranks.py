@@ -1,4 +1,4 @@
-"""Ranks of many layers under one budget of bytes: the least sum of relative output errors.
+"""Allocate the ranks of many layers under one budget of bytes: the least sum of relative output errors.
 
 A layer of singular values σ (in whatever metric) and energy E has the relative error (E − Σ_{i ≤ r} σᵢ²) / E at rank r.
 Its next rank is worth σ²ᵣ₊₁ / E for the bytes of one rank, and since the values descend, never more than the one

@@ -1,4 +1,4 @@
-"""What is left once it is decided which values go: the best values on a fixed support, scales and a bias.
+"""Refit what pruning kept: the best values on a fixed support, scales and a bias.
 
 Shapes: weights V (out, in); H (in, in); a coupling A of rows (out, out). A support is true where a value may be
 other than zero; elsewhere results are +0.0.

@@ -1,4 +1,4 @@
-"""Exact selection of the smallest magnitudes where every row gives up its share: a budget over rows, then each row.
+"""Select the smallest magnitudes exactly where every row gives up its share: a budget over rows, then each row.
 
 Ties go by (row, column): of equal magnitudes in a row the lower column is taken first.
 """

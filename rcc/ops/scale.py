@@ -1,4 +1,4 @@
-"""Per-channel scales of a weight: how they are parametrised, and how important each channel is.
+"""Parametrise per-channel scales of a weight, and score the importance of each channel.
 
 A weight is (out, …); a scale, a raw parameter and an importance are (out,).
 """

@@ -1,4 +1,4 @@
-"""What selection compares: magnitudes as integers, read in chunks from tensors that may not exist yet.
+"""Compare magnitudes as integers, read in chunks from tensors that may not exist yet.
 
 A floating-point number without its sign bit, read as an integer (its *key*), orders as its magnitude does, and
 NaN ranks above infinity. Integers of the same width take the sums and comparisons that floats would.

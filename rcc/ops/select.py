@@ -1,4 +1,4 @@
-"""Exact selection of the k smallest magnitudes over a list of tensors, and pruning by it, in a few passes.
+"""Select the k smallest magnitudes over a list of tensors exactly, and prune by it, in a few passes.
 
 The order of two values is the order of (magnitude, tensor, flat index), so that ties never make a count wrong
 and the same input always gives the same choice. NaN ranks above infinity.

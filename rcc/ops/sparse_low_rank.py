@@ -1,4 +1,4 @@
-"""A weight as S + U V, S with an exact number of non-zeros and U V of a given rank, in the metric of the inputs.
+"""Fit a weight as S + U V in the metric of the inputs: an exact number of non-zeros in S, a given rank of U V.
 
 OATS (Zhang & Papyan 2024, arXiv:2409.13652, algorithm 1) scales W by D = diag(H)^½ and alternates a truncated SVD of
 W D − S D with hard thresholding of W D − U V D. That is the alternation here for the quadratic whose moment is

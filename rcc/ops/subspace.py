@@ -1,4 +1,4 @@
-"""Subspaces and how close they are: null spaces, orthonormal bases, principal angles, overlap, distance.
+"""Compare subspaces: orthonormal bases, complements, principal angles, overlap, distance.
 
 A subspace of dimension k of Rⁿ is held by a basis (k, n) with orthonormal *rows*, as V of an SVD is. All is
 computed in float64.

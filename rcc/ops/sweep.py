@@ -1,4 +1,4 @@
-"""Columns decided one after another, the error of each made up for by those still to come.
+"""Sweep over the columns of a weight: each is decided in turn, and later ones compensate its error.
 
 With H = M Mᵀ, M upper triangular, the objective around its minimum W is ‖(W − V) M‖², whose column j is
 M_jj (w_j − v_j) + Σ_{k<j} M_kj (w_k − v_k): column j does best near w_j + Σ_{k<j} (w_k − v_k) M_kj / M_jj, whatever

@@ -1,4 +1,4 @@
-"""Eigenvectors of a symmetric matrix that is a product, from its lower triangle alone."""
+"""Compute symmetric products and their eigenvectors from the lower triangle alone."""
 
 from __future__ import annotations
 

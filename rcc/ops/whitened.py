@@ -1,4 +1,4 @@
-"""The best weight of a given rank in the metric of a layer's inputs, in closed form.
+"""Compute the best weight of a given rank in the metric of a layer's inputs, in closed form.
 
 With W* = G H⁻¹ the dense minimum of E‖y − V x‖² (see `rcc.ops.quadratic`) and σᵢ the singular values of W* H^½,
 

@@ -1,1 +1,1 @@
-"""Making a loaded model fast on this machine: kernels chosen by measuring them, and what they bring beside dense."""
+"""Speed up a loaded model on this machine: choose kernels by measuring them, and compare with dense."""

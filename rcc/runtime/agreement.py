@@ -1,4 +1,4 @@
-"""How alike two computations of the same thing are: cosines, of outputs as they are and about their mean."""
+"""Compare outputs with reference outputs: cosines of the values, and of their deviations from the mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel of each unit, chosen by timing all that apply on the unit's real input in one pass."""
+"""Choose the kernel of each unit by timing all that apply on the unit's real input, in one pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of one pass: those executed, zeros included, and those in theory, without them.
+"""Count the floating-point operations of one pass: executed, zeros included, and in theory, without them.
 
 Counted are the products: linear layers, convolutions, attention. A multiplication and an addition are two. Element-wise
 work, norms and softmax are not counted, as is usual.

@@ -1,4 +1,4 @@
-"""The kernels that a linear unit can run with: how its form is laid out, and in which arithmetic it is multiplied.
+"""List the kernels that can run a linear unit: the layout of its form and the arithmetic of its products.
 
 `as stored` is the unit's own module. In the others a low-rank pair stays two products, or is `composed`: U V is
 multiplied out and S added beforehand, which pays where that takes fewer operations or the layer is small.

@@ -1,4 +1,4 @@
-"""Turning a loaded model into one that runs fast on this machine, by measuring what is fast here."""
+"""Optimise a loaded model for this machine, by measuring what is fast here."""
 
 from __future__ import annotations
 

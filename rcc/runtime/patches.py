@@ -1,4 +1,4 @@
-"""Convolutions whose windows do not overlap, such as a vision transformer's patch embedding, as matrix products."""
+"""Run convolutions whose windows do not overlap, such as patch embeddings, as matrix products."""
 
 from __future__ import annotations
 

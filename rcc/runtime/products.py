@@ -1,4 +1,4 @@
-"""One matrix product y = x Mᵀ + b in each arithmetic that torch has kernels of its own for.
+"""Compute one matrix product y = x Mᵀ + b in each arithmetic that torch has kernels of its own for.
 
 Shapes: M (out, in), b (out,), x (..., in), y (..., out). These are for inference: no gradients, not saved.
 

@@ -1,4 +1,4 @@
-"""What was chosen and what was measured, as plain data for the report."""
+"""Record the kernels chosen and the times measured, as plain data for the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A module tree as it was at one moment, put back at will: everything by reference, nothing copied."""
+"""Snapshot a module tree and restore it: by reference, with nothing copied."""
 
 from __future__ import annotations
 

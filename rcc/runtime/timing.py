@@ -1,4 +1,4 @@
-"""Seconds of several ways of doing one thing, taken in turns so that what else the machine does falls on all alike."""
+"""Time several implementations in turns, so that other load on the machine falls on all alike."""
 
 from __future__ import annotations
 
