@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rcc.artifact.load import load as load
+    from rcc.artifact.reloading import check_reloaded as check_reloaded
     from rcc.artifact.write import write_artifact as save  # noqa: F401
     from rcc.cascade.pipeline import RCCPipeline as RCCPipeline
     from rcc.cascade.schedule import Schedule as Schedule
@@ -65,6 +66,7 @@ _PUBLIC = {
     "UserError": "rcc.errors",
     "WorkError": "rcc.errors",
     "ZeroShotEvaluator": "rcc.evaluation.classes.zero_shot",
+    "check_reloaded": "rcc.artifact.reloading",
     "load": "rcc.artifact.load",
     "load_data": "rcc.data.registry",
     "load_model": "rcc.models.registry",

@@ -1,11 +1,12 @@
-"""What a run hands over: the artifact, reloaded from its files, beside the dense model on the test split."""
+"""Delivers a run: writes the artifact, reloads it from its files, and measures it beside the dense model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rcc.artifact.manifest import record_metrics
+from rcc.artifact.manifest import read_manifest, record_metrics
+from rcc.artifact.reloading import answers, refuse_difference, round_as_stored
 from rcc.artifact.size import dense_bytes, directory_bytes
 from rcc.artifact.write import write_artifact
 from rcc.atomic import clean_leftovers, remove_directory
@@ -23,10 +24,14 @@ DENSE_DTYPES = ("float32", "float16")
 
 
 def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Splits) -> Delivery:
-    """Write the artifact, reload it, and measure it and the dense model once on the test split.
+    """Write the artifact, reload it, compare it with the model in memory on a calibration batch, and measure it and
+    the dense model once on the test split.
 
     The dense model comes back from the first checkpoint into `model`, whose weights are let go of where no cost of the
     artifact is measured beside it, so that memory holds two only then.
+
+    Raises:
+        WorkError: reloaded, the artifact does not give what the model in memory gives.
     """
     artifact = request.directory / "artifact"
     clean_leftovers(request.directory)
@@ -38,6 +43,9 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     write_artifact(
         model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
     )
+    batch = request.batch(model, splits.calibration)
+    round_as_stored(model.module, read_manifest(artifact))  # in place: what is needed next is the dense model
+    memory = answers(model, batch)
     pipeline.rollback_to_dense(model)
     dense = request.measure_all(model, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
@@ -45,6 +53,7 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     if beside is None:
         model.module.to("meta")
     reloaded = request.artifact(artifact)
+    refuse_difference(memory, answers(reloaded, batch), artifact)
     compressed = request.measure_all(reloaded, splits, beside)
     write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))

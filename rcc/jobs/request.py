@@ -133,13 +133,15 @@ class Request:
         if not any(stage.needs_calibration or stage.needs_targets for stage in self.stages):
             return None
         size = self.settings["calibration"]["batch_size"]
-        batches = []
-        for start in range(0, len(split), size):
-            batch = adapter.prepare(split.pictures(start, start + size), split.texts[start : start + size] or None)
-            if split.labels is not None:
-                batch["labels"] = torch.from_numpy(split.labels[start : start + size]).to(adapter.device)
-            batches.append(batch)
-        return batches
+        return [self.batch(adapter, split, start) for start in range(0, len(split), size)]
+
+    def batch(self, adapter: Adapter, split: Split, start: int = 0) -> Batch:
+        """One calibration batch of `split`, from item `start` on."""
+        end = start + self.settings["calibration"]["batch_size"]
+        batch = adapter.prepare(split.pictures(start, end), split.texts[start:end] or None)
+        if split.labels is not None:
+            batch["labels"] = torch.from_numpy(split.labels[start:end]).to(adapter.device)
+        return batch
 
     def set_threads(self, recorded: int | None = None) -> int:
         """Use the threads asked for, else those of the run's first attempt, since their number moves last bits."""
