@@ -20,7 +20,7 @@ PIP   := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench train clean
+.PHONY: help install run test long lint format bench train clean
 
 help:  ## Show this list
 	@echo "Targets:"
@@ -36,6 +36,9 @@ run: $(STAMP)  ## Compress the built-in CLIP on the built-in data; the result go
 
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+long: $(STAMP)  ## Run the tests that take long, which `make test` leaves out
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(STAMP)  ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -15,13 +15,14 @@ PROGRAMS = {
     f"{folder}.{path.stem}": path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).glob("*.py")
 }
 
-EVERYWHERE = ("errors", "measurement", "atomic", "by_name", "memory")
+EVERYWHERE = ("errors", "limits", "measurement", "atomic", "by_name", "memory")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "measurement": (),
     "atomic": (),
     "by_name": (),
     "memory": (),
+    "limits": (),
     "ops": (),
     "layers": ("ops",),
     "calibration": ("layers", "ops"),

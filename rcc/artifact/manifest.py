@@ -25,6 +25,7 @@ from rcc.artifact.entries import (
 )
 from rcc.atomic import reading, write_file
 from rcc.errors import Problems, UserError
+from rcc.limits import limits, regular_file
 
 FORMAT, VERSION = "rcc-artifact", 2
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
@@ -113,7 +114,7 @@ def read_manifest(directory: Path | str) -> Manifest:
                 f"{directory} is not an artifact: it has no {MANIFEST} ({_found(directory)}). Give the "
                 "`artifact` folder of a finished run."
             )
-        text = path.read_bytes()
+        text = regular_file(path, directory, limits.text_bytes).read_bytes()
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

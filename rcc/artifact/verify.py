@@ -23,6 +23,7 @@ from rcc.errors import Problems, UserError
 from rcc.layers.encoding import Encoded, check, decode
 from rcc.layers.entropy import Buffer
 from rcc.layers.grid import from_grid
+from rcc.limits import limits, regular_file
 
 _SHOWN = 10
 
@@ -51,7 +52,7 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
         if not problems.check(name in present, f"the file '{name}' is missing. Copy the artifact again."):
             continue
-        with reading(present[name]), open(present[name], "rb") as file:
+        with reading(present[name]), open(regular_file(present[name], directory), "rb") as file:
             same = (
                 present[name].stat().st_size == entry.nbytes
                 and hashlib.file_digest(file, "sha256").hexdigest()[:FILE_DIGITS] == entry.sha256
@@ -75,6 +76,7 @@ class StoredWeights:
         self._matrices, self.nbytes = _begins(matrices, end)
         # The data of a safetensors file are its last bytes, without gaps.
         self._start = path.stat().st_size - self.nbytes
+        _check_expansion(path, manifest, self.nbytes)
 
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Check the bytes of these tensors, or of all, and that they can be decoded; one error names all that fail."""
@@ -161,7 +163,7 @@ def stored_weights(directory: Path, manifest: Manifest) -> Iterator[StoredWeight
     path = directory / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path} is missing. Copy the artifact again.")
-    with reading(path), open(path, "rb") as file:
+    with reading(path), open(regular_file(path, directory), "rb") as file:
         weights = StoredWeights(path, manifest, file)
         _check_layout(path, weights.nbytes)
         yield weights
@@ -183,6 +185,20 @@ def _check_layout(path: Path, nbytes: int) -> None:
     if (found, shape) != ("U8", [nbytes]):
         raise UserError(
             f"{path} holds {found} {shape} where the manifest's tensors take U8 {[nbytes]}. Copy the artifact again."
+        )
+
+
+def _check_expansion(path: Path, manifest: Manifest, nbytes: int) -> None:
+    """Refuse tensors that would take far more memory than the bytes they are stored in can justify.
+
+    Zeros are stored in next to nothing, so that a file of a few bytes could otherwise ask for any amount.
+    """
+    entries = manifest.tensors.values()
+    memory = sum(math.prod(entry.shape) * max(4, DTYPES[entry.dtype].itemsize) for entry in entries)
+    if memory > limits.expansion * nbytes + limits.slack:
+        raise UserError(
+            f"{path}: the tensors of the manifest take {memory} bytes in memory, and the file holds {nbytes}. If it is"
+            " sound, raise the limit: rcc.limits.limits.expansion."
         )
 
 

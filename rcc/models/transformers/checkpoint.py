@@ -4,12 +4,14 @@ finite."""
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -17,11 +19,14 @@ from transformers.utils import logging as transformers_logging
 from rcc.errors import UserError
 from rcc.models.transformers import hub
 from rcc.models.transformers.architectures import ARCHITECTURES
+from rcc.models.transformers.configuration import check_shards, empty_model, read_file
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 EMBEDDED_DEFAULT = "Without a checkpoint at hand, `rcc-run model=clip_tiny` runs the small CLIP that ships with rcc."
 HOW_TO_GIVE = "Give a checkpoint directory with model.path=<directory>"
 LISTED = 8
+MOST_MISSING, SMALL = 4, 1 << 20
+"""A config may ask for so many times the values of its files, and so many more, before it is refused unread."""
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -77,28 +82,35 @@ def architectures_of(name: str, local: bool = True) -> list[str]:
         UserError: config.json is missing or unreadable.
     """
     try:
-        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=local)
-    except (OSError, ValueError) as error:
+        config = read_file(name, "config.json", local)
+    except (OSError, ValueError, UserError) as error:
         raise UserError(
             f"'{name}' has no readable config.json: {_first_line(error)} {HOW_TO_GIVE} as save_pretrained writes it."
         ) from error
-    if not config:
-        raise UserError(f"'{name}' has no config.json. {HOW_TO_GIVE} as save_pretrained writes it.")
-    return [str(each) for each in config.get("architectures") or []]
+    found = config.get("architectures") or []
+    return [str(each) for each in found] if isinstance(found, list) else [str(found)]
 
 
-def load_weights(name: str, model_class: type[Model], dtype: torch.dtype, local: bool = True) -> Model:
+def load_weights(
+    name: str, model_class: type[Model], dtype: torch.dtype, config: PretrainedConfig, local: bool = True
+) -> Model:
     """The model of `name` on the CPU, in evaluation mode, every parameter read from safetensors.
+
+    Args:
+        config: of that model, as `read_config` checked it.
 
     Raises:
         UserError: no safetensors file, tensors missing, unexpected or of another shape, or a NaN or infinity.
     """
     if Path(name).is_dir():
         _check_safetensors(Path(name), model_class.__name__)
+        _check_values(Path(name), model_class, config)
+    check_shards(name, local)
     try:
         with quiet():
             loaded: Any = model_class.from_pretrained(
                 name,
+                config=config,
                 use_safetensors=True,
                 dtype=dtype,
                 local_files_only=local,
@@ -161,6 +173,28 @@ def _check_safetensors(directory: Path, model_class: str) -> None:
         f' If you trust the file, convert it once: python -c "from transformers import'
         f" {model_class} as M; M.from_pretrained('{directory}').save_pretrained('{directory}')\""
     )
+
+
+def _check_values(directory: Path, model_class: type[PreTrainedModel], config: PretrainedConfig) -> None:
+    """Refuse a config that asks for far more values than the files hold, before memory is asked for.
+
+    Loading makes up what is missing, so that its sizes would be those that the config declares.
+    """
+    held = 0
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                held += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"the weights of '{directory}' could not be read: {path.name}: {_first_line(error)} {EMBEDDED_DEFAULT}"
+            ) from error
+    asked = sum(parameter.numel() for parameter in empty_model(str(directory), model_class, config).parameters())
+    if asked > MOST_MISSING * held + SMALL:
+        raise UserError(
+            f"'{directory}': config.json asks for {asked} values and the weights hold {held}: they are not of one"
+            f" model. {HOW_TO_GIVE} as save_pretrained writes it."
+        )
 
 
 def _check_complete(name: str, info: dict[str, Any]) -> None:

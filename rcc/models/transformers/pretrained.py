@@ -20,6 +20,7 @@ from rcc.models.adapter import Adapter, Batch
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet
+from rcc.models.transformers.configuration import empty_model, read_config
 from rcc.models.transformers.processor_files import load_image_processor, load_tokenizer, save_files
 
 TOKEN_DTYPES = (torch.int64, torch.int32)
@@ -64,7 +65,7 @@ class PretrainedAdapter(Adapter):
         check_architecture(where, self.model_class, local)
         config = self._config(where, local)
         processors = self._processors(where, config, local)
-        module: Any = load_weights(where, self.model_class, precision, local)
+        module: Any = load_weights(where, self.model_class, precision, config, local)
         if gradient_checkpointing:
             module.activation_checkpointing_enable()
         self._hold(module.to(place), *processors)
@@ -92,17 +93,10 @@ class PretrainedAdapter(Adapter):
     def skeleton(cls, directory: Path | str) -> Self:
         """The model of the config.json in `directory` (or of a hub name): parameters on the meta device, buffers
         real, no weight read."""
-        from accelerate import init_empty_weights
-        from transformers.initialization import no_init_weights
-
         where, local = locate(directory, weights=False)
         check_architecture(where, cls.model_class, local)
         config = cls._config(where, local)
-        # Random values for parameters without data would take a third of the time that loading takes.
-        with init_empty_weights(include_buffers=False), no_init_weights():
-            module: Any = cls.model_class(config).eval()
-        module.tie_weights()  # each was given a parameter of its own on the way to the meta device
-        adapter = cls.of(module, *cls._processors(where, config, local))
+        adapter = cls.of(empty_model(where, cls.model_class, config), *cls._processors(where, config, local))
         adapter._read_more(where, local)
         return adapter
 
@@ -110,7 +104,7 @@ class PretrainedAdapter(Adapter):
     def _config(cls, where: str, local: bool) -> Any:
         config_class: Any = cls.model_class.config_class
         with quiet():  # default token ids of a sub-config that are then replaced would be warned about
-            return config_class.from_pretrained(where, local_files_only=local)
+            return read_config(where, config_class, local)
 
     @classmethod
     def _processors(cls, where: str, config: Any, local: bool) -> tuple[Any, Any]:

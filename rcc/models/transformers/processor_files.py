@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from rcc.errors import UserError
 from rcc.models.transformers.checkpoint import quiet
+from rcc.models.transformers.configuration import check_image_sizes
 
 WHERE_IT_CAME_FROM = ("is_local", "local_files_only", "name_or_path", "processor_class")
 
@@ -31,6 +32,7 @@ def load_image_processor(
     Raises:
         UserError: its file is missing or unreadable, or it makes pixels of another shape.
     """
+    check_image_sizes(name, local)
     try:
         processor: ImageProcessor = kind.from_pretrained(name, local_files_only=local)
         made = processor(images=Image.new("RGB", (shape[2], shape[1])), return_tensors="pt")["pixel_values"]
