@@ -14,6 +14,10 @@ class RccError(Exception):
 
     exit_code = 1
 
+    def __init__(self, text: str = "") -> None:
+        # Names out of files and of the file system may hold lone surrogates, which no terminal or file takes.
+        super().__init__(text.encode(errors="backslashreplace").decode())
+
 
 class UserError(RccError):
     """The input was wrong. Holds every problem found, so that all are reported at once."""

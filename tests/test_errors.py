@@ -39,6 +39,11 @@ def test_the_input_and_the_work_fail_with_codes_of_their_own() -> None:
     assert (UserError("a").exit_code, WorkError("a").exit_code) == (2, 1)
 
 
+def test_a_name_that_cannot_be_encoded_is_shown_escaped() -> None:
+    assert str(UserError("no file '\udcff'")) == r"no file '\udcff'"
+    assert str(WorkError("\ud800")) == r"\ud800"
+
+
 def test_near_names_are_looked_for_only_where_a_name_is_unknown() -> None:
     problems = Problems()
     with counted(get_close_matches) as calls:

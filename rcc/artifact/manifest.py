@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ from rcc.atomic import reading, write_file
 from rcc.errors import Problems, UserError
 from rcc.limits import limits, regular_file
 
-FORMAT, VERSION = "rcc-artifact", 2
+FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 3, (2, 3)
+CHECKSUM = "checksum"
+"""The key that version 3 added."""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 _KEYS = {
     "format": str, "version": int, "adapter": str, "rcc_version": str, "dtype": str, "modules": dict,
@@ -86,7 +89,18 @@ class Manifest:
             "config": self.config,
             "metrics": self.metrics,
         }
-        return (_json(_plain(data), levels=2) + "\n").encode()
+        plain = _plain(data)
+        return (_json({**plain, CHECKSUM: checksum(plain)}, levels=2) + "\n").encode()
+
+
+def checksum(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of the canonical JSON of a manifest: all fields but the checksum, keys sorted, no spaces, ASCII.
+
+    Raises:
+        ValueError: a number that is not finite, which no manifest holds.
+    """
+    others = {key: value for key, value in data.items() if key != CHECKSUM}
+    return hashlib.sha256(_json(others, levels=0).encode()).hexdigest()
 
 
 def record_metrics(directory: Path | str, metrics: Mapping[str, Any]) -> None:
@@ -122,13 +136,30 @@ def read_manifest(directory: Path | str) -> Manifest:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise UserError(f"{path} is not the manifest of an artifact: its format is not '{FORMAT}'.")
     version = data.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or version not in READ_VERSIONS:
         older = type(version) is int and version < VERSION
         raise UserError(
-            f"{path} has version {version!r} of the format and this rcc reads version {VERSION}. "
-            f"rcc {data.get('rcc_version')} wrote it: {'compress the model again' if older else 'update rcc'}."
+            f"{path} has version {version!r} of the format and this rcc reads versions"
+            f" {' and '.join(map(str, READ_VERSIONS))}. rcc {data.get('rcc_version')} wrote it:"
+            f" {'compress the model again' if older else 'update rcc'}."
         )
+    if version == VERSION:
+        _check_checksum(path, data)
     return _parse(data, Problems(str(path)))
+
+
+def _check_checksum(path: Path, data: dict[str, Any]) -> None:
+    """Refuse a manifest whose fields are not those that its checksum was taken of; takes it out of `data`."""
+    noted = data.pop(CHECKSUM, None)
+    try:
+        found = checksum(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}. Copy the artifact again.") from error
+    if noted != found:
+        raise UserError(
+            f"{path} is not the manifest that was written: its checksum is {str(noted)[:16]!r} and that of its fields"
+            f" {found[:16]!r}. Copy the artifact again."
+        )
 
 
 def _found(directory: Path) -> str:

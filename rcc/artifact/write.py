@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from rcc.errors import UserError, unknown
 from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
 
+_FOLDERS = ("/", "~", "./", "../")
+"""How a path that is no name of the hub begins."""
+
 
 def write_artifact(
     adapter: Adapter,
@@ -35,7 +38,8 @@ def write_artifact(
 
     Args:
         dtype: 'float32', 'float16' or 'bfloat16' for all floating-point tensors; None keeps each as it is.
-        config, metrics: plain data for the manifest; they change nothing about how the artifact loads.
+        config, metrics: plain data for the manifest, which change nothing about how the artifact loads; of config what
+            `shippable` keeps.
         entropy: 'zstd' codes what gets smaller by it, to be decoded at load; 'none' is faster to write and to load.
 
     Raises:
@@ -91,7 +95,7 @@ def manifest_of(
         streams=contents.streams,
         tied=dict(tied),
         files=dict(files),
-        config=dict(config or {}),
+        config=shippable(config or {}),
         metrics=dict(metrics or {}),
     )
 
@@ -129,6 +133,27 @@ class Overhead:
     @property
     def _file_bytes(self) -> int:
         return sum(entry.nbytes for entry in self._files.values())
+
+
+def shippable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an artifact carries them: without what belongs to one machine or one attempt.
+
+    A path loses its folders, and `resume` is left out, so that a run in another folder, or one that was interrupted and
+    resumed, writes the same bytes and tells nobody where its author keeps files.
+    """
+    return {key: _shippable(value) for key, value in settings.items() if key != "resume"}
+
+
+def _shippable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _shippable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shippable(item) for item in value]
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, str) and value.startswith(_FOLDERS):
+        return PurePath(value).name or value
+    return value
 
 
 def file_entries(directory: Path) -> dict[str, FileEntry]:

@@ -52,8 +52,7 @@ def target_of(request: Request, dense: Adapter, scratch: Path, data: Mapping[str
     nbytes, ratio = request.settings["target_bytes"], request.settings["target_ratio"]
     if nbytes is None and ratio is None:
         return None
-    # What an attempt was resumed from is in its settings, and must not decide.
-    files = Overhead(dense, scratch, {**request.settings, "resume": None})
+    files = Overhead(dense, scratch, request.settings)
 
     def overhead(model: Adapter, contents: Contents, baseline: Measurement) -> int:
         metrics = manifest_metrics(baseline, THIRD, data or {}, baseline, baseline)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from toys.adapters import Toy, ToyAdapter, compress, dense_toy, outputs, quantise
+from toys.artifacts import rewrite_manifest
 from toys.calls import counted
 
 from rcc.artifact.load import load
@@ -115,8 +116,7 @@ def test_damage_goes_unseen_only_where_asked(artifact: Path) -> None:
 
 
 def test_an_unknown_adapter_lists_what_exists(artifact: Path) -> None:
-    text = (artifact / "manifest.json").read_text()
-    (artifact / "manifest.json").write_text(text.replace('"adapter":"toy"', '"adapter":"os:system"'))
+    rewrite_manifest(artifact, lambda manifest: manifest.update(adapter="os:system"))
     with pytest.raises(UserError, match=r"unknown adapter 'os:system'.*clip, clip_vision, module, siglip, toy, vit"):
         load(artifact)
 

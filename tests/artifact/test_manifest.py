@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -10,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toys.artifacts import rewrite_manifest
 
 from rcc.artifact.load import load
 from rcc.artifact.manifest import read_manifest, record_metrics
 from rcc.artifact.verify import verify
 from rcc.errors import UserError
-
-
-def rewrite_manifest(artifact: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    change(manifest)
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
 
 
 def refused(artifact: Path, *reasons: str) -> None:
@@ -43,8 +39,8 @@ def reshaped(name: str, now: str, then: str) -> Callable[[dict[str, Any]], Any]:
 
 TAMPERED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("another format", lambda m: m.update(format="gguf"), "is not the manifest of an artifact"),
-    ("a newer version", lambda m: m.update(version=3), r"version 3 .*reads version 2.*update rcc"),
-    ("an older version", lambda m: m.update(version=1), r"version 1 .*reads version 2.*compress the model again"),
+    ("a newer version", lambda m: m.update(version=4), r"version 4 .*reads versions 2 and 3.*update rcc"),
+    ("an older version", lambda m: m.update(version=1), r"version 1 .*reads versions 2 and 3.*compress the model"),
     ("version true", lambda m: m.update(version=True), "version True"),
     ("no modules", lambda m: m.pop("modules"), "'modules' is missing"),
     ("modules a list", lambda m: m.update(modules=[]), "'modules' is missing or not a dict"),
@@ -139,3 +135,25 @@ def test_metrics_can_be_recorded_later_and_change_nothing_else(artifact: Path) -
     assert after.metrics == {"test": {"accuracy": 0.98, "undefined": None}}
     assert replace(after, metrics={}) == replace(before, metrics={})
     verify(artifact)
+
+
+def test_a_manifest_whose_fields_were_changed_is_refused(artifact: Path) -> None:
+    text = (artifact / "manifest.json").read_text()
+    (artifact / "manifest.json").write_text(text.replace('"config":{}', '"config":{"seed":1}'))
+    refused(artifact, r"manifest\.json is not the manifest that was written: its checksum is")
+
+
+def test_the_checksum_is_the_sha256_of_the_other_fields_as_canonical_json(artifact: Path) -> None:
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    noted = manifest.pop("checksum")
+    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    assert noted == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_version_2_which_has_no_checksum_is_read(artifact: Path) -> None:
+    written = read_manifest(artifact)
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    del manifest["checksum"]
+    (artifact / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
+    assert read_manifest(artifact) == written
+    load(artifact)

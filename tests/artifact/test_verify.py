@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import zstandard
 from safetensors.torch import load_file, save_file
 from toys.adapters import ToyAdapter, dense_toy
+from toys.artifacts import rewrite_manifest
 
 from rcc.artifact.entries import Matrix
 from rcc.artifact.load import load
@@ -23,12 +22,6 @@ from rcc.artifact.verify import verify
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
 from rcc.layers.form import Form
-
-
-def rewrite_manifest(artifact: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    manifest = json.loads((artifact / "manifest.json").read_text())
-    change(manifest)
-    (artifact / "manifest.json").write_text(json.dumps(manifest))
 
 
 def refused(artifact: Path, *reasons: str) -> None:

@@ -19,7 +19,7 @@ from rcc.models.registry import load_model, load_skeleton
 
 def test_the_manifest_says_what_is_stored_and_how(artifact: Path, compressed: ToyAdapter) -> None:
     manifest = json.loads((artifact / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 2, "toy")
+    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 3, "toy")
     assert manifest["dtype"] == "float32"
     lines = {
         module: {attribute: line.partition(" ")[0] for attribute, line in attributes.items()}
@@ -78,10 +78,10 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_config_and_metrics_travel_as_plain_json(dense: ToyAdapter, tmp_path: Path) -> None:
-    config = {"stage": {"dare": {"target_sparsity": 0.5}}, "path": Path("/data"), "order": ("a", "b")}
+    config = {"stage": {"dare": {"target_sparsity": 0.5}}, "path": Path("/home/me/clip"), "order": ("a", "b")}
     write_artifact(dense, tmp_path / "artifact", config=config, metrics={"overlap": float("nan"), "accuracy": 0.99})
     manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text(), parse_constant=pytest.fail)
-    assert manifest["config"] == {"stage": {"dare": {"target_sparsity": 0.5}}, "path": "/data", "order": ["a", "b"]}
+    assert manifest["config"] == {"stage": {"dare": {"target_sparsity": 0.5}}, "path": "clip", "order": ["a", "b"]}
     assert manifest["metrics"] == {"overlap": None, "accuracy": 0.99}
 
 
@@ -159,6 +159,24 @@ class FillingFile:
         if FillingFile.room < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.file.write(content)
+
+
+def test_what_belongs_to_one_machine_or_attempt_is_not_shipped(dense: ToyAdapter, tmp_path: Path) -> None:
+    here = {"model": {"path": str(tmp_path / "clip")}, "artifact": ["./one", "~/two"], "resume": "outputs/x", "seed": 0}
+    there = {"model": {"path": "/srv/models/clip"}, "artifact": ["../one", "two"], "resume": None, "seed": 0}
+    for name, config in (("here", here), ("there", there)):
+        write_artifact(dense, tmp_path / name / "artifact", config=config)
+    for file in sorted((tmp_path / "here/artifact").rglob("*")):
+        other = tmp_path / "there" / file.relative_to(tmp_path / "here")
+        assert file.is_dir() or file.read_bytes() == other.read_bytes()
+    manifest = json.loads((tmp_path / "here/artifact/manifest.json").read_text())
+    assert manifest["config"] == {"model": {"path": "clip"}, "artifact": ["one", "two"], "seed": 0}
+
+
+def test_the_names_of_the_hub_and_plain_text_are_shipped_as_they_are(dense: ToyAdapter, tmp_path: Path) -> None:
+    config = {"path": "openai/clip-vit-base-patch32", "template": "a photo of a {}", "ratio": "1/2"}
+    write_artifact(dense, tmp_path / "artifact", config=config)
+    assert json.loads((tmp_path / "artifact/manifest.json").read_text())["config"] == config
 
 
 def test_a_full_disk_leaves_nothing_behind(dense: ToyAdapter, tmp_path: Path, monkeypatch) -> None:

@@ -53,13 +53,16 @@ def load_tokenizer(name: str, kind: type[Tokenizer], vocabulary: int, local: boo
     try:
         with quiet():  # the files may name another class, whose own code is not needed
             tokenizer: Tokenizer = kind.from_pretrained(name, local_files_only=local)
+            # A setting of a wrong type goes unseen until it is used.
+            ids, tokens = set(tokenizer("a", truncation=True, padding=True).input_ids), len(tokenizer)
+            known = ids - set(tokenizer.all_special_ids)
     except Exception as error:
         raise UserError(_unusable(name, f"{type(error).__name__}: {error}")) from error
     # Without its files, transformers makes a tokenizer that knows nothing and does not complain.
-    if not set(tokenizer("a").input_ids) - set(tokenizer.all_special_ids):
+    if not known:
         raise UserError(_unusable(name, "the tokenizer's vocabulary is missing"))
-    if len(tokenizer) > vocabulary:
-        raise UserError(_unusable(name, f"the tokenizer has {len(tokenizer)} tokens and the model embeds {vocabulary}"))
+    if tokens > vocabulary:
+        raise UserError(_unusable(name, f"the tokenizer has {tokens} tokens and the model embeds {vocabulary}"))
     return tokenizer
 
 
