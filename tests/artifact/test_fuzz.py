@@ -1,4 +1,4 @@
-"""Artifacts and checkpoints damaged or forged at random, by a fixed seed: loaded, or refused by a message; never more."""
+"""Artifacts and checkpoints damaged or forged at random, by fixed seeds: loaded, or refused by a message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.models.transformers.clip import CLIPWrapper
 
-ARTIFACTS, CHECKPOINTS = 60, 40
+ARTIFACTS, CHECKPOINTS = 200, 150
 
 
 @pytest.fixture

@@ -5,8 +5,12 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 from rcc.artifact.write import write_artifact
 from rcc.models.transformers.clip import CLIPWrapper
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 

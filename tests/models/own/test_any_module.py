@@ -1,4 +1,4 @@
-"""Networks that rcc was not written for: every matrix compressed right or left with its reason, and the same reloaded."""
+"""Networks of others: every matrix is compressed right or left with its reason, and the same reloaded."""
 
 from __future__ import annotations
 
