@@ -187,7 +187,9 @@ def _check(key: str, value: Any, problems: Problems) -> None:
         "quantization_config: its weights are quantised in a format of their own. Give the dense checkpoint.",
     )
     if last in SIZES and value is not None:
-        for each in value if isinstance(value, list) else [value]:
+        # A size of images or of their patches may be [height, width].
+        pair = SIZES[last] == _SIDE and isinstance(value, list) and len(value) == 2
+        for each in value if pair else [value]:
             _check_size(key, each, SIZES[last], problems)
     if last in ACTIVATIONS and isinstance(value, str) and value not in ACT2FN:
         problems.check(False, f"{key}: {unknown('activation', value, ACT2FN)}")

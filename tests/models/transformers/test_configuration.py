@@ -46,6 +46,7 @@ def refused(directory: Path, reason: str) -> None:
         ("text_config.vocab_size", 10**13, r"text_config\.vocab_size is 10000000000000; .*limits\.tokens"),
         ("text_config.max_position_embeddings", True, "max_position_embeddings is True; it must be a whole"),
         ("vision_config.image_size", [32, 10**6], r"vision_config\.image_size is 1000000; .*limits\.image_side"),
+        ("vision_config.image_size", [32], r"vision_config\.image_size is \[32\]; it must be a whole number"),
         ("vision_config.hidden_act", "geluu", r"vision_config\.hidden_act: unknown activation 'geluu'. Did you mean"),
         ("text_config", 3, "config.json"),
         ("vision_config.layer_norm_eps", "small", r"config\.json is no CLIPConfig: .*layer_norm_eps"),
