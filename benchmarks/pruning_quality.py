@@ -22,7 +22,8 @@ from rcc.cascade.schedule import Schedule
 from rcc.data.registry import load_data
 from rcc.data.splits import Split
 from rcc.evaluation.registry import load_evaluator
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 from rcc.models.registry import load_model
 from rcc.stages.base import StageContext
 from rcc.stages.dare.compressor import DARECompressor

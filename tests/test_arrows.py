@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "analysis": ("layers", "ops"),
     "stages": ("calibration", "layers", "ops"),
     "models": ("layers", "ops"),
-    "data": ("models",),
+    "data": ("models", "layers.model"),
     "evaluation": ("models", "data", "layers", "runtime", "artifact.size"),
     "training": ("models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "models"),

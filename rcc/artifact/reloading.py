@@ -23,9 +23,10 @@ from rcc.artifact.load import load
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.errors import WorkError
 from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.model import Batch
 from rcc.layers.modes import evaluating
 from rcc.layers.redirect import standing_in
-from rcc.models.adapter import Adapter, Batch
+from rcc.models.adapter import Adapter
 
 TOLERANCE = 1e-4
 """Largest difference of an output over its largest value. What is left is the order in which sums are taken, which

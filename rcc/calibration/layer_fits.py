@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.fit_sums import Covariance, Rows
-from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.calibration.row_fit import FITTED
 from rcc.calibration.side_by_side import Meeting, Passage, meetings
 from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
+from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
 from rcc.ops.quadratic import DAMPING, Quadratic
@@ -130,8 +131,8 @@ class Site:
 
 
 def sites(
-    model: Answering,
-    dense: Answering,
+    model: Model,
+    dense: Model,
     units: Sequence[Unit],
     batches: Sequence[Batch],
     dtype: torch.dtype = torch.float32,

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.calibration.row_fit import FITTED
 from rcc.errors import WorkError
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
+from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
 
@@ -51,7 +52,7 @@ class Moments:
         return "" if self.fired else "no calibration batch reached it with an input other than zero"
 
 
-def input_moments(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> dict[str, Moments]:
+def input_moments(model: Model, units: Sequence[Unit], batches: Sequence[Batch]) -> dict[str, Moments]:
     """The moments of linear and convolutional `units` by name, in one pass over the batches; no others come.
 
     Tokens that the batch's 'attention_mask' (batch, length) marks as padding do not count, wherever a linear

@@ -12,16 +12,17 @@ import torch
 
 from rcc.calibration.fit_sums import Covariance, Rows
 from rcc.calibration.layer_fits import Inputs, Site
-from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.calibration.row_fit import FITTED
 from rcc.calibration.side_by_side import Arrival, arrivals
 from rcc.errors import WorkError
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
+from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
 
 
 def own_sites(
-    model: Answering, units: Sequence[Unit], batches: Sequence[Batch], dtype: torch.dtype = torch.float32
+    model: Model, units: Sequence[Unit], batches: Sequence[Batch], dtype: torch.dtype = torch.float32
 ) -> Iterator[Site]:
     """As `rcc.calibration.layer_fits.sites`, with the outputs of each unit's present weight and bias as those wanted.
 

@@ -16,7 +16,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import Answering, Batch
+from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
 
 
@@ -29,14 +29,14 @@ class Stop:
 class Forward(greenlet):
     """The forward of one model on one batch, which stops at units; `stop` is where it waits, None at the end."""
 
-    def __init__(self, model: Answering, batch: Batch) -> None:
+    def __init__(self, model: Model, batch: Batch) -> None:
         super().__init__(lambda: self._forward(model, batch))
         self.reached: set[str] = set()
         self.passed: set[str] = set()
         self.stop: Stop | None = None
 
     @staticmethod
-    def _forward(model: Answering, batch: Batch) -> None:
+    def _forward(model: Model, batch: Batch) -> None:
         model.outputs(batch)
 
     @property
@@ -70,7 +70,7 @@ class Forward(greenlet):
 class DenseForward(Forward):
     """A forward that stops around units, and waits before them; or, of those in `passing`, with the output in hand."""
 
-    def __init__(self, model: Answering, batch: Batch, passing: Collection[str]) -> None:
+    def __init__(self, model: Model, batch: Batch, passing: Collection[str]) -> None:
         super().__init__(model, batch)
         self._passing = passing
         self._passed: Stop | None = None

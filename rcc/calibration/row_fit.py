@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.modules import convolved
 from rcc.layers.units import Unit
 
-Batch = dict[str, Tensor]
 FITTED = ("linear", "conv")
 """Kinds of units that have an output channel for each row of the weight and a sum over inputs behind it."""
-
-
-class Answering(Protocol):
-    """A model that has outputs; every adapter is one."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    def outputs(self, batch: Batch) -> dict[str, Tensor]: ...
 
 
 class RowFit:
@@ -48,7 +39,7 @@ class RowFit:
 
 
 def fit_rows(
-    model: Answering, units: Sequence[Unit], target: Callable[[Unit], Tensor], batches: Sequence[Batch]
+    model: Model, units: Sequence[Unit], target: Callable[[Unit], Tensor], batches: Sequence[Batch]
 ) -> dict[str, RowFit]:
     """The products of every linear and convolutional unit of `units`, by name, in one pass over `batches`.
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import FITTED, Answering, Batch
+from rcc.calibration.row_fit import FITTED
+from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
@@ -49,7 +50,7 @@ class Sensitivity:
 
 
 def sensitivities(
-    model: Answering,
+    model: Model,
     units: Sequence[Unit],
     batches: Sequence[Batch],
     generator: torch.Generator,
@@ -92,7 +93,7 @@ def sensitivities(
     return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
 
 
-def _parts(model: Answering, batch: Batch) -> tuple[list[Batch], dict[str, torch.Size]]:
+def _parts(model: Model, batch: Batch) -> tuple[list[Batch], dict[str, torch.Size]]:
     """`batch` in parts of `PART` items, or as it is where it cannot be parted, and the shapes of its outputs."""
     sizes = {tensor.shape[:1] for tensor in batch.values()}
     if len(sizes) == 1 and (size := sum(next(iter(sizes)))) > PART:
@@ -104,7 +105,7 @@ def _parts(model: Answering, batch: Batch) -> tuple[list[Batch], dict[str, torch
 
 
 @torch.no_grad()
-def _shapes(model: Answering, batch: Batch) -> dict[str, torch.Size]:
+def _shapes(model: Model, batch: Batch) -> dict[str, torch.Size]:
     return {name: output.shape for name, output in model.outputs(batch).items()}
 
 

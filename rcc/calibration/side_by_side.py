@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from rcc.calibration.paused_forward import DenseForward, Forward, stopping_around, stopping_before
-from rcc.calibration.row_fit import Answering, Batch
 from rcc.errors import WorkError
+from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
 
@@ -61,8 +61,8 @@ class Meeting:
 
 
 def meetings(
-    model: Answering,
-    dense: Answering,
+    model: Model,
+    dense: Model,
     units: Sequence[Unit],
     batches: Sequence[Batch],
     passing: Collection[str] = (),
@@ -115,7 +115,7 @@ class Arrival:
     mask: Tensor | None
 
 
-def arrivals(model: Answering, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[tuple[Unit, list[Arrival]]]:
+def arrivals(model: Model, units: Sequence[Unit], batches: Sequence[Batch]) -> Iterator[tuple[Unit, list[Arrival]]]:
     """As `meetings`, of one model by itself: one forward, and half of what is held.
 
     Raises:

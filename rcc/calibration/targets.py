@@ -5,29 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcc.errors import WorkError
+from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 
-Batch = dict[str, Tensor]
 
-
-class Answering(Protocol):
-    """A model that has outputs; every adapter is one."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    def outputs(self, batch: Batch) -> dict[str, Tensor]: ...
-
-
-def dense_outputs(model: Answering, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
+def dense_outputs(model: Model, batches: Sequence[Batch]) -> list[dict[str, Tensor]]:
     """`model.outputs` on each batch, in evaluation mode, without gradients, in memory of their own."""
     with torch.no_grad(), evaluating(model.module):
         return [

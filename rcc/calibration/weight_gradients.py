@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import Batch
 from rcc.errors import WorkError
+from rcc.layers.model import Batch
 from rcc.layers.modes import evaluating, train_only
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit

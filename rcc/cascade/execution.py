@@ -18,8 +18,9 @@ from rcc.cascade.records import Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
+from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Batch, Stage, StageContext
+from rcc.stages.base import Stage, StageContext
 
 
 @dataclass

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from rcc.artifact.on_demand import without_weights
 from rcc.errors import UserError
+from rcc.layers.model import Batch
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.models.batches import as_batch
-from rcc.stages.base import Batch
 
 LABELS = ("labels", "label", "targets", "target", "y")
 """Names under which a batch may hold what its outputs are compared with."""

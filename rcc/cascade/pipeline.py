@@ -24,10 +24,11 @@ from rcc.cascade.validators import WANTED, OutputCosine, validator_of
 from rcc.errors import Problems, UserError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
+from rcc.layers.model import Batch
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
-from rcc.stages.base import Batch, Stage
+from rcc.stages.base import Stage
 from rcc.stages.named import stage_of
 
 

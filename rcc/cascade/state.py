@@ -30,10 +30,10 @@ from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.errors import UserError
 from rcc.layers.form import MATRICES, Form
+from rcc.layers.model import Batch
 from rcc.layers.weight_layout import matrix_of
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Batch
 
 STATE = "state.json"
 TARGETS = "targets.safetensors"

@@ -13,10 +13,10 @@ from rcc.cascade.attempt import Validator
 from rcc.cascade.inputs import Item, as_measurement
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError
+from rcc.layers.model import Batch
 from rcc.layers.modes import evaluating
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Batch
 
 WANTED = (
     "a validator is a function of the model that returns a rcc.Measurement or a number (better when higher), or an"

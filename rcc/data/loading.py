@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from rcc.data.splits import Split
 from rcc.errors import Problems
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 FEWEST, MOST = 2, 8
 """Threads that prepare batches, and batches that they may be ahead: on a small machine, and on any."""

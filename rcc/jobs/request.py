@@ -21,10 +21,11 @@ from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.suite import Suite
 from rcc.jobs.source import load_artifact, load_source
+from rcc.layers.model import Batch
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import say
-from rcc.stages.base import Batch, Stage
+from rcc.stages.base import Stage
 
 MEASURING = ("data", "eval", "debug", "device", "threads")
 """What decides the numbers of a measurement beside the model: groups and options."""

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rcc.layers.model import Batch
 from rcc.layers.units import Unit
-
-Batch = dict[str, Tensor]
 
 
 class Adapter(ABC):

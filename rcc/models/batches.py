@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rcc.errors import UserError, nearest
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 LABELS = "labels"
 """The entry under which the targets of a batch (x, y) come, for losses; a forward without such a parameter never sees

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rcc.errors import Problems, UserError
 from rcc.layers.hooks import take_hooks
+from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
 from rcc.runtime.agreement import item_cosines
 from rcc.runtime.choosing import Chooser
@@ -25,22 +25,11 @@ RUNTIMES = ("dense", *ALLOWED)
 """What `runtime=` may be; 'dense' leaves the model as it was loaded."""
 
 TIGHTENED = 3  # times the bound on the layers is made ten times tighter before all stay as stored
-Batch = dict[str, Tensor]
-
-
-class Runnable(Protocol):
-    """What is needed of a model adapter."""
-
-    module: nn.Module
-
-    def units(self) -> list[Unit]: ...
-
-    def outputs(self, batch: Batch) -> dict[str, Tensor]: ...
 
 
 @torch.no_grad()
 def optimise(
-    model: Runnable,
+    model: Model,
     batch: Batch,
     choice: str = "auto",
     *,
@@ -99,7 +88,7 @@ def optimise(
 
 
 def _settle_dtype(
-    model: Runnable, batch: Batch, choice: str, device: torch.device, reference: Batch, least_cosine: float
+    model: Model, batch: Batch, choice: str, device: torch.device, reference: Batch, least_cosine: float
 ) -> tuple[torch.dtype, float, float, list[str]]:
     """Leave the model in the dtype it will run in; returns it, the seconds before and now, and notes."""
     stored = Snapshot(model.module)
@@ -129,7 +118,7 @@ def _settle_dtype(
 
 
 def _settle_kernels(
-    model: Runnable,
+    model: Model,
     batch: Batch,
     units: Sequence[Unit],
     chooser: Chooser,
@@ -170,7 +159,7 @@ def _put(unit: Unit, kernel: nn.Module) -> None:
         unit.root.get_submodule(parent)._modules[child] = kernel
 
 
-def _in_turns(model: Runnable, batch: Batch, versions: Sequence[Snapshot], device: torch.device) -> list[float]:
+def _in_turns(model: Model, batch: Batch, versions: Sequence[Snapshot], device: torch.device) -> list[float]:
     """Median seconds of one pass of each version, taken in turns; the last version stays in place."""
     ways = {str(index): lambda: model.outputs(batch) for index in range(len(versions))}
     taken = interleaved(ways, device, {str(index): version.put for index, version in enumerate(versions)})

@@ -11,43 +11,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
+from rcc.layers.model import Batch, Model
 from rcc.layers.obstacles import lone_matrices
 from rcc.layers.redirect import standing_in
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 from rcc.ops.nonzeros import count_nonzeros
 
-Batch = dict[str, Tensor]
 DID_NOT_PAY = "did_not_pay"
 """The fact of a report under which a stage counts the units it left alone because they would not get smaller."""
-
-
-class Compressible(Protocol):
-    """What a stage sees of a model. `rcc.models` holds the adapters that provide it."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-    @property
-    def default_roles(self) -> Sequence[str]: ...
-
-    def units(self) -> list[Unit]: ...
-
-    def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """The tensors a user of the model reads, by name, each (batch, …), differentiable."""
-        ...
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The model's own training loss on the batch, a scalar."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +38,7 @@ class StageContext:
     calibration: Sequence[Batch] | None = None
     targets: Sequence[Mapping[str, Tensor]] | None = None
     reference: Callable[[str], Tensor] | None = None
-    dense: Callable[[], AbstractContextManager[Compressible]] | None = None
+    dense: Callable[[], AbstractContextManager[Model]] | None = None
     storage: torch.dtype = torch.float32
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
@@ -70,7 +50,7 @@ class StageContext:
         """Bytes a value takes in the artifact."""
         return self.storage.itemsize
 
-    def dense_beside(self, model: Compressible) -> AbstractContextManager[Compressible]:
+    def dense_beside(self, model: Model) -> AbstractContextManager[Model]:
         """The dense model while the context lasts; where none is known, a copy of `model` as it is now."""
         if self.dense is not None:
             return self.dense()
@@ -130,7 +110,7 @@ class StageReport:
         """Note that `unit` was left as it is."""
         self.skipped.append(Skipped(unit.name, reason, unit.matrix_values))
 
-    def account(self, model: Compressible) -> dict[str, int]:
+    def account(self, model: Model) -> dict[str, int]:
         """All values of the dense model's matrices, by what became of them in this stage: 'touched' and 'left'.
 
         A matrix is a parameter of more than one dimension. The two sum up to all of them.
@@ -173,7 +153,7 @@ class Stage(ABC):
         """What the stage is expected to make of `units`, for a dry run. Touches no weight."""
 
     @abstractmethod
-    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+    def apply(self, model: Model, context: StageContext) -> StageReport:
         """Compress the model in place through its units.
 
         Raises:
@@ -185,7 +165,7 @@ class Stage(ABC):
         """What the stage would make of `form` as far as bytes go, without data and without touching the unit."""
         return form
 
-    def choose(self, model: Compressible) -> tuple[list[Unit], list[Skipped]]:
+    def choose(self, model: Model) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and all else that holds a matrix, with the reason it is left out."""
         units = model.units()
         try:

@@ -11,7 +11,8 @@ from torch import Tensor
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.evaluation.classes.templates import prompts
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 
 class Pairs(Protocol):

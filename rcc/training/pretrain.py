@@ -21,8 +21,9 @@ from torch import Tensor
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
+from rcc.layers.model import Batch
 from rcc.measurement import Measurement
-from rcc.models.adapter import Adapter, Batch
+from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device
 from rcc.models.transformers.clip import CLIPWrapper
 from rcc.training.architecture import Architecture, clip_for, new_clip

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import Problems, WorkError
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 Progress = Callable[[int, int, str], None]
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from rcc.layers.form import Form
 from rcc.layers.grid import from_grid
+from rcc.layers.model import Batch
 from rcc.layers.units import Unit, find_units
-from rcc.models.adapter import Adapter, Batch
+from rcc.models.adapter import Adapter
 
 
 class Toy(nn.Module):

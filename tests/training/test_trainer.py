@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rcc.errors import UserError, WorkError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.own.module import ModuleAdapter
 from rcc.training.trainer import Trainer, TrainingOptions, decay_groups, warmup_cosine
 

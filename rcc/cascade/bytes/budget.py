@@ -35,9 +35,10 @@ from rcc.cascade.bytes.last_round import SecantSearch, Trial
 from rcc.cascade.bytes.shares import equal_shares, measured_shares
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
 from rcc.errors import Problems, UserError
+from rcc.layers.model import Batch
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Batch, Stage
+from rcc.stages.base import Stage
 
 TOLERANCE = 0.01
 """How far from the target, as a share of it, a run may end."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.targets import dense_outputs, output_distance
+from rcc.layers.model import Batch
 from rcc.layers.modes import evaluating
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Batch, Stage
+from rcc.stages.base import Stage
 
 LEAST = 1e-12
 """A distance below which two stages are equally good: what rounding alone does."""

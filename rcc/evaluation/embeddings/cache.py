@@ -22,7 +22,8 @@ from rcc.evaluation.embeddings.files import EmbeddingFiles
 from rcc.evaluation.embeddings.fingerprint import Fingerprint, Fingerprinter
 from rcc.evaluation.embeddings.kept import Kept, nbytes
 from rcc.evaluation.fitting import what_fits
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 IMAGES, TEXTS = "image_embeds", "text_embeds"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 
 
 class Kept:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from rcc.errors import UserError
 from rcc.layers.attention import open_attention
+from rcc.layers.model import Batch
 from rcc.layers.units import Unit, find_units
-from rcc.models.adapter import Adapter, Batch
+from rcc.models.adapter import Adapter
 from rcc.models.batches import call_by_name, named_outputs
 
 BY_ROLE = ("linear", "conv")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import Problems, UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.own.image_input import ImageInput
 from rcc.models.own.import_path import build, emptied, fill

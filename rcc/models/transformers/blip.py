@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import BlipForConditionalGeneration, GenerationConfig
 
 from rcc.errors import Problems, UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.blip_parts import BlipAdapter
 from rcc.models.transformers.shared_head import SharedHead
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import BertTokenizer, BlipImageProcessorPil, BlipProcessor
 
 from rcc.errors import UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.pretrained import PretrainedAdapter
 from rcc.models.transformers.processor_files import check_end
 

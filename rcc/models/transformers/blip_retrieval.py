@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
 from rcc.errors import UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.blip_parts import BlipAdapter
 from rcc.models.transformers.contrastive import contrastive_loss
 

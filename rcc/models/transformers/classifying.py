@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcc.errors import UserError
-from rcc.models.adapter import Adapter, Batch
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
 
 LOGITS, LABELS = "logits", "labels"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from rcc.errors import UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.clip import CLIPWrapper
 from rcc.models.transformers.pretrained import PretrainedAdapter
 

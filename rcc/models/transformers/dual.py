@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcc.errors import UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.pretrained import PretrainedAdapter
 
 

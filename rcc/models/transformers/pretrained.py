@@ -15,8 +15,9 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from rcc.errors import UserError
+from rcc.layers.model import Batch
 from rcc.layers.units import Unit, find_units
-from rcc.models.adapter import Adapter, Batch
+from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet

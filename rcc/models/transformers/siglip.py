@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, SiglipImageProcessorPil, SiglipModel
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.dual import DualEncoder
 
 WITHOUT_PUNCTUATION = ("SiglipTokenizer",)

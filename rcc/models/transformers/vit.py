@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from rcc.errors import UserError
-from rcc.models.adapter import Batch
+from rcc.layers.model import Batch
 from rcc.models.transformers.classifying import classification_loss
 from rcc.models.transformers.pretrained import PretrainedAdapter
 

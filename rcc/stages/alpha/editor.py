@@ -18,6 +18,7 @@ from rcc.calibration.checkpoints import Checkpoint
 from rcc.calibration.gradients import channel_gradients
 from rcc.calibration.targets import output_distance
 from rcc.errors import Problems, UserError
+from rcc.layers.model import Model
 from rcc.layers.modes import evaluating
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
@@ -27,7 +28,7 @@ from rcc.ops.scale import IMPORTANCE, to_scale
 from rcc.stages.alpha.edits import ChannelEdits, check_interpolation
 from rcc.stages.alpha.learned_scales import Item, ScaleLearner, learnable_scales
 from rcc.stages.alpha.repair import Repair
-from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, naming, planned
+from rcc.stages.base import Stage, StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.dare.options import is_number
 
 LOSSES = ("outputs", "model")
@@ -134,7 +135,7 @@ class AlphaEditor(ChannelEdits, Stage):
         note = f"{', '.join(ways) or 'left as it is'}: as many values as before"
         return [planned(unit, f"left as it is: {NORM}" if _is_norm(unit) else note) for unit in units]
 
-    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+    def apply(self, model: Model, context: StageContext) -> StageReport:
         self.forget()
         self._require(context)
         chosen, skipped = self.choose(model)
@@ -149,7 +150,7 @@ class AlphaEditor(ChannelEdits, Stage):
                 self._edit(model, units, context, report)
         return report
 
-    def _edit(self, model: Compressible, units: Sequence[Unit], context: StageContext, report: StageReport) -> None:
+    def _edit(self, model: Model, units: Sequence[Unit], context: StageContext, report: StageReport) -> None:
         """Repair, importance, task vectors, learning, folding: in this order, so that alpha learns what was added."""
         if self.repair.way != "none":
             report.facts |= self.repair.apply(model, units, context, report)
@@ -194,7 +195,7 @@ class AlphaEditor(ChannelEdits, Stage):
             problems.check(context.reference is not None, "task_checkpoints need the dense weights: none are given.")
         problems.done()
 
-    def _criterion(self, model: Compressible, context: StageContext) -> tuple[Sequence[Any], Callable[[Any], Tensor]]:
+    def _criterion(self, model: Model, context: StageContext) -> tuple[Sequence[Any], Callable[[Any], Tensor]]:
         """What to learn from, batch by batch, and the loss of one such item."""
         batches = context.calibration or ()
         if self.loss == "model":
@@ -204,7 +205,7 @@ class AlphaEditor(ChannelEdits, Stage):
 
     def _score(
         self,
-        model: Compressible,
+        model: Model,
         units: Sequence[Unit],
         items: Sequence[Any],
         criterion: Callable[[Any], Tensor],

@@ -16,11 +16,12 @@ from torch import Tensor
 from rcc.calibration.layer_fits import Site, sites
 from rcc.errors import Problems
 from rcc.layers.form import Form
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.null_space import ENERGY
 from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.stages.alpha.repair_fits import moved_in_null_space, refitted, scaled
-from rcc.stages.base import Compressible, StageContext, StageReport
+from rcc.stages.base import StageContext, StageReport
 from rcc.stages.dare.options import is_number
 
 WAYS = ("none", "scales", "least_squares", "null_space")
@@ -56,9 +57,7 @@ class Repair:
         problems.check(within, f"null_space_energy is {self.energy}; it must lie in [0, 1).")
 
     @torch.no_grad()
-    def apply(
-        self, model: Compressible, units: Sequence[Unit], context: StageContext, report: StageReport
-    ) -> dict[str, Any]:
+    def apply(self, model: Model, units: Sequence[Unit], context: StageContext, report: StageReport) -> dict[str, Any]:
         """Repair `units` in place, in the order in which the model calls them; returns facts of the whole.
 
         Every unit gets, in `report.touched`, 'error_before' and 'error_after' (see `relative_error`), and a 'note'

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from rcc.calibration.row_fit import FITTED
 from rcc.calibration.sensitivity import Sensitivity, sensitivities
 from rcc.errors import UserError
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.allocate import allocate, outlier_shares
 from rcc.ops.scores import Scores
-from rcc.stages.base import Compressible
 from rcc.stages.dare.plan import pools_by_scope
 from rcc.stages.dare.state import PruningState
 
@@ -21,7 +21,7 @@ like noise; 0 asks the same relative error of all. Measured between them (docs/m
 
 
 def budgets(
-    state: PruningState, model: Compressible, target: float, scope: str, allocation: str, score: str, floor: float
+    state: PruningState, model: Model, target: float, scope: str, allocation: str, score: str, floor: float
 ) -> dict[str, int]:
     """The number of zeros each unit is to have, by name, at a share of `target` of all values; exact in all.
 
@@ -58,7 +58,7 @@ def _by_pools(
     return counts
 
 
-def _by_sensitivity(state: PruningState, model: Compressible, target: float, floor: float) -> dict[str, int]:
+def _by_sensitivity(state: PruningState, model: Model, target: float, floor: float) -> dict[str, int]:
     """One budget for all linear and convolutional units: values go by what they cost the model's outputs.
 
     A value's share of its layer's relative squared error is score² / energy; it counts with the layer's

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from rcc.calibration.checkpoints import Checkpoint
 from rcc.errors import UserError
+from rcc.layers.model import Model
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
 from rcc.ops.allocate import energy_lost
 from rcc.ops.curves import share
 from rcc.ops.patterns import pattern_mask
-from rcc.stages.base import Compressible, StageContext, StageReport, UnitPlan, naming, planned
+from rcc.stages.base import StageContext, StageReport, UnitPlan, naming, planned
 from rcc.stages.dare.budgets import budgets
 from rcc.stages.dare.options import check_options, is_number, parse_pattern, scope_for
 from rcc.stages.dare.plan import plan_pruning
@@ -131,7 +132,7 @@ class DARECompressor(PruningViews):
             return [planned(unit, "deltas are dropped: the weights stay dense and save no bytes") for unit in units]
         return plan_pruning(units, self.target_sparsity, self.scope, self.allocation, itemsize)
 
-    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+    def apply(self, model: Model, context: StageContext) -> StageReport:
         skipped = self.prepare(model, context)
         for _ in range(self.num_iterations):
             self.apply_pruning_step()
@@ -139,7 +140,7 @@ class DARECompressor(PruningViews):
         return StageReport(touched=self._touched(), skipped=skipped, facts=self._facts())
 
     @torch.no_grad()
-    def prepare(self, model: Compressible, context: StageContext | None = None) -> list[Skipped]:
+    def prepare(self, model: Model, context: StageContext | None = None) -> list[Skipped]:
         """Choose the units of `model` and stand before the first step; returns the units left alone.
 
         Raises:

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from rcc.calibration.row_fit import Answering, fit_rows
+from rcc.calibration.row_fit import fit_rows
+from rcc.layers.model import Model
 from rcc.ops.prune import least_squares_factor
 from rcc.stages.dare.state import PruningState
 
@@ -31,7 +32,7 @@ def by_share_kept(state: PruningState) -> dict[str, float]:
     return products
 
 
-def by_least_squares(state: PruningState, model: Answering) -> dict[str, float]:
+def by_least_squares(state: PruningState, model: Model) -> dict[str, float]:
     """Every row by the factor that fits its outputs best to the original's on the calibration batches.
 
     The number given is the mean over the rows. Units without output channels (norms, embeddings) stay.

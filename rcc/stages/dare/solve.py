@@ -16,6 +16,7 @@ from rcc.calibration.own_fits import own_sites
 from rcc.calibration.row_fit import FITTED
 from rcc.errors import Problems
 from rcc.layers.form import MATRICES, Form
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.activation import activation_score
 from rcc.ops.admm import admm_prune
@@ -24,7 +25,7 @@ from rcc.ops.patterns import pattern_count
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 from rcc.ops.select import count_selected
-from rcc.stages.base import Compressible, Stage, StageContext, naming
+from rcc.stages.base import Stage, StageContext, naming
 
 SOLVERS = ("none", "admm", "obs")
 TARGETS = ("dense", "own")
@@ -92,7 +93,7 @@ class Solver:
     def run(
         self,
         stage: Stage,
-        model: Compressible,
+        model: Model,
         units: Sequence[Unit],
         zeros: Mapping[str, int],
         context: StageContext,
@@ -128,7 +129,7 @@ class Solver:
         return facts
 
     @contextmanager
-    def _sites(self, model: Compressible, units: Sequence[Unit], context: StageContext) -> Iterator[Iterator[Site]]:
+    def _sites(self, model: Model, units: Sequence[Unit], context: StageContext) -> Iterator[Iterator[Site]]:
         batches = context.calibration or ()
         if self.target == "own":
             yield own_sites(model, units, batches)

@@ -12,13 +12,14 @@ from rcc.calibration.moments import Moments, input_moments
 from rcc.calibration.weight_gradients import weight_gradients
 from rcc.errors import UserError
 from rcc.layers.form import Form
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import prune_, relative_error, rescale, squared_norm, survival_factor
 from rcc.ops.row_select import select_by_row
 from rcc.ops.scores import Scores
 from rcc.ops.select import Threshold, select_smallest, thresholds_of_smallest
-from rcc.stages.base import Compressible, StageContext, bytes_of
+from rcc.stages.base import StageContext, bytes_of
 from rcc.stages.dare.plan import note_on_bytes, saves_nothing
 from rcc.stages.dare.scores import GRADIENTS, note_on_moments, scored
 from rcc.stages.dare.values import Values
@@ -70,7 +71,7 @@ class PruningState:
         stored, nonzeros = (sum(column) for column in zip(*totals.values(), strict=True))
         return 1 - nonzeros / stored, {name: 1 - kept / numel for name, (numel, kept) in totals.items()}
 
-    def calibrate(self, model: Compressible, score: str, inputs: bool) -> None:
+    def calibrate(self, model: Model, score: str, inputs: bool) -> None:
         """Take what ranking needs of the model as it is now: moments of the units' inputs, where `inputs` are asked
         for, and gradients of its loss, where `score` is made of them."""
         batches = self.context.calibration or ()

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from rcc.errors import Problems, UserError
-from rcc.stages.base import Compressible, Stage
+from rcc.layers.model import Model
+from rcc.stages.base import Stage
 from rcc.stages.dare.state import PruningState
 
 
 class PruningViews(Stage):
     """Counts, masks and the original weights; and putting these back."""
 
-    model: Compressible | None = None
+    model: Model | None = None
     current_sparsity: float = 0.0
     current_iteration: int = 0
     _prepared: PruningState | None = None

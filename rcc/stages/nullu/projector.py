@@ -17,19 +17,11 @@ from torch import Tensor
 
 from rcc.calibration.paired import PairedFeatures
 from rcc.errors import UserError
+from rcc.layers.model import Model
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.factorise import kept_energy
-from rcc.stages.base import (
-    DID_NOT_PAY,
-    Compressible,
-    Stage,
-    StageContext,
-    StageReport,
-    UnitPlan,
-    bytes_of,
-    naming,
-)
+from rcc.stages.base import DID_NOT_PAY, Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.dare.options import is_number
 from rcc.stages.nullu.decomposition import LayerDecompositions
 from rcc.stages.nullu.options import check_options
@@ -129,7 +121,7 @@ class NulluProjector(LayerDecompositions, Stage):
         return [plan_truncation(unit, self.rule, itemsize, self.allocation) for unit in units]
 
     @torch.no_grad()
-    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+    def apply(self, model: Model, context: StageContext) -> StageReport:
         self.forget()
         self._require(context)
         chosen, skipped = self.choose(model)
@@ -167,7 +159,7 @@ class NulluProjector(LayerDecompositions, Stage):
             )
 
     def _project(
-        self, chosen: Sequence[Unit], model: Compressible, context: StageContext, report: StageReport
+        self, chosen: Sequence[Unit], model: Model, context: StageContext, report: StageReport
     ) -> dict[str, Tensor]:
         """Project the units that the paired features name; returns the directions (k, out) by name."""
         if self.paired_features is None:

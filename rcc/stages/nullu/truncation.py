@@ -11,10 +11,11 @@ from torch import Tensor
 from rcc.calibration.layer_fits import Site, sites
 from rcc.calibration.row_fit import FITTED
 from rcc.layers.form import Form
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.factorise import Svd
 from rcc.ops.subspace import project_out
-from rcc.stages.base import Compressible, Stage, StageContext, naming
+from rcc.stages.base import Stage, StageContext, naming
 from rcc.stages.nullu.plan import over_the_share
 from rcc.stages.nullu.rank_budget import RankRule, Spectrum
 from rcc.stages.nullu.target import Target, to_outputs, to_weight, working_dtype
@@ -32,7 +33,7 @@ class TruncationPass:
     stage: Stage
     metric: str
     rule: RankRule
-    model: Compressible
+    model: Model
     context: StageContext
     directions: Mapping[str, Tensor]
     decompose: Callable[[Form], Svd]

@@ -16,12 +16,13 @@ from rcc.calibration.layer_fits import Site, sites
 from rcc.calibration.row_fit import FITTED
 from rcc.errors import Problems, UserError
 from rcc.layers.form import Form
+from rcc.layers.model import Model
 from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.grid import CLIPS
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
-from rcc.stages.base import Compressible, Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
+from rcc.stages.base import Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
 
 ROUNDINGS = ("feedback", "nearest")
@@ -110,7 +111,7 @@ class Quantizer(Stage):
         return nearest(form.folded(), names, self._grid(unit.role, storage))
 
     @torch.no_grad()
-    def apply(self, model: Compressible, context: StageContext) -> StageReport:
+    def apply(self, model: Model, context: StageContext) -> StageReport:
         if self.needs_calibration and not context.calibration:
             raise UserError(
                 f"{self.who}: rounding=feedback compares outputs on calibration data, and there is none. Choose data"
@@ -127,7 +128,7 @@ class Quantizer(Stage):
         return report
 
     def _in_order(
-        self, model: Compressible, context: StageContext, chosen: Sequence[Unit]
+        self, model: Model, context: StageContext, chosen: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Site | None]]:
         """Every unit once, and where it is fitted: first those that never are, so that the others see what they give,
         then the others as the model calls them, at last those that it did not call."""
