@@ -151,7 +151,7 @@ def batches(adapter: Model, splits: Splits, size: int) -> list[dict[str, Tensor]
     """Pixels of the test split and tokens of the prompts, ready for the model."""
     texts = prompts(splits.class_names, splits.templates)
     tokens = [adapter.prepare(texts=texts[start : start + size]) for start in range(0, len(texts), size)]
-    return [*prepared(adapter, splits.test, size), *tokens]
+    return [*prepared(adapter, splits.test, size, fields=("images",)), *tokens]
 
 
 @torch.inference_mode()
@@ -182,7 +182,7 @@ def again(cache: EmbeddingCache, adapter: Model, splits: Splits) -> None:
 @torch.inference_mode()
 def waiting(adapter: Model, split: Split, size: int) -> float:
     """Share of the time for which the model waits for images, the first batch included."""
-    loader = prepared(adapter, split, size)
+    loader = prepared(adapter, split, size, fields=("images",))
     for batch in loader:
         adapter.outputs(batch)
     return loader.idle_share

@@ -98,7 +98,7 @@ def pruned(dense: Adapter, stage: DARECompressor, rounds: int) -> Adapter:
 
 def batches(model: Adapter, split: Split) -> list[Batch]:
     return [
-        model.prepare(split.pictures(start, start + BATCH), split.texts[start : start + BATCH])
+        model.prepare(list(split.images[start : start + BATCH]), split.texts[start : start + BATCH])
         for start in range(0, len(split), BATCH)
     ]
 

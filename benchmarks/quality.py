@@ -155,7 +155,7 @@ def dense_model(name: str, path: str | None) -> Adapter:
 @torch.inference_mode()
 def distances(model: Adapter, dense: Adapter, split: Split) -> tuple[float, float]:
     """Mean of 1 - cosine of the embeddings of all images, and of all captions, to those of the dense model."""
-    batch = dense.prepare(images=split.pictures(), texts=split.texts)
+    batch = dense.prepare(images=list(split.images), texts=split.texts)
     ours, theirs = model.outputs(batch), dense.outputs(batch)
     image, text = (
         float((1 - torch.cosine_similarity(ours[name].double(), theirs[name].double(), dim=-1)).mean())

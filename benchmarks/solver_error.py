@@ -108,7 +108,7 @@ SOLVERS: dict[str, Solver] = {
 def real_layers() -> list[tuple[Tensor, Tensor]]:
     """The weight (out, in) and E[x xᵀ] (in, in) of every linear layer, in float32."""
     adapter, split = load_model("clip_tiny", device="cpu"), load_data("digits").calibration
-    batch = adapter.prepare(split.pictures(), split.texts)
+    batch = adapter.prepare(list(split.images), split.texts)
     words = batch["attention_mask"].bool()
     layers = []
 

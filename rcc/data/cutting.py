@@ -77,8 +77,10 @@ def cut(
     found, shares = [], _shares(dataset, full, source, how)
     for role in SOURCES:
         part = full[source[role]].subset(shares[role])
-        texts = () if part.labels is None else class_texts(part.labels, class_names, templates)
-        found.append(Split(role, part.images, part.captions, part.labels, texts or part.texts))
+        # Texts that are the items themselves are never replaced by prompts, which would tell their classes.
+        prompted = part.labels if templates and "texts" not in part.inputs else None
+        texts = () if prompted is None else class_texts(prompted, class_names, templates)
+        found.append(part.as_role(role, texts))
     found, duplicates = without_duplicates(found)
     unreadable: tuple[str, ...] = ()
     if how.unreadable == "skip":
@@ -95,8 +97,8 @@ def without_duplicates(splits: Sequence[Split]) -> tuple[list[Split], tuple[str,
         fresh = np.array([digest not in seen for digest in split.digests], bool)
         if not fresh.all():
             notes.append(
-                f"{int((~fresh).sum())} of {len(split)} images of split '{split.name}' are the same to the byte as"
-                " some of a split that is measured on; they were left out."
+                f"{int((~fresh).sum())} of {len(split)} {split.noun} of split '{split.name}' are the same to the"
+                " byte as some of a split that is measured on; they were left out."
             )
             split = split.subset(np.flatnonzero(fresh))
         kept.append(split)
@@ -135,7 +137,7 @@ def _shares(
         short = [role for role in roles if not sizes[role] and role != "train"]
         problems.check(
             sum(sizes.values()) <= len(part) and not short,
-            f"part '{name}' has {len(part)} images, and {asked} are asked of it; make a split smaller"
+            f"part '{name}' has {len(part)} {part.noun}, and {asked} are asked of it; make a split smaller"
             + (f" to leave some for '{short[0]}'." if short else "."),
         )
         labels = np.zeros(len(part), np.int64) if part.labels is None else part.labels

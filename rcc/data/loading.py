@@ -1,4 +1,4 @@
-"""Batches prepared ahead in threads, so that reading and decoding images hides behind the model's compute."""
+"""Prepare batches ahead in threads, so that reading and decoding items hides behind the model's compute."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcc.data.splits import Split
-from rcc.errors import Problems
+from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 
@@ -36,14 +36,14 @@ class Prepared:
         adapter: Adapter,
         split: Split,
         batches: Sequence[NDArray[np.int64]],
-        texts: bool,
+        fields: Sequence[str],
         ahead: int,
         workers: int,
     ) -> None:
         self.adapter, self.split, self.batches = adapter, split, batches
-        self.texts, self.ahead = texts, ahead
+        self.fields, self.ahead = tuple(fields), ahead
         # A tokenizer holds its padding and truncation settings, so two threads must not share one.
-        self.workers = 1 if texts else workers
+        self.workers = 1 if "texts" in self.fields else workers
         self.waited = self.total = 0.0
 
     def __len__(self) -> int:
@@ -78,9 +78,37 @@ class Prepared:
         return self.waited / self.total if self.total else 0.0
 
     def _prepare(self, indices: NDArray[np.int64]) -> Batch:
-        pictures = [self.split.images[int(index)] for index in indices]
-        texts = [self.split.texts[index] for index in indices] if self.texts else None
-        return self.adapter.prepare(pictures, texts)
+        return self.adapter.prepare(**self.split.items(indices, self.fields))
+
+
+def readable_fields(adapter: Adapter, split: Split) -> tuple[str, ...]:
+    """The fields that the adapter reads and the split has, in the adapter's order.
+
+    Raises:
+        UserError: there is none; says what the model reads and what the split has.
+    """
+    found = tuple(name for name in adapter.reads if name in split.fields)
+    if not found:
+        raise UserError(
+            f"the model '{adapter.name}' reads {' and '.join(adapter.reads) or 'no field'}, and split '{split.name}' of"
+            f" the data has {', '.join(split.fields)}. Choose data that has what the model reads."
+        )
+    return found
+
+
+def batch_of(adapter: Adapter, split: Split, start: int = 0, stop: int | None = None, labels: bool = False) -> Batch:
+    """The items from `start` up to `stop` as one batch of what the adapter reads, with `labels` where these are asked
+    for and there.
+
+    Raises:
+        UserError: the split has nothing that the adapter reads, or an item cannot be read.
+    """
+    indices = range(len(split))[start:stop]
+    batch = adapter.prepare(**split.items(indices, readable_fields(adapter, split)))
+    if labels and "labels" in split.fields:
+        targets = np.asarray([split.fields["labels"][index] for index in indices])
+        batch["labels"] = torch.from_numpy(targets).to(adapter.device)
+    return batch
 
 
 def prepared(
@@ -89,33 +117,33 @@ def prepared(
     batch_size: int,
     *,
     order: Iterable[int] | None = None,
-    texts: bool = False,
+    fields: Sequence[str] | None = None,
     ahead: int | None = None,
     workers: int | None = None,
 ) -> Prepared:
-    """The images of `split` as batches for `adapter.outputs`, the last one as short as it comes.
+    """The items of `split` as batches for `adapter.outputs`, the last one as short as it comes.
 
     Args:
-        batch_size: images in a batch.
+        batch_size: items in a batch.
         order: indices into the split, of a sampler; as the items stand by default.
-        texts: prepare the split's texts with the images.
+        fields: which of the split's are prepared; by default those that the adapter reads and the split has.
         ahead: batches kept ready beside the one in use, 0 or more: what memory they take. By default as many as
             workers.
         workers: threads that prepare, each a whole batch; one where there are texts. By default half of the threads
             that torch computes with, 2 to 8.
 
     Raises:
-        UserError: a number too small, or texts of a split that has none.
+        UserError: a number too small, or a field that the split lacks.
     """
     workers = min(MOST, max(FEWEST, torch.get_num_threads() // 2)) if workers is None else workers
     ahead = workers if ahead is None else ahead
     problems = Problems("loading")
     for name, value, least in (("batch_size", batch_size, 1), ("ahead", ahead, 0), ("workers", workers, 1)):
         problems.check(value >= least, f"{name} is {value}; it must be at least {least}.")
-    problems.check(
-        not texts or len(split.texts) == len(split), f"split '{split.name}' has no texts to go with its images."
-    )
+    names = readable_fields(adapter, split) if fields is None else tuple(fields)
+    for name in names:
+        problems.choice(f"split '{split.name}' has no field", name, split.fields)
     problems.done()
     taken = np.arange(len(split)) if order is None else np.fromiter(order, np.int64)
     batches = [taken[start : start + batch_size] for start in range(0, len(taken), batch_size)]
-    return Prepared(adapter, split, batches, texts, ahead, workers)
+    return Prepared(adapter, split, batches, names, ahead, workers)

@@ -28,9 +28,9 @@ def without_unreadable(splits: Sequence[Split]) -> tuple[list[Split], tuple[str,
             blocks = threads.map(partial(_decoded, split), range(0, len(split), BLOCK))
             good = np.array([decoded for block in blocks for decoded in block], bool)
         if not good.all():
-            bad = [split.images.name(int(index)) for index in np.flatnonzero(~good)]
+            bad = [split.input.name(int(index)) for index in np.flatnonzero(~good)]
             notes.append(
-                f"{len(bad)} images of split '{split.name}' cannot be decoded and were left out: {shown(bad)}."
+                f"{len(bad)} {split.noun} of split '{split.name}' cannot be decoded and were left out: {shown(bad)}."
             )
             split = split.subset(np.flatnonzero(good))
         kept.append(split)
@@ -44,7 +44,8 @@ def _decoded(split: Split, start: int) -> list[bool]:
 
 def _decodes(split: Split, index: int) -> bool:
     try:
-        split.images[index]
+        for name in split.inputs:
+            split.fields[name][index]
     except UserError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Splits of an image set: seeded, stratified where there are labels, and checked to share no image.
+"""Divide a data set of named fields into splits: seeded, stratified where there are labels, sharing no item.
 
 Calibration feeds stages, selection feeds the gate and sweeps, test is touched once, for the final report.
 """
@@ -6,73 +6,145 @@ Calibration feeds stages, selection feeds the gate and sweeps, test is touched o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from rcc.data.fields import Field, Values, as_field
 from rcc.data.files.images import Images
 from rcc.errors import Problems, UserError
 
 ROLES = ("train", "calibration", "selection", "test")
+DESCRIBING = ("texts", "captions", "labels")
+"""Fields that describe an item of others; texts alone are inputs."""
 
 
-@dataclass(frozen=True, eq=False)
 class Split:
-    """N images and what is known of each.
+    """N items, each with a value in every named field.
+
+    Fields are named as the parameters of an adapter's `prepare`: 'images', 'texts', or any others such as 'audio' and
+    'graphs'. Three of them describe the others: `captions`, what people wrote, one or more for each item; `labels`
+    (N,), indices into the class names; and `texts` beside other inputs, one to pair with each item in calibration and
+    training, its first caption unless given.
 
     Attributes:
         name: of the split: one of `ROLES`.
-        images: N of them, decoded when asked for.
-        captions: what people wrote, one or more for each image; () where the set has none.
-        labels: (N,) index into the class names; None where the set has no classes.
-        texts: one text for each image to pair with it in calibration and training; its first caption unless given.
-            () where there is nothing to pair it with.
+        fields: those that the set has, by name, each of length N.
     """
 
-    name: str
-    images: Images = field(repr=False)
-    captions: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
-    labels: NDArray[np.int64] | None = field(default=None, repr=False)
-    texts: tuple[str, ...] = field(default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        problems = Problems(f"split '{self.name}'")
-        count = len(self.images)
-        for what, found in (("captions", self.captions), ("texts", self.texts)):
-            problems.check(len(found) in (0, count), f"{count} images and {len(found)} {what} differ in number.")
-        labels = 0 if self.labels is None else len(self.labels)
-        problems.check(self.labels is None or labels == count, f"{count} images and {labels} labels differ in number.")
-        without = [index for index, written in enumerate(self.captions) if not written]
-        problems.check(not without, f"{len(without)} images have no caption; the first is {self._named(without)}.")
+    def __init__(
+        self,
+        name: str,
+        images: Images | None = None,
+        captions: Sequence[tuple[str, ...]] = (),
+        labels: NDArray[Any] | None = None,
+        texts: Sequence[str] = (),
+        **others: Any,
+    ) -> None:
+        """Raises:
+        UserError: no field, fields that differ in length, or an item without a caption where others have some.
+        """
+        self.name = name
+        self.fields: dict[str, Field] = {} if images is None else {"images": images}
+        self.fields |= {other: as_field(values) for other, values in others.items()}
+        if len(captions) and not len(texts):
+            texts = tuple(written[0] if written else "" for written in captions)
+        self.fields |= {what: Values(found) for what, found in (("captions", captions), ("texts", texts)) if len(found)}
+        if labels is not None:
+            self.fields["labels"] = Values(labels)
+        problems = Problems(f"split '{name}'")
+        if problems.check(bool(self.fields), "there is no field: give images, texts, or others by name, as audio=."):
+            for what, field in self.fields.items():
+                problems.check(
+                    len(field) == len(self), f"{len(self)} {self.noun} and {len(field)} {what} differ in number."
+                )
+            without = [index for index, written in enumerate(captions) if not written]
+            first = f"'{self.input.name(without[0])}'" if without else "none"
+            problems.check(not without, f"{len(without)} {self.noun} have no caption; the first is {first}.")
         problems.done()
-        if self.captions and not self.texts:
-            object.__setattr__(self, "texts", tuple(written[0] for written in self.captions))
-
-    def _named(self, indices: Sequence[int]) -> str:
-        return f"'{self.images.name(indices[0])}'" if indices else "none"
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.input)
 
-    def pictures(self, start: int = 0, stop: int | None = None) -> list[Image.Image]:
-        """The images from `start` up to `stop`, decoded."""
-        return list(self.images[start:stop])
+    def __repr__(self) -> str:
+        return f"Split('{self.name}', {len(self)} items of {', '.join(self.fields)})"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that make an item what it is: all but those that describe others; texts where they stand alone."""
+        found = tuple(name for name in self.fields if name not in DESCRIBING)
+        return found or next((name,) for name in (*DESCRIBING, *self.fields) if name in self.fields)
+
+    @property
+    def input(self) -> Field:
+        """The first of its `inputs`, whose names messages use."""
+        return self.fields[self.inputs[0]]
+
+    @property
+    def noun(self) -> str:
+        """What messages call its items."""
+        return self.inputs[0] if self.inputs in (("images",), ("texts",)) else "items"
+
+    @property
+    def images(self) -> Images:
+        """Its images, decoded when asked for.
+
+        Raises:
+            UserError: it has none.
+        """
+        found = self.fields.get("images")
+        if not isinstance(found, Images):
+            raise UserError(f"split '{self.name}' has no images; its fields are {', '.join(self.fields)}.")
+        return found
+
+    @property
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        """What people wrote of each item; () where the set has none."""
+        return self._written("captions")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """One text for each item; () where the set has none."""
+        return self._written("texts")
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) index into the class names; None where the set has no classes, or its labels are no whole numbers."""
+        found = getattr(self.fields.get("labels"), "values", None)
+        whole = isinstance(found, np.ndarray) and found.ndim == 1 and np.issubdtype(found.dtype, np.integer)
+        return found if whole else None
+
+    def _written(self, name: str) -> Any:
+        field = self.fields.get(name)
+        return () if field is None else field.values if isinstance(field, Values) else tuple(field[:])
+
+    def items(self, indices: Iterable[int], names: Iterable[str]) -> dict[str, list[Any]]:
+        """The values at `indices` in those of the named fields that the split has, decoded now."""
+        taken = [int(index) for index in indices]
+        return {name: [self.fields[name][index] for index in taken] for name in names if name in self.fields}
 
     def subset(self, indices: NDArray[np.int64]) -> Split:
         """The items at `indices`, in that order."""
-        part = Split(
-            self.name,
-            self.images.subset(indices),
-            tuple(self.captions[index] for index in indices) if self.captions else (),
-            None if self.labels is None else self.labels[indices],
-            tuple(self.texts[index] for index in indices) if self.texts else (),
-        )
+        part = self._with({name: field.subset(indices) for name, field in self.fields.items()})
         if "digests" in vars(self):  # known already, and a pass over the files saved
             vars(part)["digests"] = [self.digests[index] for index in indices]
+        return part
+
+    def as_role(self, role: str, texts: Sequence[str] = ()) -> Split:
+        """The same items under another name, with `texts` in place of its own where they are given."""
+        part = self._with({**self.fields, **({"texts": Values(texts)} if len(texts) else {})})
+        part.name = role
+        if "digests" in vars(self) and part.inputs == self.inputs and "texts" not in self.inputs:
+            vars(part)["digests"] = self.digests
+        return part
+
+    def _with(self, fields: Mapping[str, Field]) -> Split:
+        part = Split.__new__(Split)
+        part.name, part.fields = self.name, dict(fields)
         return part
 
     def take(self, count: int) -> Split:
@@ -87,16 +159,22 @@ class Split:
 
     @cached_property
     def digests(self) -> list[bytes]:
-        """SHA-256 of each image as it is stored."""
-        return self.images.digests()
+        """SHA-256 of each item's inputs as they are stored: what two splits must not share."""
+        columns = [self.fields[name].digests() for name in self.inputs]
+        if len(columns) == 1:
+            return columns[0]
+        return [hashlib.sha256(b"".join(parts)).digest() for parts in zip(*columns, strict=True)]
 
     @cached_property
     def fingerprint(self) -> str:
-        """A checksum of its images, captions, texts and labels."""
+        """A checksum of all its fields."""
         checksum = hashlib.sha256(repr((len(self), self.captions, self.texts)).encode())
         for digest in self.digests:
             checksum.update(digest)
-        checksum.update(b"none" if self.labels is None else self.labels.astype(np.int64).tobytes())
+        if self.labels is None and "labels" in self.fields:  # of regression, or several for an item
+            checksum.update(b"".join(self.fields["labels"].digests()))
+        else:
+            checksum.update(b"none" if self.labels is None else self.labels.astype(np.int64).tobytes())
         return checksum.hexdigest()
 
 
@@ -122,7 +200,8 @@ class Splits:
         for role, split in self:
             problems.check(
                 len(split) > 0 or role == "train",
-                f"split '{role}' holds no image; give it a size of at least 1, or check that its files are there.",
+                f"split '{role}' holds no {split.noun}; give it a size of at least 1, or check that its files are"
+                " there.",
             )
             highest = -1 if split.labels is None or not len(split) else int(split.labels.max())
             problems.check(
@@ -163,19 +242,19 @@ def class_texts(labels: NDArray[np.int64], class_names: Sequence[str], templates
 
 
 def check_disjoint(splits: Sequence[Split]) -> None:
-    """Refuse splits of which two hold an image with the same bytes.
+    """Refuse splits of which two hold an item with the same bytes.
 
     Raises:
-        UserError: names every such pair of splits and the number of images they share.
+        UserError: names every such pair of splits and the number of items they share.
     """
     seen = [(split.name, set(split.digests)) for split in splits]
     problems = Problems("data")
-    for i, (first, images) in enumerate(seen):
+    for i, (first, items) in enumerate(seen):
         for second, others in seen[i + 1 :]:
-            shared = len(images & others)
+            shared = len(items & others)
             problems.check(
                 not shared,
-                f"splits '{first}' and '{second}' have {shared} images in common; splits must not overlap.",
+                f"splits '{first}' and '{second}' have {shared} {splits[i].noun} in common; splits must not overlap.",
             )
     problems.done()
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from rcc.artifact.size import model_size, storage_dtype
+from rcc.data.loading import batch_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
 from rcc.evaluation.paired import APART
@@ -26,7 +27,7 @@ SHARES = {"p50": 0.5, "p95": 0.95}
 
 
 class EfficiencyEvaluator:
-    """Costs of one pass over prepared inputs: the first images of the split with their texts, at batch 1 and n.
+    """Costs of one pass over prepared inputs: the first items of the split, at batch 1 and n.
 
     Reading and preparing inputs is not part of a pass. Bytes and counts are exact and have no standard error; those of
     quantiles of time are distribution-free, from order statistics, and take the passes as independent.
@@ -96,8 +97,7 @@ class EfficiencyEvaluator:
 
 def _pass(adapter: Adapter, split: Split, size: int) -> Callable[[], object]:
     """One pass over the first `size` items, prepared beforehand."""
-    part = split.take(size)
-    return partial(adapter.outputs, adapter.prepare(part.pictures(), part.texts or None))
+    return partial(adapter.outputs, batch_of(adapter, split, stop=size))
 
 
 def _of_times(size: int, taken: Mapping[str, list[float]]) -> list[Metric]:

@@ -17,6 +17,7 @@ from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule
+from rcc.data.loading import batch_of
 from rcc.data.registry import load_data
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.suite import Suite
@@ -139,10 +140,7 @@ class Request:
     def batch(self, adapter: Adapter, split: Split, start: int = 0) -> Batch:
         """One calibration batch of `split`, from item `start` on."""
         end = start + self.settings["calibration"]["batch_size"]
-        batch = adapter.prepare(split.pictures(start, end), split.texts[start:end] or None)
-        if split.labels is not None:
-            batch["labels"] = torch.from_numpy(split.labels[start:end]).to(adapter.device)
-        return batch
+        return batch_of(adapter, split, start, end, labels=True)
 
     def set_threads(self, recorded: int | None = None) -> int:
         """Use the threads asked for, else those of the run's first attempt, since their number moves last bits."""

@@ -24,6 +24,8 @@ class Adapter(ABC):
     default_roles: ClassVar[Sequence[str]]
     batch_names: ClassVar[Sequence[str] | None] = None
     """What a batch holds, where `outputs` takes other names than the parameters of the module's forward."""
+    reads: Sequence[str] = ("images", "texts")
+    """The fields of data that `prepare` takes by name, as a split calls them; one that a split lacks is not given."""
     calls_by_name: bool = False
     """Whether `outputs` hands every entry of a batch to the module's forward, under its name."""
     module: nn.Module
@@ -33,8 +35,9 @@ class Adapter(ABC):
         """Every weight the form can hold, embeddings and norms included, in module order."""
 
     @abstractmethod
-    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
-        """Model inputs for raw images (PIL, uint8 H × W × 3 arrays) and texts, ready for `outputs` and `loss`."""
+    def prepare(self, *args: Any, **fields: Any) -> Batch:
+        """Model inputs for raw values of the fields that the model `reads`, ready for `outputs` and `loss`: images
+        (PIL, uint8 H × W × 3 arrays), texts, waveforms, whatever its architecture takes."""
 
     @abstractmethod
     def outputs(self, batch: Batch) -> dict[str, Tensor]:

@@ -60,7 +60,7 @@ def test_damage_is_refused(clip: CLIPWrapper, tmp_path: Path) -> None:
 def test_layers_are_summed_beside_it_as_beside_a_copy_in_memory(clip: CLIPWrapper, tmp_path: Path, digits) -> None:  # type: ignore[no-untyped-def]
     write_artifact(clip, tmp_path / "dense")
     splits = (digits.calibration.subset(range(start, start + 3)) for start in (0, 3))
-    batches = [clip.prepare(split.pictures(0, 3), split.texts) for split in splits]
+    batches = [clip.prepare(list(split.images[0:3]), split.texts) for split in splits]
     twin = copy.copy(clip)
     twin.module = copy.deepcopy(clip.module)
     units = [unit for unit in clip.units() if "layers.0" in unit.name]

@@ -140,7 +140,7 @@ def test_unreadable_images_are_refused_by_name_when_they_are_met() -> None:
     splits = cut("it", damaged({4}), Cut(train=None, calibration=3, selection=3, test=3))
     assert sum(splits.sizes().values()) == 12
     with pytest.raises(UserError, match=r"'4\.png' cannot be decoded"):
-        [split.pictures() for _, split in splits]
+        [list(split.images) for _, split in splits]
 
 
 def test_skipping_looks_at_every_image_of_a_long_split() -> None:

@@ -23,9 +23,9 @@ def working() -> list[str]:
 
 def test_batches_are_those_prepared_one_after_another(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     split = digits.test.take(50)
-    batches = list(prepared(clip_tiny, split, 16, workers=3))
+    batches = list(prepared(clip_tiny, split, 16, workers=3, fields=("images",)))
     assert [len(batch["pixel_values"]) for batch in batches] == [16, 16, 16, 2]
-    direct = clip_tiny.prepare(images=split.pictures())["pixel_values"]
+    direct = clip_tiny.prepare(images=list(split.images))["pixel_values"]
     assert torch.equal(torch.cat([batch["pixel_values"] for batch in batches]), direct)
     assert set(batches[0]) == {"pixel_values"}
 
@@ -35,17 +35,17 @@ def test_more_threads_prepare_where_there_are_more_processors(
     clip_tiny: CLIPWrapper, digits: Splits, monkeypatch: pytest.MonkeyPatch, threads: int, workers: int
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    loading = prepared(clip_tiny, digits.test, 16)
+    loading = prepared(clip_tiny, digits.test, 16, fields=("images",))
     assert (loading.workers, loading.ahead) == (workers, workers)
-    one = prepared(clip_tiny, digits.test, 16, workers=1)
+    one = prepared(clip_tiny, digits.test, 16, workers=1, fields=("images",))
     assert (one.workers, one.ahead) == (1, 1)
 
 
 def test_texts_come_with_their_images_in_a_given_order(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     split = digits.test.take(10)
     order = np.array([7, 0, 7, 3])
-    (batch,) = prepared(clip_tiny, split, 8, order=order, texts=True)
-    direct = clip_tiny.prepare(split.subset(order).pictures(), split.subset(order).texts)
+    (batch,) = prepared(clip_tiny, split, 8, order=order, fields=("images", "texts"))
+    direct = clip_tiny.prepare(list(split.subset(order).images), split.subset(order).texts)
     assert batch.keys() == direct.keys()
     assert all(torch.equal(batch[name], direct[name]) for name in direct)
 
@@ -59,7 +59,7 @@ def test_nothing_is_prepared_further_ahead_than_asked(clip_tiny: CLIPWrapper, di
             return {}
 
     batches = [np.array([number]) for number in range(10)]
-    for number, _ in enumerate(Counting(clip_tiny, digits.test, batches, False, ahead=2, workers=1)):
+    for number, _ in enumerate(Counting(clip_tiny, digits.test, batches, ("images",), ahead=2, workers=1)):
         assert max(done) <= number + 2
     assert done == list(range(10))
 
@@ -68,7 +68,7 @@ def test_an_unreadable_image_is_raised_when_its_batch_is_asked_for(clip_tiny: CL
     stored = [picture(number) for number in range(6)]
     stored[5] = b"no image"
     split = Split("test", EncodedImages([f"{number}.png" for number in range(6)], stored.__getitem__))
-    batches = iter(prepared(clip_tiny, split, 2))
+    batches = iter(prepared(clip_tiny, split, 2, fields=("images",)))
     next(batches), next(batches)
     with pytest.raises(UserError, match=r"'5\.png' cannot be decoded"):
         next(batches)
@@ -76,7 +76,7 @@ def test_an_unreadable_image_is_raised_when_its_batch_is_asked_for(clip_tiny: CL
 
 
 def test_leaving_early_leaves_no_thread(clip_tiny: CLIPWrapper, digits: Splits) -> None:
-    batches = prepared(clip_tiny, digits.test, 8)
+    batches = prepared(clip_tiny, digits.test, 8, fields=("images",))
     for _ in batches:
         assert working()
         break
@@ -85,7 +85,7 @@ def test_leaving_early_leaves_no_thread(clip_tiny: CLIPWrapper, digits: Splits) 
 
 
 def test_the_time_waited_is_part_of_the_whole(clip_tiny: CLIPWrapper, digits: Splits) -> None:
-    batches = prepared(clip_tiny, digits.test.take(32), 8)
+    batches = prepared(clip_tiny, digits.test.take(32), 8, fields=("images",))
     assert batches.idle_share == 0
     for _ in range(2):
         assert len(list(batches)) == 4
@@ -96,5 +96,5 @@ def test_the_time_waited_is_part_of_the_whole(clip_tiny: CLIPWrapper, digits: Sp
 def test_numbers_too_small_and_texts_that_are_not_there_are_refused(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     bare = Split("test", digits.test.images)
     with pytest.raises(UserError) as refused:
-        prepared(clip_tiny, bare, 0, texts=True, ahead=-1, workers=0)
+        prepared(clip_tiny, bare, 0, fields=("images", "texts"), ahead=-1, workers=0)
     assert len(refused.value.problems) == 4

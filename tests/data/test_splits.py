@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -122,7 +120,7 @@ def test_a_subset_takes_images_captions_labels_and_texts_along() -> None:
     images = ArrayImages(np.arange(3, dtype=np.uint8).repeat(12).reshape(3, 2, 2, 3))
     split = Split("train", images, (("a", "A"), ("b",), ("c",)), np.array([5, 6, 7]), ("x", "y", "z"))
     part = split.subset(np.array([2, 0]))
-    assert [np.asarray(picture).max() for picture in part.pictures()] == [2, 0]
+    assert [np.asarray(picture).max() for picture in list(part.images)] == [2, 0]
     assert part.captions == (("c",), ("a", "A"))
     assert part.labels is not None
     assert part.labels.tolist() == [7, 5]
@@ -140,7 +138,7 @@ def test_empty_splits_and_labels_without_a_name_are_refused_together() -> None:
 
 def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
     split = numbered("train", [7, 8, 9])
-    assert [np.asarray(picture).max() for picture in split.take(2).pictures()] == [7, 8]
+    assert [np.asarray(picture).max() for picture in list(split.take(2).images)] == [7, 8]
     with pytest.raises(UserError, match="holds 3 items; 4 were asked for"):
         split.take(4)
 
@@ -148,10 +146,10 @@ def test_take_gives_the_first_items_and_refuses_what_is_not_there() -> None:
 def test_the_fingerprint_of_a_split_tells_images_captions_and_labels_apart(digits: Splits) -> None:
     split = digits.calibration.take(4)
     others = [
-        replace(split, images=split.images[::-1]),
-        replace(split, captions=tuple((text,) for text in split.texts)),
-        replace(split, texts=("another", *split.texts[1:])),
-        replace(split, labels=split.labels[::-1].copy()),
+        Split("calibration", split.images[::-1], (), split.labels, split.texts),
+        Split("calibration", split.images, tuple((text,) for text in split.texts), split.labels),
+        Split("calibration", split.images, (), split.labels, ("another", *split.texts[1:])),
+        Split("calibration", split.images, (), split.labels[::-1].copy(), split.texts),
         digits.calibration.take(3),
     ]
     assert digits.calibration.take(4).fingerprint == split.fingerprint

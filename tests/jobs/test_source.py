@@ -44,7 +44,7 @@ def test_an_artifact_is_a_model_to_compress_further(clip: CLIPWrapper, artifact:
     assert [unit.read().rank for unit in model.units()] == [unit.read().rank for unit in clip.units()]
     assert any(unit.read().rank for unit in model.units())
     assert model.module.is_activation_checkpointing
-    batch = model.prepare(digits.test.pictures(0, 2), ["a seven", "a two"])
+    batch = model.prepare(list(digits.test.images[0:2]), ["a seven", "a two"])
     with torch.no_grad():
         found, expected = model.outputs(batch), clip.outputs(batch)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -79,12 +79,12 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
     }  # fmt: skip
     model = load_source(options, "cpu")
     write_artifact(model, tmp_path / "artifact", dtype="float32")
-    batch = model.prepare(digits.test.pictures(0, 2))
+    batch = model.prepare(list(digits.test.images[0:2]))
     for again in (
         load_artifact(tmp_path / "artifact", options),
         load_source({**options, "path": str(tmp_path / "artifact"), "image_size": 7}, "cpu"),
     ):
-        assert torch.equal(again.prepare(digits.test.pictures(0, 2))["pixel_values"], batch["pixel_values"])
+        assert torch.equal(again.prepare(list(digits.test.images[0:2]))["pixel_values"], batch["pixel_values"])
         with torch.no_grad():
             assert torch.equal(again.outputs(batch)["logits"], model.outputs(batch)["logits"])
     plan = plan_source({**options, "path": str(tmp_path / "artifact")})

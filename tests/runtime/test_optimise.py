@@ -94,7 +94,7 @@ def test_the_model_keeps_its_outputs_whatever_is_chosen(model, batch, choice):
 def test_a_trained_clip_keeps_its_embeddings(clip_tiny, digits, choice, monkeypatch):
     monkeypatch.setattr(choosing, "interleaved", partial(interleaved, least=1, most=1))
     few = digits.calibration.take(16)
-    batch = clip_tiny.prepare(few.pictures(), few.texts)
+    batch = clip_tiny.prepare(list(few.images), few.texts)
     plan = optimise.optimise(clip_tiny, batch, choice)
     assert plan.cosine > 0.999
     assert plan.centred_cosine > 0.99

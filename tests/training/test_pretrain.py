@@ -93,7 +93,7 @@ class MatchingSide:
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         self.asked.append(len(split))
         with torch.no_grad():
-            outputs = adapter.outputs(adapter.prepare(split.pictures(), split.texts))
+            outputs = adapter.outputs(adapter.prepare(list(split.images), split.texts))
         nearest = (outputs["image_embeds"] @ outputs["text_embeds"].T).argmax(1).tolist()
         right = np.mean([split.texts[found] == text for found, text in zip(nearest, split.texts, strict=True)])
         return Measurement((Metric("matching", float(right)),), "matching", split.name, len(split))
@@ -156,7 +156,7 @@ def test_the_batches_of_the_digits_are_those_the_embedded_checkpoint_saw(
 
     monkeypatch.setattr(Trainer, "fit", fit)
     adapter, _ = pretrain(digits, seed=4, architecture=SMALL, device="cpu")
-    pixels = adapter.prepare(images=digits.train.pictures())["pixel_values"]
+    pixels = adapter.prepare(images=list(digits.train.images))["pixel_values"]
     tokens = adapter.prepare(texts=prompts(digits.class_names, digits.templates))
     labels = torch.from_numpy(digits.train.labels)
     random = torch.Generator().manual_seed(4 * 1_000_003 + 3)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rcc.data.fields import Field
 from rcc.errors import Problems, UserError
 
 READERS = 4  # threads that read files for checksums; they wait for the disk, not for a core
 BLOCK = 64  # images a thread is given at a time; handing them out singly costs more than small ones take
 
 
-class Images(ABC, Sequence[Image.Image]):
+class Images(Field, Sequence[Image.Image]):
     """A sequence of RGB images of any sizes; a slice or `subset` of it shares what is stored."""
 
     @overload

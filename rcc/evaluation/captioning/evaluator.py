@@ -103,7 +103,7 @@ class CaptioningEvaluator:
         adapter.eval()
         try:
             for start in range(0, len(split), self.batch_size):
-                pictures = split.pictures(start, start + self.batch_size)
+                pictures = list(split.images[start : start + self.batch_size])
                 predictions += adapter.generate_caption(pictures, **self.settings)
         finally:
             adapter.module.train(training)

@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from rcc.data.loading import prepared
+from rcc.data.loading import prepared, readable_fields
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
@@ -28,7 +28,7 @@ class ClassificationEvaluator:
     """Top-1 accuracy (primary), top-5 accuracy and mean per-class accuracy, as fractions with standard errors.
 
     Args:
-        batch_size: images in one forward pass.
+        batch_size: items in one forward pass.
         classes: how classes of the data find theirs in the model: by 'name', by 'index', or 'auto': see
             `class_places`.
     """
@@ -47,7 +47,7 @@ class ClassificationEvaluator:
         labels_of(split, splits, "classification")
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
-        """Classify every image of `split` among `splits.class_names`; classes of the model that the data lacks are
+        """Classify every item of `split` among `splits.class_names`; classes of the model that the data lacks are
         left out. `details` holds what `class_measurement` has, and how classes were matched.
 
         Raises:
@@ -59,7 +59,7 @@ class ClassificationEvaluator:
         training = adapter.module.training
         adapter.eval()
         try:
-            logits = self._logits(adapter, split)
+            logits = self._logits(adapter, split, splits)
             first = next(logits)
             places, matched = class_places(names, splits.class_names, first.shape[1], self.classes)
             scores = (block[:, places] for block in chain([first], logits))
@@ -68,14 +68,18 @@ class ClassificationEvaluator:
             adapter.module.train(training)
         return replace(found, details={"note": f"Classes were matched {matched}", **found.details})
 
-    def _logits(self, adapter: Adapter, split: Split) -> Iterator[Tensor]:
-        for batch in prepared(adapter, split, self.batch_size):
+    def _logits(self, adapter: Adapter, split: Split, splits: Splits) -> Iterator[Tensor]:
+        fields = readable_fields(adapter, split)
+        if splits.templates and "texts" not in split.inputs:
+            # Texts of such data are prompts made from the labels; a model that read them would be told the class.
+            fields = tuple(name for name in fields if name != "texts")
+        for batch in prepared(adapter, split, self.batch_size, fields=fields):
             with torch.inference_mode():
                 outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
                     raise UserError(
                         f"eval 'classification' needs '{LOGITS}', which the model '{adapter.name}' does not give; of"
-                        f" images it gives {', '.join(sorted(outputs)) or 'nothing'}. {what_fits(adapter)}"
+                        f" {split.noun} it gives {', '.join(sorted(outputs)) or 'nothing'}. {what_fits(adapter)}"
                     )
                 logits = outputs[LOGITS].float().cpu()
             if not bool(torch.isfinite(logits).all()):

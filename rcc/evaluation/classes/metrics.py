@@ -27,13 +27,13 @@ def labels_of(split: Split, splits: Splits, evaluator: str) -> Tensor:
         UserError: the data has no classes, or no labels for this split; the message says what it has.
     """
     if split.labels is None or not splits.class_names:
-        have = [f"{len(split)} images"]
+        have = [f"{len(split)} {split.noun}"]
         have += [f"{sum(map(len, split.captions))} captions"] if split.captions else []
         have += [f"{len(splits.class_names)} class names"] if splits.class_names else []
         lacks = "labels" if splits.class_names else "classes"
         raise UserError(
-            f"eval '{evaluator}' needs images with classes, and split '{split.name}' of the data has no {lacks}: it has"
-            f" {' and '.join(have)}. Choose data with classes (data=digits, data=imagenet, …)"
+            f"eval '{evaluator}' needs {split.noun} with classes, and split '{split.name}' of the data has no {lacks}:"
+            f" it has {' and '.join(have)}. Choose data with classes (data=digits, data=imagenet, …)"
             f"{', or eval=retrieval for captions' if split.captions else ''}."
         )
     return torch.from_numpy(split.labels)

@@ -132,7 +132,7 @@ class EmbeddingCache:
             yield from held
             return
         batches: list[Batch] | None = []
-        for batch in prepared(adapter, split, self.batch_size):
+        for batch in prepared(adapter, split, self.batch_size, fields=("images",)):
             if batches is not None:
                 batches.append(batch)
                 if not self._pixels.make_room(nbytes(batches)):

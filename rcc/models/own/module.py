@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from rcc.errors import UserError
+from rcc.errors import Problems, UserError
 from rcc.layers.attention import open_attention
 from rcc.layers.model import Batch
 from rcc.layers.units import Unit, find_units
@@ -27,7 +28,9 @@ class ModuleAdapter(Adapter):
         outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as keyword
             arguments, see `call_by_name`, and what it returns is named as `named_outputs` says.
         loss: `batch -> scalar`, where a stage or a trainer needs one.
-        prepare: `(images, texts) -> batch`, where raw inputs are to be read.
+        prepare: from raw values of the fields it reads to a batch, as `(images, texts) -> batch` or `audio -> batch`,
+            where raw inputs are to be read; a field that the data lacks is given as None.
+        reads: the names of these fields, in the order of the parameters of `prepare`; by default the parameters' own.
         roles: `(module name, kind) -> (role, tower)`; by default the kind, and the first part of the name.
         default_roles: the roles compressed unless a stage says otherwise.
     """
@@ -41,7 +44,8 @@ class ModuleAdapter(Adapter):
         *,
         outputs: Callable[[Batch], dict[str, Tensor]] | None = None,
         loss: Callable[[Batch], Tensor] | None = None,
-        prepare: Callable[[Sequence[Any] | None, Sequence[str] | None], Batch] | None = None,
+        prepare: Callable[..., Batch] | None = None,
+        reads: Sequence[str] | None = None,
         roles: Callable[[str, str], tuple[str, str]] | None = None,
         default_roles: Sequence[str] = BY_ROLE,
     ) -> None:
@@ -52,6 +56,7 @@ class ModuleAdapter(Adapter):
         self.module = module
         self.default_roles = default_roles
         self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
+        self.reads = tuple(reads or (() if prepare is None else _parameters(prepare)))
 
     @property
     def calls_by_name(self) -> bool:  # type: ignore[override]
@@ -60,10 +65,20 @@ class ModuleAdapter(Adapter):
     def units(self) -> list[Unit]:
         return find_units(self.module, self._roles)
 
-    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
+    def prepare(self, *values: Any, **fields: Any) -> Batch:
+        """The batch of `values` in the order of `reads`, or of fields by name.
+
+        Raises:
+            UserError: there is no function for it, or it takes no such field.
+        """
         if self._prepare is None:
             raise self._missing("prepare", "(images, texts) -> batch")
-        return self._prepare(images, texts)
+        given = dict(zip(self.reads, values, strict=False)) | fields
+        problems = Problems("prepare")
+        for name in given:
+            problems.choice("field", name, self.reads)
+        problems.done()
+        return self._prepare(*(given.get(name) for name in self.reads))
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         if self._outputs is not None:
@@ -108,3 +123,9 @@ class ModuleAdapter(Adapter):
             f"ModuleAdapter of {type(self.module).__name__} has no {what}; give a function {kind} as"
             f" ModuleAdapter(module, {what}=...)."
         )
+
+
+def _parameters(prepare: Callable[..., Batch]) -> tuple[str, ...]:
+    """The fields that a function reads: its positional parameters by name."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, each in inspect.signature(prepare).parameters.items() if each.kind in kinds)

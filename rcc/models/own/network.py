@@ -44,7 +44,7 @@ class NetworkAdapter(ModuleAdapter):
         class_names: Sequence[str] = (),
         target: str = "",
     ) -> None:
-        super().__init__(module)
+        super().__init__(module, reads=("images",))
         self.images, self.target = images or ImageInput(), target
         self.class_names = tuple(str(name) for name in class_names)
 
@@ -118,7 +118,9 @@ class NetworkAdapter(ModuleAdapter):
 
     # Adapter.
 
-    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
+    def prepare(  # type: ignore[override]
+        self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None
+    ) -> Batch:
         """`pixel_values` (B, C, H, W); texts that come with images are passed over.
 
         Raises:

@@ -172,7 +172,14 @@ class PretrainedAdapter(Adapter):
         """Every weight the form can hold, with the roles and towers of this architecture."""
         return find_units(self.module, self._role_and_tower)
 
-    def prepare(self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None) -> Batch:
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Images, and texts where there is a tokenizer."""
+        return ("images",) if self.tokenizer is None else ("images", "texts")
+
+    def prepare(  # type: ignore[override]
+        self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None
+    ) -> Batch:
         """`pixel_values` (B, C, H, W) for images (PIL or uint8 H × W × 3 arrays, one or several) and, where the model
         reads texts, `input_ids` and `attention_mask` (B, L) for texts, padded and cut at the model's context; on the
         model's device. A model of images alone passes over texts that come with images.

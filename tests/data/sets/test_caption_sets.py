@@ -29,7 +29,7 @@ def test_karpathys_parts_become_the_splits(tmp_path: Path, name: str) -> None:
     assert sorted(numbers(splits.test)) == [11, 12, 13, 14]
     for _, split in splits:
         assert [list(written) for written in split.captions] == [captions_of(number) for number in numbers(split)]
-        assert split.pictures()[0].size == (6, 5)
+        assert split.images[0].size == (6, 5)
 
 
 def test_the_images_may_lie_elsewhere_and_the_file_may_be_named(tmp_path: Path) -> None:

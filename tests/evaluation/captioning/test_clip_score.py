@@ -64,7 +64,7 @@ def test_a_judge_agrees_with_a_direct_computation(trained: Judge, clip_tiny: CLI
         return embeddings.double() / embeddings.double().norm(dim=1, keepdim=True)
 
     with torch.no_grad():
-        pixels = clip_tiny.image_processor(images=pictured.pictures(), return_tensors="pt")["pixel_values"]
+        pixels = clip_tiny.image_processor(images=list(pictured.images), return_tensors="pt")["pixel_values"]
         image = unit(model.get_image_features(pixels).pooler_output)
 
         def of_texts(texts: Sequence[str]) -> Tensor:

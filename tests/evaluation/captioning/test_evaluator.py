@@ -47,7 +47,7 @@ def blip(random_model: Callable[[str], Any]) -> Any:
 
 def test_it_scores_what_the_model_writes(blip: Any, pictured: Splits) -> None:
     measured = CaptioningEvaluator(batch_size=3, **PLAIN).evaluate(blip, pictured.test, pictured)
-    written = blip.generate_caption(pictured.test.pictures())
+    written = blip.generate_caption(list(pictured.test.images))
     assert measured.details["predictions"] == written
     assert len(set(written)) > 1
     direct = MetricComputer("python").compute(written, pictured.test.captions, PLAIN["metrics"])
@@ -80,8 +80,8 @@ def test_the_batch_size_does_not_change_the_answer_nor_does_a_second_time(blip: 
 def test_the_generation_is_as_asked(blip: Any, pictured: Splits) -> None:
     evaluator = CaptioningEvaluator(num_beams=1, max_length=8, min_length=2, **PLAIN)
     measured = evaluator.evaluate(blip, pictured.test, pictured)
-    direct = blip.generate_caption(pictured.test.pictures(), num_beams=1, max_length=8, min_length=2)
-    assert measured.details["predictions"] == direct != blip.generate_caption(pictured.test.pictures())
+    direct = blip.generate_caption(list(pictured.test.images), num_beams=1, max_length=8, min_length=2)
+    assert measured.details["predictions"] == direct != blip.generate_caption(list(pictured.test.images))
     assert measured.details["settings"] == {"num_beams": 1, "max_length": 8, "min_length": 2}
     specified = CaptioningEvaluator(settings="specification", **PLAIN).evaluate(blip, pictured.test, pictured)
     assert specified.details["settings"] == {"settings": "specification"}

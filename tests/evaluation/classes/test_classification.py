@@ -25,7 +25,7 @@ class DigitClassifier(ModuleAdapter):
         module = nn.Linear(32 * 32, len(order))
         super().__init__(module, prepare=pixels, outputs=lambda batch: {"logits": module(batch["input"])})
         self.class_names = class_names
-        inputs = pixels(data.train.pictures(), None)["input"]
+        inputs = pixels(list(data.train.images), None)["input"]
         wanted = nn.functional.one_hot(torch.from_numpy(data.train.labels), len(order)).float()[:, order]
         solution = torch.linalg.lstsq(
             torch.cat([inputs, torch.ones(len(inputs), 1)], 1), wanted, driver="gelsd"
@@ -47,7 +47,7 @@ def data() -> Splits:
 def test_it_agrees_with_a_direct_computation(data: Splits) -> None:
     model = DigitClassifier(data, DIGITS, list(range(10)))
     measured = ClassificationEvaluator(batch_size=33).evaluate(model, data.test, data)
-    logits = model.module(pixels(data.test.pictures(), None)["input"])
+    logits = model.module(pixels(list(data.test.images), None)["input"])
     labels = torch.from_numpy(data.test.labels)
     assert measured.details["predictions"] == logits.argmax(1).tolist()
     assert measured["classifier_accuracy"].value == pytest.approx(float((logits.argmax(1) == labels).double().mean()))

@@ -52,7 +52,7 @@ def counting(clip: CLIPWrapper, monkeypatch: pytest.MonkeyPatch) -> dict[str, in
 
 def test_embeddings_are_the_models_own_in_order(clip: CLIPWrapper, few: Splits) -> None:
     cache = EmbeddingCache(batch_size=7)
-    torch.testing.assert_close(cache.images(clip, few.test), clip.encode_image(few.test.pictures()))
+    torch.testing.assert_close(cache.images(clip, few.test), clip.encode_image(list(few.test.images)))
     torch.testing.assert_close(cache.texts(clip, TEXTS), torch.cat([clip.encode_text(text) for text in TEXTS]))
 
 
@@ -105,7 +105,7 @@ def test_what_changes_the_model_makes_it_encode_again(
     cache = EmbeddingCache(directory=tmp_path)
     cache.images(clip, few.test)
     change(clip)
-    expected = F.normalize(clip.encode_image(few.test.pictures()).float(), dim=-1)
+    expected = F.normalize(clip.encode_image(list(few.test.images)).float(), dim=-1)
     torch.testing.assert_close(cache.images(clip, few.test), expected)
     assert encoded["images"] == 30 + 30 + 30  # the last 30 by this test itself
 
@@ -126,7 +126,7 @@ def test_pixels_outlive_the_weights_and_serve_every_model_with_the_same_processo
     swap_two_weights(twin)
     for each in (clip, twin):
         prepare = each.prepare
-        monkeypatch.setattr(each, "prepare", lambda *raw, prepare=prepare: prepared.append(raw) or prepare(*raw))
+        monkeypatch.setattr(each, "prepare", lambda prepare=prepare, **raw: prepared.append(raw) or prepare(**raw))
     assert not torch.equal(cache.images(clip, few.test), cache.images(twin, few.test))
     assert len(prepared) == 1
 

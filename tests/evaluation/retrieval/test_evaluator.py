@@ -212,7 +212,7 @@ def test_the_evaluator_ranks_the_captions_of_a_split(clip: CLIPWrapper, captione
     split = captioned.test
     measured = RetrievalEvaluator(batch_size=6).evaluate(clip, split, captioned)
     texts = [text for captions in split.captions for text in captions]
-    scores = clip.encode_image(split.pictures()) @ clip.encode_text(texts).T
+    scores = clip.encode_image(list(split.images)) @ clip.encode_text(texts).T
     img2txt, txt2img = ground_truth(split)
     for recall_at_1, similarities, right in (
         ("image_to_text_recall_at_10", scores, img2txt),

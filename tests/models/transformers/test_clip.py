@@ -23,7 +23,7 @@ TEXTS = ["a photo of the digit seven", "a handwritten two", "zebra"]
 
 @pytest.fixture
 def images(digits: Splits) -> list[np.ndarray]:
-    return [np.asarray(image) for image in digits.test.pictures(0, 3)]
+    return [np.asarray(image) for image in list(digits.test.images[0:3])]
 
 
 @pytest.fixture
