@@ -121,7 +121,7 @@ def zero_shot(options: argparse.Namespace, splits: Splits) -> dict[str, Any]:
     ZeroShotEvaluator(cache=shared).evaluate(adapter, splits.test, splits)
 
     def ours(model: Model) -> None:
-        ZeroShotEvaluator(options.batch).evaluate(model, splits.test, splits)
+        ZeroShotEvaluator(batch_size=options.batch).evaluate(model, splits.test, splits)
 
     count = len(splits.test)
     ways: dict[str, tuple[int, Callable[[], object]]] = {

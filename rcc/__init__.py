@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rcc.data.registry import load_data as load_data
     from rcc.data.splits import Split as Split
     from rcc.data.splits import Splits as Splits
+    from rcc.data.torch_dataset import ImageNetDataset as ImageNetDataset
+    from rcc.data.torch_dataset import create_dataloader as create_dataloader
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
@@ -52,6 +54,7 @@ _PUBLIC = {
     "DARECompressor": "rcc.stages.dare.compressor",
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
     "EmbeddingCache": "rcc.evaluation.embeddings.cache",
+    "ImageNetDataset": "rcc.data.torch_dataset",
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
     "MetricComputer": "rcc.evaluation.captioning.metrics",
@@ -67,6 +70,7 @@ _PUBLIC = {
     "WorkError": "rcc.errors",
     "ZeroShotEvaluator": "rcc.evaluation.classes.zero_shot",
     "check_reloaded": "rcc.artifact.reloading",
+    "create_dataloader": "rcc.data.torch_dataset",
     "load": "rcc.artifact.load",
     "load_data": "rcc.data.registry",
     "load_model": "rcc.models.registry",

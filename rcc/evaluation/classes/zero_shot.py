@@ -1,4 +1,4 @@
-"""Zero-shot classification: the class whose prompts are closest to the image.
+"""Classify images without training, by their prompts: the class whose prompts are closest to the image.
 
 Convention: each prompt's embedding is normalised, a class is the mean of its prompts, normalised again; the
 score is the cosine. Source: Radford et al. (2021), section 3.1.4, prompt ensembling in embedding space. Ties
@@ -7,27 +7,41 @@ go to the class that comes first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, overload
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcc.data.sets.class_lists import class_names as published_names
+from rcc.data.sets.class_lists import templates as published_templates
 from rcc.data.splits import Split, Splits
+from rcc.errors import Problems, UserError
+from rcc.evaluation.classes.by_loader import loader_accuracies
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
 from rcc.evaluation.classes.templates import prompts
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.embeddings.fingerprint import Fingerprint
 from rcc.measurement import Measurement
+from rcc.models.abilities import TextEncoder
 from rcc.models.adapter import Adapter
 
 BLOCK = 4096  # images scored at a time
+PROMPTS = {"imagenet": "imagenet", "cifar10": "cifar", "cifar100": "cifar"}
+"""Data sets with published class names, and the name of their templates."""
 
 
 class ZeroShotEvaluator:
     """Top-1 accuracy (primary), top-5 accuracy and mean per-class accuracy, as fractions with standard errors.
 
+    By hand: `ZeroShotEvaluator(model, "imagenet").evaluate(dataloader)` gives `accuracy` and `top5_accuracy`.
+
     Args:
+        model: for use by hand, embeds images and texts.
+        dataset: for use by hand, 'imagenet', 'cifar10' or 'cifar100', whose class names and templates are taken; or a
+            mapping with `dataset_name`, or with `class_names` and `templates`. Its other entries are for the loader.
         batch_size: images or prompts in one forward pass.
         cache_megabytes: memory for prepared pixels, and as much again for embeddings.
         embeddings: directory that keeps embeddings from one run to the next; None for none.
@@ -36,13 +50,44 @@ class ZeroShotEvaluator:
 
     def __init__(
         self,
+        model: Any = None,
+        dataset: str | Mapping[str, Any] = "imagenet",
         batch_size: int = 256,
         cache_megabytes: float = 256,
         embeddings: str | Path | None = None,
         *,
         cache: EmbeddingCache | None = None,
     ) -> None:
+        """Raises:
+        UserError: an option out of its range, or a model or a data set that cannot be used so.
+        """
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
+        self.model, self.batch_size = model, self.cache.batch_size
+        self.class_names: list[str] = []
+        self.class_templates: list[str] = []
+        self.text_embeddings: Tensor | None = None
+        if model is not None:
+            self._use(model, {"dataset_name": dataset} if isinstance(dataset, str) else dataset)
+
+    def _use(self, model: Any, config: Mapping[str, Any]) -> None:
+        if not isinstance(model, TextEncoder):
+            raise UserError(
+                f"eval 'zero_shot': {type(model).__name__} embeds no texts. Give a model such as rcc.CLIPWrapper."
+            )
+        names, templates = config.get("class_names"), config.get("templates")
+        if names is None or templates is None:
+            dataset = str(config.get("dataset_name", "imagenet"))
+            problems = Problems("eval 'zero_shot'")
+            problems.choice("data set", dataset, PROMPTS)
+            problems.done()
+            names, templates = names or published_names(dataset), templates or published_templates(PROMPTS[dataset])
+        self.class_names, self.class_templates = list(names), list(templates)
+        self.text_embeddings = self.compute_text_embeddings(self.model, self.class_names, self.class_templates)
+
+    @property
+    def device(self) -> torch.device | None:
+        """The device of the model that was given; None where there is none."""
+        return None if self.model is None else self.model.device
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
@@ -50,7 +95,33 @@ class ZeroShotEvaluator:
         """
         labels_of(split, splits, "zero_shot")
 
-    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+    @overload
+    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
+
+    @overload
+    def evaluate(self, adapter: Iterable[Any], split: Sequence[str] | None = None) -> dict[str, float]: ...
+
+    def evaluate(self, adapter: Any, split: Any = None, splits: Splits | None = None) -> Measurement | dict[str, float]:
+        """`evaluate(adapter, split, splits)` measures a split; with a model given to the constructor,
+        `evaluate(dataloader, class_names)` gives `accuracy` and `top5_accuracy` over pairs of images and labels.
+
+        Raises:
+            UserError: as of `loader_accuracies`, or the data has no classes or labels, or the model no embeddings.
+            WorkError: the embeddings are not finite.
+        """
+        if splits is not None:
+            return self._measure(adapter, split, splits)
+        if self.model is None or self.text_embeddings is None:
+            raise UserError(
+                "eval 'zero_shot': evaluate(dataloader) needs the model: ZeroShotEvaluator(model, 'imagenet'). With a"
+                " split it is evaluate(adapter, split, splits)."
+            )
+        # The model may have been changed since; its text embeddings are those of now.
+        names = self.class_names if split is None else list(split)
+        self.text_embeddings = self.compute_text_embeddings(self.model, names, self.class_templates)
+        return loader_accuracies(self.model, adapter, self.text_embeddings)
+
+    def _measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
         """Classify every image of `split` among `splits.class_names`; see `class_measurement` for what is reported.
 
         Raises:

@@ -132,11 +132,11 @@ class BLIPWrapper(BlipAdapter):
     def generate_caption(
         self,
         images: Any,
-        settings: str | None = None,
-        prompt: str = "",
         max_length: int | None = None,
         num_beams: int | None = None,
         min_length: int | None = None,
+        settings: str | None = None,
+        prompt: str = "",
     ) -> list[str]:
         """A caption for each image by beam search, without the prompt.
 

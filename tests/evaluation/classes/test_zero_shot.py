@@ -68,7 +68,7 @@ def test_what_is_measured_knows_its_unit_direction_and_error(clip: CLIPWrapper, 
 
 
 def test_the_batch_size_does_not_change_the_answer(clip_tiny: CLIPWrapper, few: Splits) -> None:
-    whole, parts = (ZeroShotEvaluator(size).evaluate(clip_tiny, few.test, few) for size in (256, 3))
+    whole, parts = (ZeroShotEvaluator(batch_size=size).evaluate(clip_tiny, few.test, few) for size in (256, 3))
     assert whole == parts
 
 
@@ -165,3 +165,30 @@ def test_evaluators_are_loaded_by_name_and_check_their_options() -> None:
     with pytest.raises(UserError) as error:
         load_evaluator("zero_shot", batch_size=0, cache_megabytes=-1)
     assert len(error.value.problems) == 2
+
+
+def test_by_hand_a_loader_gives_the_accuracies_of_the_split(clip: CLIPWrapper, few: Splits) -> None:
+    config = {"class_names": few.class_names, "templates": few.templates}
+    evaluator = ZeroShotEvaluator(clip, config)
+    assert evaluator.text_embeddings is not None
+    assert evaluator.text_embeddings.shape[0] == len(evaluator.class_names) == 10
+    labels = torch.from_numpy(few.test.labels)
+    loader = [
+        (list(few.test.images[start : start + 7]), labels[start : start + 7]) for start in range(0, len(labels), 7)
+    ]
+    measured = {metric.name: metric.value for metric in ZeroShotEvaluator().evaluate(clip, few.test, few).metrics}
+    wanted = {name: measured[name] for name in ("accuracy", "top5_accuracy")}
+    assert evaluator.evaluate(loader) == pytest.approx(wanted)
+    assert evaluator.evaluate(loader, few.class_names) == pytest.approx(wanted)
+    assert ZeroShotEvaluator(clip, "cifar10").class_names[0] == "airplane"
+
+
+def test_by_hand_what_cannot_be_used_is_refused(clip: CLIPWrapper) -> None:
+    with pytest.raises(UserError, match="cifar10"):
+        ZeroShotEvaluator(clip, "cifar")
+    with pytest.raises(UserError, match="Linear embeds no texts"):
+        ZeroShotEvaluator(torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match="needs the model"):
+        ZeroShotEvaluator().evaluate([])
+    with pytest.raises(UserError, match=r"pairs \(images, labels\)"):
+        ZeroShotEvaluator(clip, "cifar10").evaluate([torch.zeros(1)])

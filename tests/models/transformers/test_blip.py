@@ -283,3 +283,9 @@ def test_a_processor_that_does_not_fit_the_model_is_refused(
     (copy / file).write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         BLIPWrapper.load(copy, device="cpu")
+
+
+def test_length_and_beams_may_be_given_in_the_specification_s_order(
+    blip: BLIPWrapper, images: list[Image.Image]
+) -> None:
+    assert blip.generate_caption(images, 12, 2) == blip.generate_caption(images, max_length=12, num_beams=2)
