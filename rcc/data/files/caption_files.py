@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.data.files.columns import CAPTIONS, sentences
-from rcc.data.files.location import entries, shown
-from rcc.data.files.parts import WHOLE, official_part
+from rcc.data.files.location import WHOLE, entries, official_part, shown
 from rcc.errors import UserError
 
 IMAGES = ("image", "path", "image_path", "filepath", "file_name", "filename", "file", "img")

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import shown
-from rcc.data.files.parts import IMAGE_SUFFIXES, is_image
+from rcc.data.files.location import IMAGE_SUFFIXES, is_image, shown
 from rcc.data.splits import Split
 from rcc.errors import UserError
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import shown
-from rcc.data.files.parts import official_part
+from rcc.data.files.location import official_part, shown
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
 

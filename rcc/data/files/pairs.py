@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import shown
-from rcc.data.files.parts import is_image
+from rcc.data.files.location import is_image, shown
 from rcc.data.splits import Split
 from rcc.errors import Problems
 

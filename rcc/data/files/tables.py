@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import is_offline_mode
 
-from rcc.data.files.location import entries, located
-from rcc.data.files.parts import PARTS, WHOLE, official_part, part_folders
+from rcc.data.files.location import PARTS, WHOLE, entries, located, official_part, part_folders
 from rcc.errors import UserError
 from rcc.models.transformers.hub import why_unreachable
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import entries, shown
-from rcc.data.files.parts import IMAGE_SUFFIXES, WHOLE, official_part
+from rcc.data.files.location import IMAGE_SUFFIXES, WHOLE, entries, official_part, shown
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
 

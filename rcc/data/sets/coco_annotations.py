@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rcc.data.files.caption_files import Found
 from rcc.data.files.columns import sentences
-from rcc.data.files.parts import WHOLE, official_part
+from rcc.data.files.location import WHOLE, official_part
 from rcc.errors import UserError
 
 PREFIX = "captions_"

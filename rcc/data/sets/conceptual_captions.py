@@ -12,9 +12,8 @@ from pathlib import Path
 
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.caption_files import Found
-from rcc.data.files.location import entries, located
+from rcc.data.files.location import entries, is_image, located, official_part
 from rcc.data.files.pairs import check_unpaired, paired
-from rcc.data.files.parts import is_image, official_part
 from rcc.data.files.tar_shards import read_shards, shards_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError

@@ -11,8 +11,7 @@ import numpy as np
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.class_folders import a_few_of_each, class_files, folder_split
 from rcc.data.files.columns import labelled
-from rcc.data.files.location import entries, located, shown
-from rcc.data.files.parts import part_folders
+from rcc.data.files.location import entries, located, part_folders, shown
 from rcc.data.files.tables import has_tables, read_tables
 from rcc.data.sets.class_lists import class_names, templates, wnids
 from rcc.data.splits import Split, Splits

@@ -13,8 +13,7 @@ from typing import Any
 
 from rcc.data.files.caption_files import Found
 from rcc.data.files.columns import sentences
-from rcc.data.files.location import entries
-from rcc.data.files.parts import WHOLE, official_part
+from rcc.data.files.location import WHOLE, entries, official_part
 from rcc.errors import UserError
 
 
