@@ -8,6 +8,7 @@ images are never mistaken for those of before. The checksum of a model costs abo
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.embeddings.files import EmbeddingFiles
 from rcc.evaluation.embeddings.fingerprint import Fingerprint, Fingerprinter
-from rcc.evaluation.embeddings.kept import Kept, nbytes
 from rcc.evaluation.fitting import what_fits
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
@@ -54,7 +54,7 @@ class EmbeddingCache:
         self.batch_size = batch_size
         self.files = None if directory is None else EmbeddingFiles(Path(directory))
         self._fingerprinter = Fingerprinter()
-        self._pixels, self._embeddings = Kept(int(megabytes * 1e6)), Kept(int(megabytes * 1e6))
+        self._pixels, self._embeddings = RecentlyUsed(int(megabytes * 1e6)), RecentlyUsed(int(megabytes * 1e6))
 
     def fingerprint(self, adapter: Adapter) -> Fingerprint:
         """The checksum of the model as it is now, for several calls between which nothing changes it."""
@@ -173,3 +173,39 @@ def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:
     if not bool(torch.isfinite(embeddings).all()):
         raise WorkError(f"the model's {output} hold NaN or infinite values; a weight or an activation overflowed.")
     return embeddings
+
+
+class RecentlyUsed:
+    """Lists of batches by key, `capacity` bytes in all at most; what was used longest ago goes first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.nbytes = 0
+        self._held: OrderedDict[str, Sequence[Batch]] = OrderedDict()
+
+    def get(self, key: str) -> Sequence[Batch] | None:
+        """What was put under `key`; None where it was not, or went."""
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key]
+
+    def put(self, key: str, batches: Sequence[Batch]) -> None:
+        """Keep `batches`, unless they alone take more than there is room for."""
+        self.nbytes -= nbytes(self._held.pop(key, ()))
+        if self.make_room(size := nbytes(batches)):
+            self._held[key] = batches
+            self.nbytes += size
+
+    def make_room(self, size: int) -> bool:
+        """Let go of what was used longest ago until `size` bytes fit; False, and nothing goes, where they cannot."""
+        if size > self.capacity:
+            return False
+        while self.nbytes + size > self.capacity:
+            self.nbytes -= nbytes(self._held.popitem(last=False)[1])
+        return True
+
+
+def nbytes(batches: Sequence[Batch]) -> int:
+    """Bytes of all tensors of the batches."""
+    return sum(tensor.numel() * tensor.element_size() for batch in batches for tensor in batch.values())
