@@ -1,1 +1,1 @@
-"""Numbers about compressed models: subspaces and their overlap."""
+"""Analyse compressed models: subspaces and their overlap."""

@@ -1,4 +1,4 @@
-"""How much of each layer's row space survives a stage: its low-rank part before and after.
+"""Compare each layer's row space before and after a stage, by its low-rank parts.
 
 The row space of U V is what the layer reads of its input; its null space is the complement, so that the
 angles between two null spaces are, apart from zeros, those between the two row spaces.

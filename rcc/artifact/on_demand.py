@@ -1,4 +1,4 @@
-"""Runs a model whose weights are read from an artifact layer by layer, while it runs, and not kept.
+"""Run a model whose weights are read from an artifact layer by layer, while it runs, and not kept.
 
 The dense model beside the compressed one costs no second copy in memory this way: a layer's tensors are read
 from the file when its forward begins and let go when it ends.

@@ -1,4 +1,4 @@
-"""Compares a model in memory with the artifact that was written of it, by what both put out for one batch.
+"""Compare a model in memory with the artifact that was written of it, by what both put out for one batch.
 
 A layer that runs and is not the one that was written, as one that a forward walks in a list of its own, is noticed by
 nothing else: gate, report and artifact would each speak of another model.

@@ -1,1 +1,1 @@
-"""The cascade: order, gate, back-off, rollback, state. It does not know what a stage does."""
+"""Run a cascade of stages: order, gate, back-off, rollback, state. It does not know what a stage does."""

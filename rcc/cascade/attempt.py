@@ -1,4 +1,4 @@
-"""Attempts a step once: applies the stage, looks for non-finite weights, measures, and compares with the gate."""
+"""Attempt a step once: apply the stage, look for non-finite weights, measure, and compare with the gate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a cascade over one model: the dense baseline, every step with its attempts, and the last round again where a
+"""Run a cascade over one model: the dense baseline, every step with its attempts, and the last round again where a
 target in bytes asks for it."""
 
 from __future__ import annotations

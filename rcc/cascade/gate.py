@@ -1,4 +1,4 @@
-"""The gate: has a step kept enough of the dense model's quality, and if not, how much softer to try again."""
+"""Gate a step on the share of the dense model's metric that it kept, and soften one that kept too little."""
 
 from __future__ import annotations
 

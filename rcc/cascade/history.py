@@ -1,4 +1,4 @@
-"""Records a run: its plan, the dense baseline, every finished step, and the seconds it took."""
+"""Record a run: its plan, the dense baseline, every finished step, and the seconds it took."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rcc.measurement import Measurement
 class History:
     """Grows by one record a step; written with every checkpoint and read back on resume and rollback.
 
-    `budget` is what the way to a target in bytes has learned, see `Budget.to_json`; `target` what came of it, known
-    after the last step. `seconds` are those since the run, or its resumed part, began.
+    `budget` is the state of the budget of a run with a target in bytes, see `Budget.to_json`; `target` what came of it,
+    known after the last step. `seconds` are those since the run, or its resumed part, began.
     `validated` is what was measured besides the steps, by a name of the user's.
     """
 
@@ -36,7 +36,7 @@ class History:
         return self.steps[len(self.records) :]
 
     def add(self, record: StepRecord, budget: dict[str, Any] | None) -> None:
-        """Take up a finished step, and what the way to a target has learned by then."""
+        """Append a finished step, and the state of the budget after it."""
         self.records.append(record)
         self.budget = budget
 
@@ -61,7 +61,7 @@ class History:
         }
 
     def recall(self, data: dict[str, Any]) -> None:
-        """Take up the baseline and the records of a checkpoint.
+        """Restore the baseline and the records of a checkpoint.
 
         Raises:
             UserError: the checkpoint belongs to a run with another plan.

@@ -1,4 +1,4 @@
-"""Reads the forms in which a pipeline's inputs may come: batches, metrics, and the state of a model."""
+"""Read the forms in which a pipeline's inputs may come: batches, metrics, and the state of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the cascade: stages in order, round after round, each measured, gated, and kept, softened or rolled back."""
+"""Run a cascade: stages in order, round after round, each measured, gated, and kept, softened or rolled back."""
 
 from __future__ import annotations
 

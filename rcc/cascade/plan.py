@@ -1,4 +1,4 @@
-"""The plan of a run before anything is touched: units, order, budgets and the bytes to expect."""
+"""Plan a run before anything is touched: units, order, strengths and the bytes to expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defines the records of a run: the planned steps, what each attempt of each step gave, and the summary of all.
+"""Define the records of a run: the planned steps, what each attempt of each step gave, and the summary of all.
 
 They are plain data, written to state, metrics and reports as JSON and read back on resume.
 """

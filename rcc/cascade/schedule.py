@@ -1,4 +1,4 @@
-"""Rounds: the whole cascade is applied again and again, each time with a larger share of every stage's target."""
+"""Schedule rounds: the whole cascade is applied repeatedly, with a growing share of every stage's target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the checkpoints of a run: one directory a step, each an artifact in native dtypes with a `state.json`.
+"""Keep the checkpoints of a run: one directory a step, each an artifact in native dtypes with a `state.json`.
 
 A step is written beside its name, fsynced and renamed: a run killed at any instant has complete steps only. It holds
 all that a resumed run needs to go on as the killed one would have: the model, its record, and the state of the random

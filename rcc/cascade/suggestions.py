@@ -1,4 +1,4 @@
-"""Suggestions that follow from a run's numbers: each names the number it comes from and the option to try."""
+"""Suggest what to try next: each suggestion names the number of the run that it follows from, and the option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes validators: of what a user gives to measure a model with, and of nothing but batches."""
+"""Make validators of a function, of an object with `compute_metrics`, or of batches alone."""
 
 from __future__ import annotations
 

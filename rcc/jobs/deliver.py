@@ -1,4 +1,4 @@
-"""Delivers a run: writes the artifact, reloads it from its files, and measures it beside the dense model."""
+"""Deliver a run: write the artifact, reload it from its files, and measure it beside the dense model."""
 
 from __future__ import annotations
 

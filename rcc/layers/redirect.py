@@ -1,4 +1,4 @@
-"""Runs a copy of a network where a function calls the network itself.
+"""Run a copy of a network where a function calls the network itself.
 
 A model's outputs may be given as a function that closes over its network: `lambda batch: net(batch["x"])[0]`, a bound
 method, a global. A copy of the network beside it, with the dense weights, is then never called. Inside `standing_in`,

@@ -1,4 +1,4 @@
-"""Makes stages from plain descriptions: {"type": "dare", "target_sparsity": 0.9}."""
+"""Make stages from plain descriptions: {"type": "dare", "target_sparsity": 0.9}."""
 
 from __future__ import annotations
 

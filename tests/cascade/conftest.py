@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from rcc.measurement import Measurement, Metric
 from rcc.models.own.module import ModuleAdapter
@@ -47,3 +48,15 @@ def validator(points):
         return Measurement((Metric("accuracy", right, "fraction"),), "accuracy", "selection", 300)
 
     return accuracy
+
+
+@pytest.fixture
+def net(trained_state):
+    module = network()
+    module.load_state_dict(trained_state)
+    return module
+
+
+@pytest.fixture
+def loader(points):
+    return DataLoader(TensorDataset(*points), batch_size=32)

@@ -7,35 +7,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from toys.stages import Erase, Factor
+from toys.validators import Accuracy
 
 from rcc.cascade.inputs import Item, as_measurement, held_out, items_of
 from rcc.cascade.pipeline import RCCPipeline
-from rcc.cascade.validators import OutputCosine, validator_of
 from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.own.module import ModuleAdapter
 from rcc.stages.alpha.editor import AlphaEditor
-from rcc.stages.dare.compressor import DARECompressor
 from rcc.stages.nullu.projector import NulluProjector
-
-
-class Accuracy:
-    """An evaluator as the specification has it."""
-
-    def compute_metrics(self, outputs, targets):
-        return {"accuracy": (outputs.argmax(1) == targets).float().mean(), "loss": 0.25}
-
-
-@pytest.fixture
-def net(trained_state):
-    module = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
-    module.load_state_dict(trained_state)
-    return module
-
-
-@pytest.fixture
-def loader(points):
-    return DataLoader(TensorDataset(*points), batch_size=32)
 
 
 def weights(module):
@@ -85,20 +65,6 @@ def test_batches_as_pairs_tensors_mappings_and_loaders_are_the_same_calibration(
     assert all(same(weights, found["mappings"]) for weights in found.values())
 
 
-def test_without_a_validator_the_outputs_on_held_out_batches_are_compared_with_the_dense_models(net, loader, points):
-    x = points[0]
-    dense = net(x).detach()
-    pipeline = RCCPipeline(performance_threshold=0.2).add_stage(DARECompressor(target_sparsity=0.6))
-    pipeline.run(net, loader)
-    metric = pipeline.validation_metrics["dare"].main
-    assert metric.name == "output_cosine"
-    rows = [slice(start, start + 32) for start in (96, 224)]
-    cosines = [nn.functional.cosine_similarity(net(x[part]), dense[part], dim=1).mean() for part in rows]
-    assert metric.value == pytest.approx(torch.stack(cosines).mean().item(), abs=1e-6)
-    assert pipeline.history.dense.measurement.main.value == 1
-    assert metric.value < 1
-
-
 def test_every_fourth_batch_is_held_out_or_the_last_of_fewer():
     items = [Item({"x": torch.tensor(float(number))}) for number in range(9)]
     values = [[item.batch["x"].item() for item in part] for part in held_out(items)]
@@ -114,21 +80,6 @@ def test_a_stage_that_learns_from_nothing_leaves_every_batch_to_the_gate(net, lo
     assert pipeline.validation_metrics["initial"].samples == 300
 
 
-def test_what_cannot_be_a_validator_is_refused_before_anything_is_measured(net, loader, points):
-    pipeline = RCCPipeline(net, [Erase(0.1)])
-    with pytest.raises(UserError, match=r"Accuracy computes metrics.*call run_pipeline\(dataloader, validator\)"):
-        pipeline.run(net, Accuracy(), calibration=loader)
-    with pytest.raises(UserError, match="the validator is of type int"):
-        pipeline.run(net, 3)
-    with pytest.raises(UserError, match="was given no validator: a validator is a function of the model"):
-        pipeline.run(net)
-    with pytest.raises(UserError, match=r"the batches have no targets: give \(x, y\)"):
-        pipeline.run_pipeline([points[0]], Accuracy())
-    with pytest.raises(UserError, match="has no model yet"):
-        RCCPipeline([Erase(0.1)]).run_pipeline(loader, Accuracy())
-    assert pipeline.validation_metrics == {}
-
-
 @pytest.mark.parametrize("batch", ["text", 3, [], {"input": [1.0]}])
 def test_what_is_no_batch_is_refused_with_the_form_that_is_wanted(net, batch):
     with pytest.raises(UserError, match="A batch is a tensor, a tuple or list"):
@@ -139,15 +90,6 @@ def test_what_is_no_batch_is_refused_with_the_form_that_is_wanted(net, batch):
 def test_a_batch_alone_is_no_loader(net, loader):
     with pytest.raises(UserError, match="give a DataLoader, or a list of batches"):
         items_of(loader, ModuleAdapter(net))
-
-
-def test_a_loss_in_the_first_place_is_refused(net, loader):
-    class Loss:
-        def compute_metrics(self, outputs, targets):
-            return {"loss": nn.functional.cross_entropy(outputs, targets)}
-
-    with pytest.raises(UserError, match="names 'loss' first, which is better when lower"):
-        RCCPipeline(net, [Erase(0.1)]).run_pipeline(loader, Loss())
 
 
 def test_metrics_are_a_measurement_numbers_by_name_or_one_number():
@@ -180,24 +122,6 @@ def test_the_specifications_loop_by_hand_validates_saves_and_goes_back(net, load
     assert not pipeline.rollback_to_checkpoint("dare")
 
 
-def test_a_resumed_run_compares_with_the_dense_outputs_of_the_first(net, loader, trained_state, tmp_path):
-    class Killed:
-        def step_finished(self, record):
-            raise KeyboardInterrupt
-
-        def __getattr__(self, event):
-            return lambda *details: None
-
-    whole = RCCPipeline([Erase(0.1), Erase(0.3)], directory=tmp_path / "whole")
-    whole.run(net, loader)
-    net.load_state_dict(trained_state)
-    with pytest.raises(KeyboardInterrupt):
-        RCCPipeline([Erase(0.1), Erase(0.3)], directory=tmp_path / "cut", observer=Killed()).run(net, loader)
-    resumed = RCCPipeline([Erase(0.1), Erase(0.3)], directory=tmp_path / "cut")
-    resumed.run(net, loader, resume=True)
-    assert resumed.validation_metrics == whole.validation_metrics
-
-
 @pytest.mark.parametrize("model", ["clip", 3, {"type": "dare"}])
 def test_what_is_no_model_is_refused(model):
     with pytest.raises(UserError, match=r"as in RCCPipeline\(model, stages="):
@@ -211,17 +135,3 @@ def test_the_specifications_attributes_are_there_after_construction(net):
     assert (pipeline.checkpoints, pipeline.validation_metrics, pipeline.current_stage) == ({}, {}, -1)
     assert list(pipeline.stage_configs) == ["erase", "factor"]
     assert pipeline.logger.name == "rcc.pipeline"
-
-
-def test_the_cosine_of_the_dense_model_with_itself_is_one(net, points, tmp_path):
-    from rcc.cascade.state import StateStore
-
-    store, model = StateStore(tmp_path), ModuleAdapter(net)
-    measured = validator_of(OutputCosine(store, [{"input": points[0]}]), None)
-    assert measured(model).main.value == 1
-    store.save(0, "initial", model, {})
-    assert measured(model).main.value == pytest.approx(1, abs=1e-6)
-    with torch.no_grad():
-        net[4].weight.neg_()
-        net[4].bias.neg_()
-    assert measured(model).main.value == pytest.approx(-1, abs=1e-6)

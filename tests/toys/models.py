@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.layers.units import Unit, find_units
+from rcc.models.own.module import ModuleAdapter
 
 
 class SmallNet(nn.Module):
@@ -139,3 +140,22 @@ def token_batches(count: int = 3) -> list[dict[str, Tensor]]:
             }
         )
     return made
+
+
+CHAIN_BIASES = 2 * (64 + 48 + 32)
+CHAIN_VALUES = 48 * 64 + 64 * 48 + 48 * 32
+
+
+def chain_with_norm() -> ModuleAdapter:
+    """Three linear layers, 48 → 64 → 48 → 32, with a frozen norm between the last two."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 48), nn.LayerNorm(48), nn.Linear(48, 32))
+    module[3].requires_grad_(False)
+    return ModuleAdapter(module, outputs=lambda batch: {"out": module(batch["input"])})
+
+
+def chain() -> ModuleAdapter:
+    """Three linear layers, 48 → 64 → 48 → 32, whose outputs close over the network."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 32))
+    return ModuleAdapter(module, outputs=lambda batch: {"out": module(batch["input"])})

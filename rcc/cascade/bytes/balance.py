@@ -1,4 +1,4 @@
-"""The stages whose strengths a target in bytes decides, and what plans say of their strengths."""
+"""Solve for the strength of one stage at which the planned bytes of all matrices are those due."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ SPLITS = (MEASURED, LAST)
 MOST = 0.99
 """The greatest strength that is tried."""
 _GRID = 66
+"""Strengths that are tried from 0 to `MOST` before bisection: planned bytes may rise and fall, so that bisection alone
+could end at the wrong crossing."""
 _HALVINGS = 40
+"""Of a grid's interval, 0.015: they leave 1.4e-14, less than the last place of any count."""
 
 
 def balancing(stages: Sequence[Stage]) -> Stage | None:
@@ -78,6 +81,7 @@ class Balance:
         """Of `stage`, one of the `solved` of `stages`, on the units as they are or as `plans` say they will be."""
         labels = {one.label for one in solved}
         place = next(place for place, one in enumerate(stages) if one is stage)
+        # What comes after the stage and is solved for itself is left out: its own turn comes, with what is due then.
         later = [one for one in stages[place + 1 :] if one.label not in labels]
         units = {unit.name: unit for unit in model.units() if _counts(unit)}
         plans = {name: plans[name] if plans else UnitPlan.of(unit) for name, unit in units.items()}
@@ -105,6 +109,7 @@ class Balance:
         Raises:
             UserError: the stage refuses every strength.
         """
+        # From soft to hard, and no further than the first that meets it: the smallest such strength harms least.
         grid = [MOST * step / (_GRID - 1) for step in range(_GRID)]
         seen: dict[float, float] = {}
         for high in grid:
@@ -114,13 +119,15 @@ class Balance:
         else:
             least = min(seen, key=lambda strength: (expected(seen[strength]), strength))
             if math.isinf(seen[least]):
-                self.stage.at(least)
+                self.stage.at(least)  # raises what the stage has against it
             return Solved(least, seen[least], met=False)
+        # The last strength of the grid that missed, and the first that met: between them lies a crossing.
         low = max((strength for strength in seen if strength < high), default=high)
         for _ in range(_HALVINGS if low < high else 0):
             middle = (low + high) / 2
             seen[middle] = self._planned(middle)
             low, high = (middle, high) if expected(seen[middle]) > due else (low, middle)
+        # Where sizes come in steps, the step below may overshoot by far and the one above miss by little.
         nearest = min((high, low), key=lambda strength: abs(expected(seen[strength]) - due))
         return Solved(nearest, seen[nearest], met=True)
 
@@ -137,6 +144,7 @@ def due_bytes(curve: str, number: int, rounds: int, now: float, target: float) -
     its part of what is left. 'geometric' is time itself: every round keeps the same share."""
     if number == rounds:
         return target
+    # Of what is left, not of the whole: a round that fell short, as one that the gate softened, is made up for later.
     done = 0.0 if number == 1 else _progress(curve, number - 2, rounds)
     part = (_progress(curve, number - 1, rounds) - done) / (1 - done)
     return now * math.exp(part * math.log(min(1.0, target / now)))

@@ -1,4 +1,4 @@
-"""Solves for the strengths of stages that meet a target in bytes.
+"""Solve for the strengths of stages that meet a target in bytes.
 
 The stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
 balances. Strengths are solved for in every round. The bytes of the artifact are planned from counts (see `Stage.plan`)
@@ -140,7 +140,7 @@ class Budget:
             UserError: says what the least is, about.
         """
         balance, ratio, fixed = self._outlook(self.stage, model)
-        least = balance.solve(0.0).planned
+        least = balance.solve(0.0).planned  # nothing is due: the strength with the fewest bytes
         if fixed + UNSURE * ratio * least > self.target.nbytes:
             raise self._impossible(f"about {fixed + ratio * least:,.0f} bytes", fixed)
 
@@ -181,7 +181,7 @@ class Budget:
         stage = next(stage for stage in self.solved if stage.label == step.label)
         balance, ratio, fixed = self._outlook(stage, model)
         now = fixed + ratio * balance.nbytes()
-        # What is due after a round is settled by its first stage: a later one finds a model that is smaller already.
+        # What is due after a round is decided by its first stage: a later one finds a model that is smaller already.
         round_due = self._round_due[1]
         if self._round_due[0] != step.round:
             round_due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
@@ -189,6 +189,7 @@ class Budget:
         if stage is not self.stage:
             solved = balance.solve(due, lambda planned: fixed + ratio * planned)
             return Demand(solved.strength, step.round, round_due)
+        # Earlier rounds need not be exact, as later ones make up for them; the last is searched on measured sizes.
         last = step.round == step.rounds
         strength = self._search.strength() if last else None
         if strength is not None:
@@ -233,7 +234,7 @@ class Budget:
         return Verdict(replace(outcome, reason=reason))
 
     def learn(self, verdict: Verdict) -> None:
-        """Take up what a last round that is to be done again has shown."""
+        """Note what the last round came out at, which is to be done again."""
         if verdict.missed is not None:
             self._search.add(verdict.missed)
         elif verdict.exhausted:
@@ -270,6 +271,8 @@ class Budget:
     def _outlook(self, stage: Stage, model: Adapter) -> tuple[Balance, float, int]:
         """Plans of the model as it is, packed over planned bytes of its matrices, and the bytes of all else."""
         balance = Balance.of(model, self.stages, stage, self.solved, self.dtype.itemsize)
+        # Counts know neither entropy coding nor how well values of this model compress: packing it once tells by what
+        # factor plans are off, and that factor changes little with the strength.
         later = [(stage, set(balance.chosen[stage.label])) for stage in balance.later]
         expected = forecast(model, later, self.dtype, self.entropy)
         fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
@@ -287,7 +290,7 @@ class Budget:
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
-        """Take up what a run knew.
+        """Restore what `to_json` gave.
 
         Raises:
             UserError: it was on its way to another target.

@@ -1,4 +1,4 @@
-"""What the artifact of a model would take if the stages still to come rounded its weights as they are now."""
+"""Forecast the bytes of an artifact, as if the stages still to come rounded the weights as they are now."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def forecast(
             own = {f"{unit.name}.{part}": tensor for part, tensor in parts.items() if tensor is not None}
             held = list(own)
             _packed(own, {name: f"{name}_step" for name in own if f"{name}_step" in own}, dtype, entropy, contents)
-            # The values of all vectors lie together: they are packed once more, at last, with the others.
+            # The values of all vectors lie together in one stream: those of this unit are packed with the others below.
             tensors |= {name: tensor for name, tensor in own.items() if tensor.dim() < 2}
         matrices.update(held)
     _packed(tensors, {name: step for name, step in steps.items() if name in tensors}, dtype, entropy, contents)

@@ -1,4 +1,4 @@
-"""Secant search for the strength that meets the byte target in the last round."""
+"""Search by secants for the strength that meets the byte target in the last round."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ class SecantSearch:
         return {"trials": [list(astuple(trial)) for trial in self.trials], "exhausted": self.exhausted}
 
     def recall(self, data: Mapping[str, Any]) -> None:
-        """Take up what a run knew."""
+        """Restore what `to_json` gave."""
         self.trials = [Trial(*trial) for trial in data["trials"]]
         self.exhausted = data["exhausted"]

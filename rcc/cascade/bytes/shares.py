@@ -1,4 +1,4 @@
-"""How much of the way to a target in bytes each stage should go, from what it does to the dense model's outputs."""
+"""Share the way to a target in bytes among stages, by how much each alone harms the dense model's outputs."""
 
 from __future__ import annotations
 

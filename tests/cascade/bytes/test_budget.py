@@ -4,38 +4,23 @@ import math
 
 import pytest
 import torch
-from torch import nn
-from toys.stages import Cut, Erase, Factor, Thin
+from toys.models import CHAIN_BIASES as BIASES
+from toys.models import CHAIN_VALUES as VALUES
+from toys.models import chain as plain
+from toys.models import chain_with_norm as wide
+from toys.stages import Cut, Factor, Thin
 
 from rcc.artifact.size import model_size
 from rcc.artifact.write import write_artifact
-from rcc.cascade.bytes.balance import Balance, balancing, due_bytes, due_of_stage, solved_for
 from rcc.cascade.bytes.budget import REPEATS, Budget, Target
 from rcc.cascade.bytes.forecast import forecast
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError
 from rcc.layers.encoding import encoded_bytes
-from rcc.models.own.module import ModuleAdapter
 from rcc.stages.dare.compressor import DARECompressor
 from rcc.stages.nullu.projector import NulluProjector
 from rcc.stages.quant.quantizer import Quantizer
-
-BIASES = 2 * (64 + 48 + 32)
-VALUES = 48 * 64 + 64 * 48 + 48 * 32
-
-
-def wide():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 48), nn.LayerNorm(48), nn.Linear(48, 32))
-    module[3].requires_grad_(False)
-    return ModuleAdapter(module, outputs=lambda batch: {"out": module(batch["input"])})
-
-
-def plain():
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 32))
-    return ModuleAdapter(module, outputs=lambda batch: {"out": module(batch["input"])})
 
 
 def pipeline(stages, nbytes, entropy="none", rounds=1, **options):
@@ -49,10 +34,6 @@ def ran(stages, nbytes, model=None, validator=lambda adapter: 1.0, **options):
     made, model = pipeline(stages, nbytes, **options), model or plain()
     made.run(model, validator)
     return made, model
-
-
-def balance_of(model, stage):
-    return Balance.of(model, [stage], stage, [stage], 2)
 
 
 class Watch:
@@ -69,77 +50,6 @@ class Watch:
 
     def __getattr__(self, event):
         return lambda *details: None
-
-
-def test_the_last_stage_with_a_strength_balances():
-    stages = [Cut(label="a"), Erase(label="b"), Factor(label="c")]
-    assert balancing(stages) is stages[1]
-    assert balancing([Factor()]) is None
-    assert balancing([DARECompressor(0.5, solver="admm", pattern="2:4"), NulluProjector(None)]) is None
-
-
-def test_all_stages_with_a_strength_are_solved_for_or_the_last_alone():
-    stages = [Cut(label="a"), Factor(label="b"), Erase(label="c")]
-    assert solved_for(stages, "measured") == [stages[0], stages[2]]
-    assert solved_for(stages, "last") == [stages[2]]
-
-
-def test_stages_come_down_by_their_shares_and_the_last_to_what_is_due():
-    shares = {"a": 0.5, "b": 0.25, "c": 0.25}
-    after_a = due_of_stage(1600.0, 100.0, shares, "a")
-    assert after_a == pytest.approx(400)
-    assert due_of_stage(after_a, 100.0, shares, "b") == pytest.approx(200)
-    assert due_of_stage(200.0, 100.0, shares, "c") == 100.0
-    assert due_of_stage(80.0, 100.0, shares, "b") == 80.0
-
-
-def test_a_geometric_curve_shrinks_by_the_same_factor_in_every_round():
-    now = 1600.0
-    for number, wanted in ((1, 800), (2, 400), (3, 200), (4, 100)):
-        now = due_bytes("geometric", number, 4, now, 100.0)
-        assert now == pytest.approx(wanted)
-    assert now == 100.0
-
-
-def test_a_curve_of_shares_gives_the_exponents_and_a_round_that_fell_short_is_made_up_for():
-    assert due_bytes("polynomial", 1, 2, 1600.0, 100.0) == pytest.approx(1600 * (1 / 16) ** 0.875)
-    assert due_bytes("geometric", 3, 4, 900.0, 100.0) == pytest.approx(300)
-    assert due_bytes("geometric", 1, 2, 50.0, 100.0) == 50.0
-
-
-def test_the_strength_is_the_one_at_which_the_counts_take_what_is_due():
-    balance = balance_of(plain(), Cut(label="cut"))
-    assert balance.nbytes() == 2 * VALUES
-    solved = balance.solve(6000.0)
-    by_hand = sum(encoded_bytes(count, count - round(solved.strength * count), 2) for count in (3072, 3072, 1536))
-    assert solved.met
-    assert solved.planned == by_hand
-    assert abs(by_hand - 6000) <= 2
-    assert balance.solve(2.0 * VALUES).strength == 0
-
-
-def test_where_no_strength_meets_what_is_due_the_one_with_the_fewest_bytes_is_taken():
-    class Rank(Cut):
-        """Takes nothing off beyond 0.8, as a rank too small to pay does, and refuses less than 0.1."""
-
-        def at(self, strength):
-            if strength < 0.1:
-                raise UserError("too weak")
-            return super().at(strength)
-
-        def _left(self, numel, nonzeros):
-            return (numel, nonzeros) if self.share > 0.8 else super()._left(numel, nonzeros)
-
-    balance = balance_of(plain(), Rank(label="rank"))
-    solved = balance.solve(1.0)
-    assert not solved.met
-    assert 0.78 < solved.strength <= 0.8
-    assert balance.solve(2.0 * VALUES).strength >= 0.1
-    assert balance.solve(balance.nbytes(0.6)).strength == pytest.approx(0.6, abs=1e-3)
-
-
-def test_norms_are_no_part_of_what_a_strength_can_change():
-    assert balance_of(wide(), Cut(label="cut")).nbytes() == 2 * VALUES
 
 
 @pytest.mark.parametrize("entropy", ["none", "zstd"])
