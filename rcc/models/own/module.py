@@ -86,10 +86,8 @@ class ModuleAdapter(Adapter):
         result = call_by_name(self.module, batch)
         found = named_outputs(result)
         if not found:
-            raise UserError(
-                f"the forward of {type(self.module).__name__} returned {type(result).__name__}, in which there is no"
-                " tensor. Give a function batch -> tensors by name as ModuleAdapter(module, outputs=...)."
-            )
+            returned = f" Its forward returned {type(result).__name__}, in which there is no tensor."
+            raise self._missing("outputs", "batch -> tensors by name", returned)
         return found
 
     def loss(self, batch: Batch) -> Tensor:
@@ -118,10 +116,10 @@ class ModuleAdapter(Adapter):
             " pass it: rcc.load(directory, skeleton=module)."
         )
 
-    def _missing(self, what: str, kind: str) -> UserError:
+    def _missing(self, what: str, kind: str, found: str = "") -> UserError:
         return UserError(
             f"ModuleAdapter of {type(self.module).__name__} has no {what}; give a function {kind} as"
-            f" ModuleAdapter(module, {what}=...)."
+            f" ModuleAdapter(module, {what}=...).{found}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Networks of others: every matrix is compressed right or left with its reason, and the same reloaded."""
+"""Networks that rcc was not written for: each matrix compressed right or left with its reason, and the same reloaded."""
 
 from __future__ import annotations
 
