@@ -39,6 +39,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The names in order, the first `most` of them and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     """The one sentence for a name that does not exist: what was asked, what exists, the nearest."""
     choices = sorted(choices)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rcc.artifact.manifest import read_manifest
 from rcc.artifact.restore import rebuild
 from rcc.artifact.verify import StoredWeights, stored_weights
 from rcc.layers.attention import OpenAttention
+from rcc.layers.copying import deep_copy
 from rcc.layers.redirect import standing_in
 from rcc.models.adapter import Adapter
 
@@ -54,7 +56,7 @@ def without_weights(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.to("meta"), requires_grad=False) for parameter in module.parameters()
     }
-    return copy.deepcopy(module, memo)
+    return deep_copy(module, memo)
 
 
 class _Reader:
@@ -73,10 +75,15 @@ class _Reader:
             # nn.MultiheadAttention reads its output projection's weight and never calls it; opened, it does.
             called = not isinstance(parent, nn.MultiheadAttention) or isinstance(parent, OpenAttention)
             if next(module.children(), None) is None and called:
-                module.register_forward_pre_hook(lambda module, _, names=names: self._fill(module, names))
+                # First of all hooks: one of the model's own may compute the weight from what is filled in.
+                fill = partial(self._fill_at_call, names)
+                module.register_forward_pre_hook(fill, prepend=True)
                 module.register_forward_hook(lambda module, _, __: _empty(module), always_call=True)
             else:
                 self._fill(module, names)
+
+    def _fill_at_call(self, names: dict[str, str], module: nn.Module, _: Any) -> None:
+        self._fill(module, names)
 
     def _fill(self, module: nn.Module, names: dict[str, str]) -> None:
         for key, name in names.items():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rcc.artifact.contents import FORM_PARTS, PLAIN_PARTS, named_tensors, parts_of
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.artifact.verify import StoredWeights, check_files, stored_weights
-from rcc.errors import Problems, UserError
+from rcc.errors import Problems, UserError, listed
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.models.adapter import Adapter
@@ -71,7 +71,24 @@ def rebuild(adapter: Adapter, manifest: Manifest, directory: Path) -> None:
 def _checked(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tuple[Unit, Parts]]:
     changes = _changes(adapter, manifest, directory)
     _check_names(adapter, manifest, changes, directory)
+    _check_buffers(adapter, directory)
     return changes
+
+
+def _check_buffers(adapter: Adapter, directory: Path) -> None:
+    """Refuse a model with buffers that neither it nor the artifact has values for."""
+    empty = [
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in adapter.module.named_modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set
+    ]
+    if empty:
+        raise UserError(
+            f"{directory}: the model has no values for {listed(empty)}: buffers that are not persistent are in no file,"
+            " and these are on the meta device. Build the model with real buffers: outside torch.device('meta'), or"
+            " with accelerate.init_empty_weights(include_buffers=False)."
+        )
 
 
 def _reshape(changes: list[tuple[Unit, Parts]]) -> None:

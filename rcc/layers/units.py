@@ -57,7 +57,8 @@ class Unit:
         if isinstance(module, FormModule):
             return self.numel
         vector = self.kind == "norm" and isinstance(module.weight, Tensor) and module.weight.dim() < 2
-        return 0 if vector or is_computed(module) else self.numel
+        computed = "weight" not in module._parameters and is_computed(module)
+        return 0 if vector or computed else self.numel
 
     @property
     def factorable(self) -> bool:
@@ -182,6 +183,11 @@ def find_units(
             unit = _tie(unit, others, module)
         units.append(unit)
     return units
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether `module` itself is a layer of a kind that units are made of."""
+    return _kind(module) is not None
 
 
 def _tie(unit: Unit, others: tuple[str, ...], module: nn.Module) -> Unit:

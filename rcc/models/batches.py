@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rcc.errors import UserError, nearest
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
+from rcc.models.single_layer import SingleLayer, class_name
 
 LABELS = "labels"
 """The entry under which the targets of a batch (x, y) come, for losses; a forward without such a parameter never sees
@@ -72,6 +73,7 @@ def input_names(adapter: Adapter) -> InputNames:
 def parameters_of(module: nn.Module) -> InputNames:
     """The parameters of the forward of `module`, by its signature."""
     inner = getattr(module, "_orig_mod", module)  # of torch.compile
+    inner = inner.layer if isinstance(inner, SingleLayer) else inner
     by_name = inspect.signature(inner.forward).parameters.values()
     named = [each for each in by_name if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     return InputNames(
@@ -95,7 +97,7 @@ def _named(item: Any, parameters: InputNames, adapter: Adapter) -> dict[str, Any
     requires = parameters.requires or parameters.every[:1]
     if len(item) not in (len(requires), len(requires) + 1):
         raise UserError(
-            f"a batch of {len(item)} tensors, and the forward of {type(adapter.module).__name__} requires"
+            f"a batch of {len(item)} tensors, and the forward of {class_name(adapter.module)} requires"
             f" {len(requires)} ({', '.join(requires)}): the batch may hold these, or these and the labels. Else give a"
             f" mapping by name: it takes {', '.join(parameters.every)}."
         )
@@ -109,7 +111,7 @@ def _first(parameters: InputNames, tensor: Any, adapter: Adapter) -> str:
     """The name of the input that a tensor by itself is."""
     if len(parameters.requires) > 1 and adapter.batch_names is None:
         raise UserError(
-            f"a batch of one tensor, and the forward of {type(adapter.module).__name__} requires"
+            f"a batch of one tensor, and the forward of {class_name(adapter.module)} requires"
             f" {', '.join(parameters.requires)}. {WANTED}."
         )
     # Of a model that reads texts and images, whose forward leaves every input open, pixels are what is no token.
@@ -118,7 +120,7 @@ def _first(parameters: InputNames, tensor: Any, adapter: Adapter) -> str:
         return "pixel_values"
     if not parameters.every:
         raise UserError(
-            f"the forward of {type(adapter.module).__name__} takes its inputs by position alone (*args), so that no"
+            f"the forward of {class_name(adapter.module)} takes its inputs by position alone (*args), so that no"
             " name can be given to them: wrap the model in one whose forward names its inputs, or give"
             " ModuleAdapter(module, outputs=...)."
         )

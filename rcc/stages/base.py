@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rcc.errors import RccError, UserError, WorkError
+from rcc.layers.copying import deep_copy
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
 from rcc.layers.model import Batch, Model
@@ -55,7 +56,7 @@ class StageContext:
         if self.dense is not None:
             return self.dense()
         twin = copy.copy(model)
-        twin.module = copy.deepcopy(model.module)  # type: ignore[misc]
+        twin.module = deep_copy(model.module)  # type: ignore[misc]
         return standing_in(twin, model.module)
 
     def generator(self) -> torch.Generator:

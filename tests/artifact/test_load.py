@@ -88,9 +88,9 @@ def test_a_plain_module_needs_the_callers_skeleton(tmp_path: Path) -> None:
         load(tmp_path / "artifact")
     with torch.device("meta"):
         skeleton = Toy()
+    skeleton.positions = torch.arange(4)  # in no file, so that the skeleton must have it
     loaded = load(tmp_path / "artifact", skeleton=skeleton)
     assert loaded.module is skeleton
-    skeleton.positions = torch.arange(4)
     assert torch.equal(outputs(loaded), outputs(toy))
 
 

@@ -122,5 +122,5 @@ def test_every_form_of_a_result_is_named(result: Any, names: list[str]) -> None:
 
 
 def test_a_forward_that_returns_no_tensor_is_refused_with_what_it_returned() -> None:
-    with pytest.raises(UserError, match="Net has no outputs.* returned NoneType"):
+    with pytest.raises(UserError, match=r"Net has no outputs.* returned NoneType"):
         adapter(one).outputs({"x": X})

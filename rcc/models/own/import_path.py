@@ -15,10 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from rcc.errors import Problems, UserError, nearest
+from rcc.errors import Problems, UserError, listed, nearest
 from rcc.models.transformers.checkpoint import PICKLES, check_finite
-
-LISTED = 8
+from rcc.models.wrapped_names import say_stripped, wrapper_prefix
 
 
 def build(target: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -79,7 +78,8 @@ def emptied(module: nn.Module) -> nn.Module:
 def fill(module: nn.Module, path: str | Path) -> None:
     """Put the tensors of a safetensors file into `module`, all of them and nothing else.
 
-    Tensors that the module shares may be in the file once, under any of their names.
+    Tensors that the module shares may be in the file once, under any of their names. A prefix that a wrapper of the
+    module put before all names, as DataParallel and torch.compile do, is left away, which is said.
 
     Raises:
         UserError: the file is missing or no safetensors; tensors are missing, left over, of another shape, or hold a
@@ -91,11 +91,15 @@ def fill(module: nn.Module, path: str | Path) -> None:
     own = module.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
-            names = set(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            stored = set(file.keys())
+            prefix = wrapper_prefix(stored, own.keys())
+            names = {key.removeprefix(prefix): key for key in stored}
+            shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in names.items()}
             _check(str(path), own, shapes)
-            for name in sorted(names):
-                own[name].copy_(file.get_tensor(name))
+            for name, key in sorted(names.items()):
+                own[name].copy_(file.get_tensor(key))
+        if prefix:
+            say_stripped(str(path), prefix)
     except (SafetensorError, OSError) as error:
         raise UserError(f"model.path '{path}' cannot be read as safetensors: {_told(error)}") from error
     check_finite(str(path), module)
@@ -106,8 +110,8 @@ def _check(path: str, own: Mapping[str, torch.Tensor], shapes: Mapping[str, tupl
     missing = [name for name in own if name not in shapes and (_place(own[name]) not in given or not own[name].numel())]
     unexpected = shapes.keys() - own.keys()
     problems = Problems()
-    problems.check(not missing, f"'{path}' lacks the weights {_listed(missing)}; they are not made up.")
-    problems.check(not unexpected, f"'{path}' holds weights that the network does not have: {_listed(unexpected)}.")
+    problems.check(not missing, f"'{path}' lacks the weights {listed(missing)}; they are not made up.")
+    problems.check(not unexpected, f"'{path}' holds weights that the network does not have: {listed(unexpected)}.")
     for name in sorted(shapes.keys() & own.keys()):
         wanted = tuple(own[name].shape)
         problems.check(
@@ -133,12 +137,6 @@ def _no_weights(path: Path) -> str:
         f"model.path '{path}' {what}. Give the network's state dict as one file, model.path=weights.safetensors,"
         " written by safetensors.torch.save_model(module, 'weights.safetensors'); or an rcc artifact's directory."
     )
-
-
-def _listed(names: Any) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _kind(value: Any) -> str:

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from rcc.errors import Problems, UserError
+from rcc.errors import Problems, UserError, listed
 from rcc.layers.attention import open_attention
 from rcc.layers.model import Batch
-from rcc.layers.units import Unit, find_units
+from rcc.layers.units import Unit, find_units, is_layer
 from rcc.models.adapter import Adapter
 from rcc.models.batches import call_by_name, named_outputs
+from rcc.models.single_layer import SingleLayer, class_name
 
 BY_ROLE = ("linear", "conv")
 
@@ -24,7 +26,8 @@ class ModuleAdapter(Adapter):
     """A module from Python, for compressing a model of one's own.
 
     Args:
-        module: the model; it is changed in place.
+        module: the model; it is changed in place. A model that is one layer is held under the name 'layer'; each
+            `nn.MultiheadAttention` becomes one whose projections are called, see `open_attention`.
         outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as keyword
             arguments, see `call_by_name`, and what it returns is named as `named_outputs` says.
         loss: `batch -> scalar`, where a stage or a trainer needs one.
@@ -33,6 +36,9 @@ class ModuleAdapter(Adapter):
         reads: the names of these fields, in the order of the parameters of `prepare`; by default the parameters' own.
         roles: `(module name, kind) -> (role, tower)`; by default the kind, and the first part of the name.
         default_roles: the roles compressed unless a stage says otherwise.
+
+    Raises:
+        UserError: parameters that a lazy module has not made yet, or that lie on several devices.
     """
 
     name: ClassVar[str] = "bare"
@@ -52,8 +58,9 @@ class ModuleAdapter(Adapter):
         if any(isinstance(each, nn.TransformerEncoderLayer) for each in module.modules()):
             # Its fast path reads weights past the layers that hold them, and knows only plain ones.
             torch.backends.mha.set_fastpath_enabled(False)
+        _check(module)
         open_attention(module)
-        self.module = module
+        self.module = SingleLayer(module) if is_layer(module) else module
         self.default_roles = default_roles
         self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
         self.reads = tuple(reads or (() if prepare is None else _parameters(prepare)))
@@ -118,7 +125,7 @@ class ModuleAdapter(Adapter):
 
     def _missing(self, what: str, kind: str, found: str = "") -> UserError:
         return UserError(
-            f"ModuleAdapter of {type(self.module).__name__} has no {what}; give a function {kind} as"
+            f"ModuleAdapter of {class_name(self.module)} has no {what}; give a function {kind} as"
             f" ModuleAdapter(module, {what}=...).{found}"
         )
 
@@ -127,3 +134,22 @@ def _parameters(prepare: Callable[..., Batch]) -> tuple[str, ...]:
     """The fields that a function reads: its positional parameters by name."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(name for name, each in inspect.signature(prepare).parameters.items() if each.kind in kinds)
+
+
+def _check(module: nn.Module) -> None:
+    problems = Problems(f"the model {type(module).__name__}")
+    tensors = dict((*module.named_parameters(), *module.named_buffers()))
+    lazy = [name for name, tensor in tensors.items() if is_lazy(tensor)]
+    problems.check(
+        not lazy,
+        f"{listed(lazy)} of lazy modules are uninitialized: run one forward first, so that they get their shapes.",
+    )
+    places: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        if tensor.device.type != "meta":  # weights still to be loaded
+            places.setdefault(str(tensor.device), name)
+    where = ", ".join(f"{name} on {place}" for place, name in places.items())
+    problems.check(
+        len(places) < 2, f"its tensors lie on several devices ({where}): move it to one, as by module.to('cpu')."
+    )
+    problems.done()

@@ -17,6 +17,7 @@ from rcc.models.device import pick_device, pick_dtype
 from rcc.models.own.image_input import ImageInput
 from rcc.models.own.import_path import build, emptied, fill
 from rcc.models.own.module import ModuleAdapter
+from rcc.models.single_layer import class_name
 from rcc.models.transformers.classifying import classification_loss
 
 DESCRIPTION = "network.json"
@@ -146,7 +147,7 @@ class NetworkAdapter(ModuleAdapter):
             found = list(logits.shape) if isinstance(logits, Tensor) else type(result).__name__
             raise UserError(
                 f"a network of model=module must give logits (B, classes), or a mapping that holds them under 'logits';"
-                f" {type(self.module).__name__} gave {found} for {len(pixels)} images."
+                f" {class_name(self.module)} gave {found} for {len(pixels)} images."
             )
         if self.class_names and len(self.class_names) != logits.shape[1]:
             raise UserError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,15 +17,15 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from rcc.errors import UserError
+from rcc.errors import UserError, listed
 from rcc.models.transformers import hub
 from rcc.models.transformers.architectures import ARCHITECTURES
 from rcc.models.transformers.configuration import check_shards, empty_model, read_file
+from rcc.models.wrapped_names import say_stripped, wrapper_prefix
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 EMBEDDED_DEFAULT = "Without a checkpoint at hand, `rcc-run model=clip_tiny` runs the small CLIP that ships with rcc."
 HOW_TO_GIVE = "Give a checkpoint directory with model.path=<directory>"
-LISTED = 8
 MOST_MISSING, SMALL = 4, 1 << 20
 """A config may ask for so many times the values of its files, and so many more, before it is refused unread."""
 
@@ -96,15 +97,21 @@ def load_weights(
 ) -> Model:
     """The model of `name` on the CPU, in evaluation mode, every parameter read from safetensors.
 
+    A prefix that a wrapper put before all names, as DataParallel and torch.compile do, is left away, which is said.
+
     Args:
         config: of that model, as `read_config` checked it.
 
     Raises:
         UserError: no safetensors file, tensors missing, unexpected or of another shape, or a NaN or infinity.
     """
+    renamed: dict[str, Any] = {}
     if Path(name).is_dir():
         _check_safetensors(Path(name), model_class.__name__)
         _check_values(Path(name), model_class, config)
+        if prefix := wrapper_prefix(_stored_names(Path(name))):
+            renamed["key_mapping"] = {f"^{re.escape(prefix)}": ""}
+            say_stripped(name, prefix)
     check_shards(name, local)
     try:
         with quiet():
@@ -116,6 +123,7 @@ def load_weights(
                 local_files_only=local,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **renamed,
             )
     except Exception as error:
         raise UserError(
@@ -126,6 +134,15 @@ def load_weights(
     check_finite(name, model)
     _own_memory(model)
     return model.eval()
+
+
+def _stored_names(directory: Path) -> set[str]:
+    """The names of all tensors in the safetensors files of a directory; of those that can be read."""
+    names: set[str] = set()
+    for path in directory.glob("*.safetensors"):
+        with suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:  # told when it is loaded
+            names.update(file.keys())
+    return names
 
 
 def _own_memory(module: nn.Module) -> None:
@@ -147,9 +164,7 @@ def check_finite(name: str, module: nn.Module) -> None:
     """
     broken = [key for key, tensor in module.state_dict().items() if not _finite(tensor)]
     if broken:
-        raise UserError(
-            f"'{name}' holds NaN or infinite weights in {_listed(broken)}; nothing can be measured with it."
-        )
+        raise UserError(f"'{name}' holds NaN or infinite weights in {listed(broken)}; nothing can be measured with it.")
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -168,7 +183,7 @@ def _check_safetensors(directory: Path, model_class: str) -> None:
     if not pickles:
         raise UserError(f"'{directory}' holds no weights: no *.safetensors file is there. {EMBEDDED_DEFAULT}")
     raise UserError(
-        f"'{directory}' holds its weights as {_listed(pickles)} and not as safetensors."
+        f"'{directory}' holds its weights as {listed(pickles)} and not as safetensors."
         " Only safetensors is read, because a pickle can run code."
         f' If you trust the file, convert it once: python -c "from transformers import'
         f" {model_class} as M; M.from_pretrained('{directory}').save_pretrained('{directory}')\""
@@ -202,9 +217,9 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
     unexpected = [key for key in info["unexpected_keys"] if not key.endswith(".position_ids")]
     problems = []
     if info["missing_keys"]:
-        problems.append(f"'{name}' lacks the weights {_listed(info['missing_keys'])}; they are not made up.")
+        problems.append(f"'{name}' lacks the weights {listed(info['missing_keys'])}; they are not made up.")
     if unexpected:
-        problems.append(f"'{name}' holds weights that this architecture does not have: {_listed(unexpected)}.")
+        problems.append(f"'{name}' holds weights that this architecture does not have: {listed(unexpected)}.")
     problems += [
         f"'{name}': {key} has shape {tuple(found)} and the config asks for {tuple(wanted)}."
         for key, found, wanted in info["mismatched_keys"]
@@ -225,12 +240,6 @@ def quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bar:
             transformers_logging.enable_progress_bar()
-
-
-def _listed(names: Any) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Networks that rcc was not written for: each matrix compressed right or left with its reason, and the same reloaded."""
+"""Networks rcc was not written for: each matrix compressed right or left with its reason, and reloaded the same."""
 
 from __future__ import annotations
 

@@ -238,6 +238,26 @@ def test_a_shared_weight_may_be_in_the_file_once(tmp_path: Path, kept: str) -> N
     assert skeleton.one.weight.is_meta
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_prefix_that_a_wrapper_put_before_all_names_is_left_away_and_said(
+    prefix: str, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load_file(weights)
+    save_file({f"{prefix}{name}": tensor for name, tensor in expected.items()}, weights)
+    module = ResNet()
+    fill(module, weights)
+    assert all(torch.equal(tensor, module.state_dict()[name]) for name, tensor in expected.items())
+    assert f"every name begins with '{prefix}'" in caplog.text
+
+
+def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = torch.nn.ModuleDict({"module": torch.nn.Linear(2, 2)})
+    save_file({"module.weight": torch.ones(2, 2), "module.bias": torch.zeros(2)}, tmp_path / "own.safetensors")
+    fill(module, tmp_path / "own.safetensors")
+    assert bool((module["module"].weight == 1).all())
+    assert not caplog.text
+
+
 def test_a_skeleton_holds_no_weight_and_keeps_its_buffers() -> None:
     skeleton = load_skeleton("module", target=TARGET, arguments={"classes": 3}, image_size=32)
     assert all(parameter.is_meta for parameter in skeleton.module.parameters())

@@ -154,3 +154,22 @@ def test_the_processor_may_be_stored_as_one_file(altered_checkpoint: Alter) -> N
     )
     clip = CLIPWrapper.load(directory, device="cpu")
     assert list(clip.image_processor.image_mean) == [0.5, 0.5, 0.5]
+
+
+def test_a_prefix_that_a_wrapper_put_before_all_names_is_left_away_and_said(
+    clip_checkpoint: Path, altered_checkpoint: Alter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrap(weights: dict[str, torch.Tensor]) -> None:
+        for name in list(weights):
+            weights[f"module._orig_mod.{name}"] = weights.pop(name)
+
+    expected = CLIPWrapper.load(clip_checkpoint, device="cpu").module.state_dict()
+    found = CLIPWrapper.load(altered_checkpoint(wrap), device="cpu").module.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert "every name begins with 'module._orig_mod.'" in caplog.text
+
+
+def test_a_prefix_that_some_names_lack_is_no_wrappers(altered_checkpoint: Alter) -> None:
+    message = refusal(altered_checkpoint(lambda weights: weights.update({f"module.{TENSOR}": weights.pop(TENSOR)})))
+    assert f"lacks the weights {TENSOR}" in message
