@@ -1,17 +1,22 @@
-"""Where a layer is fitted: the second moments of its inputs and of its inputs with the outputs it should give."""
+"""Gather each layer's least-squares statistics, E[x xᵀ] and E[y xᵀ], in the order in which the model calls its layers.
+
+x is what the layer is given in the compressed model, y what it is to make of it: the output of the dense model, or of
+its own weight as it is (the objective of SparseGPT, Frantar & Alistarh 2023, which makes up for nothing that the layers
+before have lost and asks for no dense model).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rcc.calibration.fit_sums import Covariance, Rows
-from rcc.calibration.row_fit import FITTED
-from rcc.calibration.side_by_side import Meeting, Passage, meetings
+from rcc.calibration.side_by_side import LayerCall, LayerVisit, layer_visits
 from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.identity import Identity
@@ -40,9 +45,12 @@ class Inputs:
         return self.covariance + torch.outer(self.mean, self.mean)
 
 
-@dataclass(frozen=True)
-class Site:
-    """A unit, the inputs it sees in the compressed model, and what it should make of them, y, as the dense model does.
+@dataclass
+class LayerFit:
+    """A unit, the inputs x that it sees in the compressed model, and what it is to make of them, y.
+
+    All calls of the layer count, by all batches that reach it. The statistics are held for one layer at a time:
+    `layer_fits` releases those of a layer when it goes on to the next.
 
     mean: E[y] (out,). covariance: E[(y − E[y])(x − E[x])ᵀ] (out, in). variance: of each yᵢ, (out,), float64.
     """
@@ -52,19 +60,32 @@ class Site:
     mean: Tensor
     covariance: Tensor
     variance: Tensor
-    activations: list[tuple[Passage, Tensor]] = field(repr=False)
+    activations: list[tuple[LayerCall, Tensor]] = field(repr=False)
+
+    def release(self) -> None:
+        """Let go of all but the unit, whoever still holds this object."""
+        for name in (each.name for each in fields(self)):
+            if name != "unit":
+                delattr(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for what is not there: an attribute of a released fit.
+        if name in {each.name for each in fields(self)}:
+            raise ValueError(
+                f"the statistics at {self.unit.name} are gone: they are held for one layer at a time, while the"
+                " iterator of layer_fits waits"
+            )
+        raise AttributeError(name)
 
     def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every input (n, in) that counts with the output (n, out) that is wanted of it, part by part.
 
         Raises:
-            ValueError: `sites` was not asked to hold them, or has gone on: they are held for one layer at a time.
+            ValueError: `layer_fits` was not asked to hold them, or has gone on to the next layer.
         """
         if not self.activations:
-            raise ValueError(
-                f"the activations at {self.unit.name} are gone: ask while the iterator of sites(…, rows=True) waits"
-            )
-        return (part for passage, output in self.activations for part in _rows(self.unit, passage, output))
+            raise ValueError(f"the rows at {self.unit.name} are not held: ask for them by layer_fits(…, rows=True)")
+        return (part for call, output in self.activations for part in _rows(self.unit, call, output))
 
     @property
     def cross(self) -> Tensor:
@@ -130,64 +151,70 @@ class Site:
         return replace(form, bias=best_bias(self.mean, self.inputs.mean, weight).to(form.bias))
 
 
-def sites(
+def layer_fits(
     model: Model,
-    dense: Model,
+    dense: Model | None,
     units: Sequence[Unit],
     batches: Sequence[Batch],
     dtype: torch.dtype = torch.float32,
     rows: bool = False,
-) -> Iterator[Site]:
-    """The sites of the linear and convolutional `units` (of one group), in the order in which the model calls them.
+) -> Iterator[LayerFit]:
+    """The statistics of every unit of `units` that can be fitted and that a batch calls, in the order of the calls.
 
-    A unit may be written while the iterator waits; later sites then see its new outputs. Inputs that several
+    A unit may be written while the iterator waits; later fits then see its new outputs. Inputs that several
     units share (q, k and v of an attention) are summed once. Tokens that a batch's attention mask marks as
-    padding do not count.
+    padding do not count. One fit is held at a time: it is released when the iterator goes on.
 
     Args:
-        rows: hold every input and wanted output of one layer, for `Site.rows`.
+        dense: the model whose outputs are wanted; None wants those of each unit's weight and bias as they are.
+        rows: hold every input and wanted output of one layer, for `LayerFit.rows`; of a dense model's only.
 
     Raises:
-        WorkError: a unit's inputs or outputs hold a NaN or an infinity.
+        WorkError: a unit's inputs or outputs hold a NaN or an infinity, or batches call layers in opposite orders.
     """
-    fitted = [unit for unit in units if unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1]
-    last: tuple[_Given, _Shared] | None = None
+    fitted = [unit for unit in units if unit.fittable]
+    last: tuple[_GivenTensors, _Shared] | None = None
     passing = {unit.name for unit in fitted if unit.kind == "linear" and not _through_inputs(unit)}
-    for meeting in meetings(model, dense, fitted, batches, passing):
-        given = _Given(meeting)
-        known = last[1] if last is not None and last[0].is_of(meeting) else None
-        site, shared = _site(meeting, known, dtype, rows)
+    for visit in layer_visits(model, dense, fitted, batches, passing):
+        given = _GivenTensors(visit)
+        known = last[1] if last is not None and last[0].are_those_of(visit) else None
+        if dense is None:
+            fit, shared = _fit_to_own(visit, known, dtype)
+        else:
+            fit, shared = _fit_to_dense(visit, known, dtype, rows)
         last = (given, shared)
         del shared
+        # The sums of one layer are freed in pieces that glibc keeps: given back before the solver asks for as much.
         give_back_free_memory()
-        yield site
-        site.activations.clear()
-        del site
+        yield fit
+        fit.release()
         give_back_free_memory()
 
 
-class _Given:
+class _GivenTensors:
     """What decides the rows of a layer's inputs: the tensors, unchanged since, and how they are cut into rows."""
 
-    def __init__(self, meeting: Meeting) -> None:
-        self.tensors = [Identity(tensor) for tensor in _tensors(meeting)]
-        self.geometry = geometry(meeting.unit.module)
+    def __init__(self, visit: LayerVisit) -> None:
+        self.tensors = [Identity(tensor) for tensor in _tensors(visit)]
+        self.geometry = geometry(visit.unit.module)
 
-    def is_of(self, meeting: Meeting) -> bool:
-        tensors = _tensors(meeting)
-        same = len(tensors) == len(self.tensors) and all(map(Identity.is_of, self.tensors, tensors))
-        return same and self.geometry == geometry(meeting.unit.module)
+    def are_those_of(self, visit: LayerVisit) -> bool:
+        tensors = _tensors(visit)
+        same = len(tensors) == len(self.tensors) > 0 and all(map(Identity.is_of, self.tensors, tensors))
+        return same and self.geometry == geometry(visit.unit.module)
 
 
-def _tensors(meeting: Meeting) -> list[Tensor]:
-    pairs = ((passage.given, passage.dense_given) for passage in meeting.passages)
+def _tensors(visit: LayerVisit) -> list[Tensor]:
+    """None of a layer that is called again: its inputs are made anew."""
+    pairs = ((call.given, call.dense_given) for call in visit.calls)
     return [tensor for pair in pairs for tensor in pair if tensor is not None]
 
 
 def _through_inputs(unit: Unit) -> bool:
     """Whether E[y xᵀ] is had from E[x' xᵀ], of the inputs x' of the dense model: a linear layer wants y = W x' + b, and
-    all layers that share x share that sum. Where inputs are more than outputs, E[y xᵀ] by itself is less to sum."""
-    return unit.kind == "linear" and unit.shape[1] <= unit.shape[0]
+    all layers that share x share that sum. Where inputs are more than outputs, E[y xᵀ] by itself is less to sum; where
+    a hook of the model's changes the input on the way to the weight, x' is not what the forward was paused with."""
+    return unit.kind == "linear" and unit.shape[1] <= unit.shape[0] and not unit.module._forward_pre_hooks
 
 
 @dataclass(frozen=True)
@@ -196,31 +223,32 @@ class _Shared:
     the dense model; None where it was not asked for."""
 
     inputs: Inputs
-    crossing: Tensor | None
+    crossing: Tensor | None = None
 
 
-def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: bool) -> tuple[Site, _Shared]:
-    """The site of the unit that all wait before, and what the next one shares if its inputs are the same: `known`."""
-    unit, columns, rows_out = meeting.unit, meeting.unit.shape[1], meeting.unit.shape[0]
-    device = meeting.passages[0].given.device
+def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, hold: bool) -> tuple[LayerFit, _Shared]:
+    """Accumulate the statistics of the layer all forwards wait before; of inputs that are unchanged since the layer
+    before (`known`), only what its outputs add."""
+    unit, columns, rows_out = visit.unit, visit.unit.shape[1], visit.unit.shape[0]
+    device = _device(unit)
     inputs, dense_inputs, outputs = (Rows(size, dtype, device) for size in (columns, columns, rows_out))
-    through_inputs = _through_inputs(unit) and (known is None or known.crossing is not None)
+    through_inputs = _through_inputs(unit) and not visit.repeated and (known is None or known.crossing is not None)
     own = Covariance(inputs, inputs) if known is None else None
     crossing = Covariance(dense_inputs, inputs) if through_inputs and known is None else None
     cross = None if through_inputs else Covariance(outputs, inputs)
     sums = [one for one in (own, crossing, cross) if one is not None]
     squares = torch.zeros(rows_out, dtype=torch.float64, device=device)
     activations, weight = [], None
-    for passage, output in meeting.outputs():
+    for call, output in visit.outputs():
         if through_inputs and weight is None:
-            weight = meeting.dense_unit.read().dense()
+            weight = visit.dense_unit.read().dense()  # here it can be read: later the forward has run past it
         if hold:
-            activations.append((passage, output))
+            activations.append((call, output))
         others: Iterable[Tensor | None] = repeat(None)
         if crossing is not None:
-            assert passage.dense_given is not None
-            others = _input_rows(unit, passage.dense_given, passage.mask)
-        for (given, wanted), other in zip(_rows(unit, passage, output), others, strict=False):
+            assert call.dense_given is not None
+            others = _input_rows(unit, call.dense_given, call.mask)
+        for (given, wanted), other in zip(_rows(unit, call, output), others, strict=False):
             outputs.take(wanted)
             squares += outputs.new.square().sum(0, dtype=torch.float64)
             if sums:
@@ -229,13 +257,10 @@ def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: boo
                 dense_inputs.take(other)
             for one in sums:
                 one.add()
-        del passage, output, given, wanted, other
+        # Before the next batch's activations are made: two batches' of a wide layer would be held at once.
+        del call, output, given, wanted, other
     samples, mean = (inputs.count, inputs.mean) if known is None else (known.inputs.samples, known.inputs.mean)
-    if not bool(torch.isfinite(outputs.mean).all() and torch.isfinite(mean).all()):
-        raise WorkError(
-            f"on the calibration batches the inputs or the wanted outputs of {unit.name} hold a NaN or an infinity:"
-            " look at the model and at these batches."
-        )
+    _require_finite(unit, outputs.mean, mean, "the inputs or the wanted outputs")
     if known is None:
         assert own is not None
         known = _Shared(Inputs(samples, mean, own.done()), None if crossing is None else crossing.done())
@@ -246,14 +271,53 @@ def _site(meeting: Meeting, known: _Shared | None, dtype: torch.dtype, hold: boo
         assert known.crossing is not None
         wanted_covariance = weight.to(dtype) @ known.crossing
     variance = (squares / max(1, outputs.count) - outputs.offset.square()).clamp_min_(0)
-    return Site(unit, known.inputs, outputs.mean, wanted_covariance, variance, activations), known
+    return LayerFit(unit, known.inputs, outputs.mean, wanted_covariance, variance, activations), known
 
 
-def _rows(unit: Unit, passage: Passage, output: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _fit_to_own(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype) -> tuple[LayerFit, _Shared]:
+    """Of y = W x + b the statistics follow from those of x: E[y xᵀ] is W E[x xᵀ]."""
+    unit = visit.unit
+    known = known or _Shared(_inputs(visit, dtype))
+    inputs, form = known.inputs, unit.read()
+    weight = form.dense().detach().to(inputs.mean)
+    mean = weight @ inputs.mean
+    if form.bias is not None:
+        mean = mean + form.bias.detach().to(mean)
+    covariance = weight @ inputs.covariance
+    variance = (covariance * weight).sum(1, dtype=torch.float64).clamp_min_(0)
+    return LayerFit(unit, inputs, mean, covariance, variance, []), known
+
+
+def _inputs(visit: LayerVisit, dtype: torch.dtype) -> Inputs:
+    unit = visit.unit
+    rows = Rows(unit.shape[1], dtype, _device(unit))
+    covariance = Covariance(rows, rows)
+    for call in visit.inputs():
+        for part in _input_rows(unit, call.given, call.mask):
+            rows.take(part)
+            covariance.add()
+    _require_finite(unit, rows.mean, rows.mean, "the inputs")
+    return Inputs(rows.count, rows.mean, covariance.done())
+
+
+def _device(unit: Unit) -> torch.device:
+    _, matrix = next(iter(unit.read().matrices()))
+    return matrix.device
+
+
+def _require_finite(unit: Unit, outputs: Tensor, inputs: Tensor, what: str) -> None:
+    if not bool(torch.isfinite(outputs).all() and torch.isfinite(inputs).all()):
+        raise WorkError(
+            f"on the calibration batches {what} of {unit.name} hold a NaN or an infinity: look at the model and at"
+            " these batches."
+        )
+
+
+def _rows(unit: Unit, call: LayerCall, output: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The inputs that count and the outputs that are wanted of them, in parts."""
-    wanted = _output_rows(unit, passage, output)
+    wanted = _output_rows(unit, call, output)
     start = 0
-    for rows in _input_rows(unit, passage.given, passage.mask):
+    for rows in _input_rows(unit, call.given, call.mask):
         yield rows, wanted[start : start + len(rows)]
         start += len(rows)
 
@@ -262,9 +326,9 @@ def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None) -> Iterator[Tens
     return (part[0] for part in input_rows(unit.module, given, mask))
 
 
-def _output_rows(unit: Unit, passage: Passage, wanted: Tensor) -> Tensor:
+def _output_rows(unit: Unit, call: LayerCall, wanted: Tensor) -> Tensor:
     """The wanted outputs (n, out), in the order of `input_rows`."""
-    mask = passage.mask
+    mask = call.mask
     kernel = getattr(unit.module, "kernel_size", None)
     if kernel is not None:
         return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)

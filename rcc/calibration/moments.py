@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import FITTED
 from rcc.errors import WorkError
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
@@ -61,7 +60,7 @@ def input_moments(model: Model, units: Sequence[Unit], batches: Sequence[Batch])
     Raises:
         WorkError: the inputs of a unit hold a NaN or an infinity.
     """
-    sums = {unit.name: _Sums(unit) for unit in units if unit.kind in FITTED}
+    sums = {unit.name: _Sums(unit) for unit in units if unit.summing}
     with torch.no_grad(), evaluating(model.module):
         for batch in batches:
             seen = _Seen(batch.get("attention_mask"))

@@ -1,7 +1,7 @@
-"""A forward that waits at layers: one model on one batch, left in the middle and gone on with later.
+"""Pause a forward pass at chosen layers and resume it later, as a coroutine.
 
-Each is a greenlet that is switched to and back: a coroutine that may be left in code that knows nothing of it. Nothing
-runs in parallel.
+Each pass is a greenlet, switched to and back: a coroutine that can be suspended inside code that knows nothing of
+coroutines, such as the forward of a model of transformers. Nothing runs in parallel.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ from rcc.layers.units import Unit
 
 
 @dataclass(frozen=True)
-class Stop:
+class Pause:
+    """Where a forward is suspended: at the unit `name`, with its input, or its output, in hand."""
+
     name: str
     tensor: Tensor
 
 
-class Forward(greenlet):
-    """The forward of one model on one batch, which stops at units; `stop` is where it waits, None at the end."""
+class PausedForward(greenlet):
+    """The forward of one model on one batch, suspended before each unit's first call.
+
+    pause: where it is suspended; None at its end.
+    """
 
     def __init__(self, model: Model, batch: Batch) -> None:
         super().__init__(lambda: self._forward(model, batch))
-        self.reached: set[str] = set()
-        self.passed: set[str] = set()
-        self.stop: Stop | None = None
+        self.batch = batch
+        self.entered: set[str] = set()
+        self.left: set[str] = set()
+        self.pause: Pause | None = None
 
     @staticmethod
     def _forward(model: Model, batch: Batch) -> None:
@@ -41,39 +47,50 @@ class Forward(greenlet):
 
     @property
     def due(self) -> str | None:
-        """The name of the unit that it waits for; None at the end."""
-        return None if self.stop is None else self.stop.name
+        """The name of the unit before which it waits; None at the end."""
+        return None if self.pause is None else self.pause.name
 
-    def go_on(self) -> None:
-        """Run to the next stop."""
-        self.stop = None
+    def resume(self) -> None:
+        """Run to the next pause."""
+        self.pause = None
         if not self.dead:
+            # Whoever resumes is switched back to, also where that is not who made the greenlet.
             self.parent = getcurrent()
+            # Grad mode is the thread's, not the greenlet's: it would leak from one into the other.
             with torch.no_grad():
-                self.stop = self.switch()
+                self.pause = self.switch()
 
-    def end(self) -> None:
-        """Leave the forward where it is."""
+    def finish_layer(self, name: str) -> None:
+        """Run on past the unit `name`, if it waits there."""
+        while self.due == name:
+            self.resume()
+
+    def close(self) -> None:
+        """End the forward where it is; its `finally` blocks run."""
         if not self.dead:
             self.parent = getcurrent()
             self.throw()
 
     @classmethod
-    def stop_at(cls, name: str, tensor: Tensor, before: bool) -> None:
-        """Where a forward comes to the unit `name`, or out of it, for the first time, it waits there."""
+    def pause_at(cls, name: str, tensor: Tensor, before: bool) -> None:
+        """Suspend the running forward, if it is one of these, the first time that it enters (or leaves) the unit."""
         this = getcurrent()
-        if isinstance(this, cls) and name not in (seen := this.reached if before else this.passed):
+        if isinstance(this, cls) and name not in (seen := this.entered if before else this.left):
             seen.add(name)
-            this.parent.switch(Stop(name, tensor))
+            this.parent.switch(Pause(name, tensor))
 
 
-class DenseForward(Forward):
-    """A forward that stops around units, and waits before them; or, of those in `passing`, with the output in hand."""
+class DenseForward(PausedForward):
+    """A forward suspended on both sides of each unit: before it, with its input, and after it, with its output.
+
+    passing: units before which it does not wait. It runs through them, keeps the output, and waits before the next
+    unit: less is held where a layer's input takes more memory than its output.
+    """
 
     def __init__(self, model: Model, batch: Batch, passing: Collection[str]) -> None:
         super().__init__(model, batch)
         self._passing = passing
-        self._passed: Stop | None = None
+        self._passed: Pause | None = None
 
     @property
     def due(self) -> str | None:
@@ -81,42 +98,44 @@ class DenseForward(Forward):
 
     @property
     def given(self) -> Tensor | None:
-        """The input of the unit that is due, unless that was passed."""
-        return self.stop.tensor if self.stop is not None and self._passed is None else None
+        """The input of the unit that is due; None where the forward has run through it."""
+        return self.pause.tensor if self.pause is not None and self._passed is None else None
 
     def output(self) -> Tensor:
-        """That of the unit that is due."""
+        """The output of the unit that is due."""
         if self._passed is not None:
             return self._passed.tensor
-        super().go_on()
-        assert self.stop is not None
-        return self.stop.tensor
+        super().resume()
+        assert self.pause is not None
+        return self.pause.tensor
 
-    def leave(self, name: str) -> None:
-        """Be done with the unit `name`, if that is due."""
+    def finish_layer(self, name: str) -> None:
         if self._passed is not None and self._passed.name == name:
             self._passed = None
             self._pass()
-        while self.due == name:
-            self.go_on()
+        super().finish_layer(name)
 
-    def go_on(self) -> None:
-        super().go_on()
+    def resume(self) -> None:
+        super().resume()
         self._pass()
 
     def _pass(self) -> None:
-        if self._passed is None and self.stop is not None and self.stop.name in self._passing:
-            super().go_on()
-            self._passed = self.stop
-            super().go_on()
+        if self._passed is None and self.pause is not None and self.pause.name in self._passing:
+            super().resume()  # to behind the unit, whose output is then in hand
+            self._passed = self.pause
+            super().resume()  # to before the next
 
 
 @contextmanager
-def stopping_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
-    """Inside, forwards stop before the units of `root`, whose modules may be replaced while they wait."""
+def pausing_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards pause before the units of `root`, which may be written while they wait.
+
+    The module's own `forward` is what pauses, and no hook: a hook of the model's that changes the input has then run,
+    so that the tensor in hand is the one that the weight is multiplied with.
+    """
     own: list[nn.Module] = []
     for unit, name, module in _modules(root, units):
-        module.forward = _forward_with_stop(root, name, unit.name)  # type: ignore[method-assign]
+        module.forward = _pausing_forward(root, name, unit.name)  # type: ignore[method-assign]
         own.append(module)
     try:
         yield
@@ -125,27 +144,28 @@ def stopping_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
-def _forward_with_stop(root: nn.Module, name: str, unit_name: str) -> Callable[..., Any]:
+def _pausing_forward(root: nn.Module, name: str, unit_name: str) -> Callable[..., Any]:
     def forward(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        Forward.stop_at(unit_name, input, before=True)
-        now: Any = root.get_submodule(name)  # another module, if the unit was written while the forward waited
+        PausedForward.pause_at(unit_name, input, before=True)
+        now: Any = root.get_submodule(name)  # another class, if the unit was written while the forward waited
         return type(now).forward(now, input, *args, **kwargs)
 
     return forward
 
 
 @contextmanager
-def stopping_around(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
-    """Inside, forwards stop at the calls of the units of `root`, with the input, and after them, with the output.
+def pausing_around(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards pause before the calls of the units of `root`, with the input, and after, with the output.
 
-    Other hooks run in between: a module that is filled for its call is so at the second stop, and not at the first.
+    Other hooks run in between: a module whose weight is read from disk for its call holds it at the second pause, and
+    not at the first.
     """
 
     def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        Forward.stop_at(name, args[0] if args else next(iter(kwargs.values())), before=True)
+        PausedForward.pause_at(name, args[0] if args else next(iter(kwargs.values())), before=True)
 
     def after(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        Forward.stop_at(name, output, before=False)
+        PausedForward.pause_at(name, output, before=False)
 
     with ExitStack() as hooks:
         for unit, _, module in _modules(root, units):

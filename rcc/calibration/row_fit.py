@@ -15,9 +15,6 @@ from rcc.layers.modes import evaluating
 from rcc.layers.modules import convolved
 from rcc.layers.units import Unit
 
-FITTED = ("linear", "conv")
-"""Kinds of units that have an output channel for each row of the weight and a sum over inputs behind it."""
-
 
 class RowFit:
     """Σ y·ŷ and Σ ŷ² (out,) in float64 over all samples and positions, without the bias.
@@ -48,7 +45,7 @@ def fit_rows(
             may come from a memory-mapped file.
         batches: inputs for `model.outputs`. A unit that never runs on them has sums of zero.
     """
-    fits = {unit.name: RowFit(unit, target) for unit in units if unit.kind in FITTED}
+    fits = {unit.name: RowFit(unit, target) for unit in units if unit.summing}
     with torch.no_grad(), evaluating(model.module), ExitStack() as hooks:
         for fit in fits.values():
             hooks.enter_context(_hooked(fit))

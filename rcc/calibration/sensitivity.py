@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rcc.calibration.row_fit import FITTED
 from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
@@ -68,7 +67,7 @@ def sensitivities(
     Cost: one forward and one backward pass over these items, with the activations of `PART` items in memory; those
     of a batch where not all of its tensors, or of the outputs, are one row an item. And a forward of its first part.
     """
-    fitted = [unit for unit in units if unit.kind in FITTED]
+    fitted = [unit for unit in units if unit.summing]
     sums = {unit.name: _Sums(unit.shape[0]) for unit in fitted}
     seen = 0
     with evaluating(model.module), torch.enable_grad():

@@ -66,6 +66,17 @@ class Unit:
         module = self.module
         return self.kind != "norm" and getattr(module, "groups", 1) == 1
 
+    @property
+    def summing(self) -> bool:
+        """Whether each output is a sum over inputs, so that the weight has second moments of inputs: of one group of
+        channels, or of several."""
+        return self.kind in ("linear", "conv")
+
+    @property
+    def fittable(self) -> bool:
+        """Whether the weight can be fitted by least squares to wanted outputs: it is `summing`, of one group."""
+        return self.summing and self.factorable
+
     def read(self) -> Form:
         """The form as stored now. Change its tensors only through `write`: they are the module's own, or a copy where
         the module keeps its weight in another layout."""

@@ -74,6 +74,7 @@ class UnitPlan:
     name: str
     role: str
     tower: str
+    kind: str
     shape: tuple[int, int]
     factorable: bool
     matrices: Mapping[str, tuple[int, int]]
@@ -96,7 +97,7 @@ class UnitPlan:
             for name, matrix in form.matrices()
         }
         steps = {name: len(step) for name, step in form.steps()}
-        return cls(unit.name, unit.role, unit.tower, unit.shape, unit.factorable, matrices, steps=steps)
+        return cls(unit.name, unit.role, unit.tower, unit.kind, unit.shape, unit.factorable, matrices, steps=steps)
 
 
 @dataclass

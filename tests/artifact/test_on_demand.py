@@ -11,7 +11,7 @@ from toys.adapters import ToyAdapter, compress
 
 from rcc.artifact.on_demand import on_demand
 from rcc.artifact.write import write_artifact
-from rcc.calibration.layer_fits import sites
+from rcc.calibration.layer_fits import layer_fits
 from rcc.errors import UserError
 from rcc.models.transformers.clip import CLIPWrapper
 
@@ -65,8 +65,8 @@ def test_layers_are_summed_beside_it_as_beside_a_copy_in_memory(clip: CLIPWrappe
     twin.module = copy.deepcopy(clip.module)
     units = [unit for unit in clip.units() if "layers.0" in unit.name]
     with on_demand(clip, tmp_path / "dense") as dense:
-        read = [(site.unit.name, site.covariance, site.mean) for site in sites(clip, dense, units, batches)]
-    copied = [(site.unit.name, site.covariance, site.mean) for site in sites(clip, twin, units, batches)]
+        read = [(fit.unit.name, fit.covariance, fit.mean) for fit in layer_fits(clip, dense, units, batches)]
+    copied = [(fit.unit.name, fit.covariance, fit.mean) for fit in layer_fits(clip, twin, units, batches)]
     assert [name for name, _, _ in read] == [name for name, _, _ in copied]
     assert len(read) == 12
     for (_, covariance, mean), (_, wanted, wanted_mean) in zip(read, copied, strict=True):

@@ -9,7 +9,7 @@ import torch
 from toys.layer_rows import context_for, data
 from toys.models import SmallModel
 
-from rcc.calibration.layer_fits import sites
+from rcc.calibration.layer_fits import layer_fits
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.quadratic import Quadratic
@@ -80,7 +80,8 @@ def assert_fitted_to_its_own_inputs(model: SmallModel, dense: SmallModel, name: 
     models = model, copy.deepcopy(dense)
     units = [one.unit(name) for one in models]
     own, blind = (
-        next(iter(sites(one, dense, [unit], data(), torch.float64))) for one, unit in zip(models, units, strict=True)
+        next(iter(layer_fits(one, dense, [unit], data(), torch.float64)))
+        for one, unit in zip(models, units, strict=True)
     )
     weight, wanted = units[0].read().sparse, units[1].read().sparse.detach()
     problem = own.damped(wanted, 0.01)

@@ -133,7 +133,7 @@ class AlphaEditor(ChannelEdits, Stage):
         ways = [f"repaired ({self.repair.way})"] if self.repair.way != "none" else []
         ways += ["a scale per output channel, folded"] if self.num_epochs else []
         note = f"{', '.join(ways) or 'left as it is'}: as many values as before"
-        return [planned(unit, f"left as it is: {NORM}" if _is_norm(unit) else note) for unit in units]
+        return [planned(unit, f"left as it is: {NORM}" if unit.kind == "norm" else note) for unit in units]
 
     def apply(self, model: Model, context: StageContext) -> StageReport:
         self.forget()
@@ -267,10 +267,6 @@ class AlphaEditor(ChannelEdits, Stage):
                     "alpha_mean": float(scale.mean()),
                     "alpha_max": float(scale.max()),
                 }
-
-
-def _is_norm(unit: UnitPlan) -> bool:
-    return unit.shape[0] == 1 and not unit.factorable
 
 
 def _require_precision(units: Sequence[Unit]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rcc.calibration.layer_fits import Site, sites
+from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import Problems
 from rcc.layers.form import Form
 from rcc.layers.model import Model
@@ -23,6 +23,7 @@ from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.stages.alpha.repair_fits import moved_in_null_space, refitted, scaled
 from rcc.stages.base import StageContext, StageReport
 from rcc.stages.dare.options import is_number
+from rcc.stages.layerwise import Unfitted, layerwise
 
 WAYS = ("none", "scales", "least_squares", "null_space")
 WIDEST_EXACT = 1024
@@ -66,114 +67,101 @@ class Repair:
         Raises:
             WorkError: a unit's inputs or the dense model's outputs hold a NaN or an infinity.
         """
-        left = {unit.name: unit for unit in units}
         errors: list[tuple[float, float]] = []
-        kept = []
+        kept: list[str] = []
         dtype = torch.float64 if all(unit.shape[1] <= WIDEST_EXACT for unit in units) else torch.float32
-        with context.dense_beside(model) as dense:
-            for site in sites(model, dense, units, context.calibration or (), dtype, rows=self.way == "null_space"):
-                context.progress(len(errors), len(units), f"layers ({site.unit.name})")
-                left.pop(site.unit.name)
-                before, after, note = self._at(site)
-                errors.append((before, after))
-                facts = report.touched.setdefault(site.unit.name, {})
-                facts |= {"error_before": before, "error_after": after}
-                if not after < before:
-                    kept.append(site.unit.name)
-                if note:
-                    facts["note"] = note
-        for unit in left.values():
-            report.touched.setdefault(unit.name, {})["note"] = f"not repaired: {_unmet(unit)}"
+        for done, step in enumerate(layerwise(model, context, units, dtype=dtype, rows=self.way == "null_space")):
+            context.progress(done, len(units), f"layers ({step.unit.name})")
+            facts = report.touched.setdefault(step.unit.name, {})
+            if isinstance(step, Unfitted):
+                kept.append(step.unit.name)
+                facts["note"] = f"not repaired: {step.reason}"
+                continue
+            before, after, note = self._at(step)
+            errors.append((before, after))
+            facts |= {"error_before": before, "error_after": after} | ({"note": note} if note else {})
+            if not after < before:
+                kept.append(step.unit.name)
         context.progress(len(units), len(units), "layers")
         count = max(1, len(errors))
         return {
             "repair": self.way,
-            "repaired": len(errors) - len(kept),
-            "not_repaired": kept + list(left),
+            "repaired": len(units) - len(kept),
+            "not_repaired": kept,
             "mean_error_before": sum(before for before, _ in errors) / count,
             "mean_error_after": sum(after for _, after in errors) / count,
         }
 
-    def _at(self, site: Site) -> tuple[float, float, str]:
+    def _at(self, fit: LayerFit) -> tuple[float, float, str]:
         """Repair one unit; returns its relative errors before and after, and what is to be said of it."""
-        form = site.unit.read().folded()
-        problem = site.objective()
-        before = relative_error(site, problem, form)
-        if not site.fired:
-            return before, before, f"not repaired: {site.note}"
-        notes = [site.note]
+        form = fit.unit.read().folded()
+        problem = fit.objective()
+        before = relative_error(fit, problem, form)
+        notes = [fit.note]
         try:
-            better = self._better(site, problem, form)
+            better = self._better(fit, problem, form)
         except (ValueError, torch.linalg.LinAlgError) as error:
             notes.append(f"kept its values: {error}")
-            better = site.settled(form)
+            better = fit.settled(form)
         if form.quantised and self.way != "scales":
             notes.append("kept its values, which are quantised: only the bias is settled")
-        after = relative_error(site, problem, better)
+        after = relative_error(fit, problem, better)
         if before - after > LEAST_GAIN:
-            site.unit.write(better)
+            fit.unit.write(better)
         else:
             after = before
             notes.append(f"kept as it was: no {_NAMES[self.way]} lowers its error")
         return before, after, "; ".join(filter(None, notes))
 
-    def _better(self, site: Site, problem: Quadratic, form: Form) -> Form:
+    def _better(self, fit: LayerFit, problem: Quadratic, form: Form) -> Form:
         if self.way == "null_space" and not form.quantised:
-            fixed, preserved = _with_bias_fixed(site, form), _reproduced(site, form)
+            fixed, preserved = _with_bias_fixed(fit, form), _reproduced(fit, form)
             return moved_in_null_space(form, fixed, preserved, self.energy, self.damping)
         if self.way == "scales":
             form = scaled(form, problem.damped(form.dense(), self.damping))
         elif not form.quantised:
             form = refitted(form, problem.damped(form.dense(), self.damping), self.rounds)
-        return site.settled(form)
+        return fit.settled(form)
 
 
 _NAMES = {"scales": "scale", "least_squares": "least-squares fit", "null_space": "change in the null space"}
 
 
-def relative_error(site: Site, problem: Quadratic, form: Form) -> float:
+def relative_error(fit: LayerFit, problem: Quadratic, form: Form) -> float:
     """E‖y − W x − b‖² over E‖y − E y‖² (over E‖y‖² where the unit has no bias); 0 where there is nothing to tell.
 
-    problem: the site's `objective`, which leaves out what a wrong bias costs; that is added here.
+    problem: the fit's `objective`, which leaves out what a wrong bias costs; that is added here.
     """
     weight = form.dense()
     error = problem.error(weight)
     if form.bias is not None:
-        missed = site.mean - weight.to(site.mean) @ site.inputs.mean - form.bias.to(site.mean)
+        missed = fit.mean - weight.to(fit.mean) @ fit.inputs.mean - form.bias.to(fit.mean)
         error = error + missed.double().square()
     total = float(problem.energy.sum())
     return float(error.sum()) / total if total > 0 else 0.0
 
 
-def _with_bias_fixed(site: Site, form: Form) -> Quadratic:
+def _with_bias_fixed(fit: LayerFit, form: Form) -> Quadratic:
     """E‖y − b − V x‖² with the bias as it is: preserved inputs all see it, so that a null space cannot hold it."""
     if form.bias is None:
-        return site.objective()
-    bias = form.bias.to(site.mean)
-    energy = site.energy - (2 * bias * site.mean - bias.square()).double()
-    return Quadratic(site.inputs.moment, site.cross - torch.outer(bias, site.inputs.mean), energy)
+        return fit.objective()
+    bias = form.bias.to(fit.mean)
+    energy = fit.energy - (2 * bias * fit.mean - bias.square()).double()
+    return Quadratic(fit.inputs.moment, fit.cross - torch.outer(bias, fit.inputs.mean), energy)
 
 
-def _reproduced(site: Site, form: Form) -> Tensor:
+def _reproduced(fit: LayerFit, form: Form) -> Tensor:
     """E[x xᵀ] over that half of the inputs whose outputs the layer already gives best: least ‖y − ŷ‖² / ‖y‖²."""
     weight, bias = form.dense(), 0.0 if form.bias is None else form.bias
     shares = []
-    for given, wanted in site.rows():
+    for given, wanted in fit.rows():
         missed = (wanted - given @ weight.T - bias).square().sum(1)
         shares.append((missed / wanted.square().sum(1)).nan_to_num(0.0))
     median = torch.cat(shares).median()
-    moment = torch.zeros_like(site.inputs.moment)
+    moment = torch.zeros_like(fit.inputs.moment)
     count = 0
-    for (given, _), share in zip(site.rows(), shares, strict=True):
+    for (given, _), share in zip(fit.rows(), shares, strict=True):
         rows = given[share <= median].to(moment)
         moment.addmm_(rows.T, rows)
         count += len(rows)
     return moment / count
-
-
-def _unmet(unit: Unit) -> str:
-    if unit.kind == "embedding":
-        return "an embedding has no inputs to fit on"
-    if getattr(unit.module, "groups", 1) > 1:
-        return "a grouped convolution is not fitted"
-    return "no calibration batch reached it"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rcc.calibration.row_fit import FITTED
 from rcc.calibration.sensitivity import Sensitivity, sensitivities
 from rcc.errors import UserError
 from rcc.layers.model import Model
@@ -81,7 +80,7 @@ def _by_outliers(state: PruningState, target: float, floor: float) -> dict[str, 
 
     Units that are no sum over inputs have no such scores: they keep the target's share.
     """
-    ranked = [unit for unit in state.units if unit.kind in FITTED]
+    ranked = [unit for unit in state.units if unit.summing]
     counts = _same_share(state, target)
     if ranked:
         pools = [_scores(state, unit) for unit in ranked]

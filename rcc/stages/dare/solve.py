@@ -1,19 +1,16 @@
-"""Pruning that solves for what is kept: in every layer the values that stay, and what they must be then, so that on the
-inputs that it really sees the layer gives the dense model's outputs, or those it gave before."""
+"""Prune layers by solving for what they keep: which values stay, and what they must be for the layer to give the dense
+model's outputs, or those it gave before, on the inputs that it really sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rcc.calibration.layer_fits import Site, sites
-from rcc.calibration.own_fits import own_sites
-from rcc.calibration.row_fit import FITTED
+from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import Problems
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.model import Model
@@ -26,6 +23,7 @@ from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 from rcc.ops.select import count_selected
 from rcc.stages.base import Stage, StageContext, naming
+from rcc.stages.layerwise import layerwise
 
 SOLVERS = ("none", "admm", "obs")
 TARGETS = ("dense", "own")
@@ -34,11 +32,6 @@ WIDE = 512
 DAMPING, PAIR_DAMPING = 0.01, 1e-3
 """Share of the mean of diag H that pulls towards the weight there is: for S alone, and where there is a pair U V."""
 Pattern = tuple[int, int] | None
-
-
-def solvable(unit: Unit) -> bool:
-    """Whether the unit's outputs are sums over one group of inputs, so that there is something to solve."""
-    return unit.kind in FITTED and getattr(unit.module, "groups", 1) == 1
 
 
 class Solver:
@@ -69,7 +62,7 @@ class Solver:
         """
         problems = Problems(who)
         if self.method == "obs":
-            paired = [unit.name for unit in units if solvable(unit) and unit.read().left is not None]
+            paired = [unit.name for unit in units if unit.fittable and unit.read().left is not None]
             problems.check(
                 not paired,
                 f"solver=obs prunes a whole weight, and these layers are held as factors: {', '.join(paired)}. Take"
@@ -101,58 +94,36 @@ class Solver:
     ) -> dict[str, dict[str, Any]]:
         """Prune `units`, those by `mask` that there is nothing to solve for; returns facts of each by name.
 
-        What is no sum over inputs (an embedding, a norm, a grouped convolution) goes first, so that the layers after it
-        make up for it. Layers that no calibration batch reaches come last.
+        The order is that of `layerwise`: what cannot be solved goes first, so that the layers after it make up for it.
         """
         facts: dict[str, dict[str, Any]] = {}
-
-        def done(unit: Unit, found: dict[str, Any]) -> None:
-            facts[unit.name] = found
-            context.progress(len(facts), len(units), f"layers ({unit.name})")
-
-        with self._sites(model, units, context) as fitted:
-            for unit in units:
-                if not solvable(unit):
-                    with naming(stage, unit):
-                        mask(unit)
-                    done(unit, {"note": f"pruned by magnitude: there is no solving for this {unit.kind}"})
-            for site in fitted:
-                if site.fired:
-                    with naming(stage, site.unit):
-                        found = self._solve(site, zeros[site.unit.name])
-                    done(site.unit, found)
-        for unit in units:
-            if unit.name not in facts:
-                with naming(stage, unit):
+        for step in layerwise(model, context, units, target=self.target):
+            unit = step.unit
+            with naming(stage, unit):
+                if isinstance(step, LayerFit):
+                    facts[unit.name] = self._solve(step, zeros[unit.name])
+                else:
                     mask(unit)
-                done(unit, {"note": "pruned by magnitude: no calibration batch reached it with an input but zero"})
+                    facts[unit.name] = {"note": f"pruned by magnitude: {step.reason}"}
+            context.progress(len(facts), len(units), f"layers ({unit.name})")
         return facts
 
-    @contextmanager
-    def _sites(self, model: Model, units: Sequence[Unit], context: StageContext) -> Iterator[Iterator[Site]]:
-        batches = context.calibration or ()
-        if self.target == "own":
-            yield own_sites(model, units, batches)
-        else:
-            with context.dense_beside(model) as dense:
-                yield sites(model, dense, units, batches)
-
-    def _solve(self, site: Site, zeros: int) -> dict[str, Any]:
-        form = site.unit.read().folded()
-        dtype = torch.float32 if site.unit.shape[1] > WIDE else torch.float64
+    def _solve(self, fit: LayerFit, zeros: int) -> dict[str, Any]:
+        form = fit.unit.read().folded()
+        dtype = torch.float32 if fit.unit.shape[1] > WIDE else torch.float64
         weight = form.dense().to(dtype)
-        problem, damping = site.objective().to(dtype), DAMPING if form.left is None else PAIR_DAMPING
-        before = 0.0 if self.target == "own" else site.objective().relative_error(weight)
+        problem, damping = fit.objective().to(dtype), DAMPING if form.left is None else PAIR_DAMPING
+        before = 0.0 if self.target == "own" else fit.objective().relative_error(weight)
         try:
             pruned = self._pruned(form, problem.damped(weight, damping), zeros)
         except torch.linalg.LinAlgError:
             pruned = self._pruned(form, problem.definite(weight, 10 * damping), zeros)
-        site.unit.write(site.settled(pruned))
+        fit.unit.write(fit.settled(pruned))
         facts: dict[str, Any] = {
             "output_error_before": before,
-            "output_error": site.objective().relative_error(pruned.dense()),
+            "output_error": fit.objective().relative_error(pruned.dense()),
         }
-        return facts | ({"note": site.note} if site.note else {})
+        return facts | ({"note": fit.note} if fit.note else {})
 
     def _pruned(self, form: Form, problem: Quadratic, zeros: int) -> Form:
         """S first, to what the pair leaves; then V given U, and U given V."""

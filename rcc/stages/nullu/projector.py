@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,16 +129,9 @@ class NulluProjector(LayerDecompositions, Stage):
         directions = self._project(chosen, model, context, report)
         way = TruncationPass(self, self.metric, self.rule, model, context, directions, self.compute_svd_decomposition)
         ranks = self._allocated(way, chosen) if self.allocation == "spectra" else {}
-        with closing(way.targets(chosen)) as targets:
-            for done, (unit, target) in enumerate(targets):
-                context.progress(done, len(chosen), f"layers ({unit.name})")
-                if isinstance(target, str):
-                    report.skip(unit, target)
-                else:
-                    with naming(self, unit):
-                        self._truncate(target, context.itemsize, report, ranks.get(unit.name))
-                # The moments of the next unit are gathered next: let go of those of this one.
-                del target
+        for done, step in enumerate(way.steps(chosen)):
+            context.progress(done, len(chosen), f"layers ({step.unit.name})")
+            self._truncate(way.target(step), step.unit, context.itemsize, report, ranks.get(step.unit.name))
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
         report.facts |= self._facts(report, bytes_before, bytes_after)
         context.progress(len(chosen), len(chosen), "layers")
@@ -189,8 +181,17 @@ class NulluProjector(LayerDecompositions, Stage):
                 f" {error}. Take a lower ratio, or allocation=uniform."
             ) from error
 
-    def _truncate(self, target: Target, itemsize: int, report: StageReport, granted: int | None) -> None:
+    def _truncate(
+        self, target: Target | str, unit: Unit, itemsize: int, report: StageReport, granted: int | None
+    ) -> None:
         """Write the new form of the rank that the rules choose, or leave the unit and note why."""
+        if isinstance(target, str):
+            report.skip(unit, target)
+            return
+        with naming(self, unit):
+            self._write_truncated(target, itemsize, report, granted)
+
+    def _write_truncated(self, target: Target, itemsize: int, report: StageReport, granted: int | None) -> None:
         unit, form = target.unit, target.form
         chosen = self.rule.rank(target.truncations.values, unit.shape, nonzeros_kept(self.rule, form), granted)
         if granted is not None and chosen.rank == min(unit.shape):
@@ -200,7 +201,7 @@ class NulluProjector(LayerDecompositions, Stage):
             target = target.with_sparse(chosen.rank, self.rule.kept_beside(unit.shape, 0))
         fitted = target.truncated(chosen.rank, self.factors)
         now, would = matrix_bytes(form, itemsize), matrix_bytes(fitted, itemsize)
-        again = self.refit and target.site is not None and form.left is not None
+        again = self.refit and target.fit is not None and form.left is not None
         # Beside an S that stays nothing gets smaller: a pair is worth its bytes while the whole is below a dense layer.
         grows = self.of == "residual" and (form.left is None or again)
         limit = unit.numel * itemsize if grows else now
@@ -228,10 +229,10 @@ class NulluProjector(LayerDecompositions, Stage):
         """What the pair was fitted to, where the metric is that of calibration data."""
         if self.metric == "plain":
             return {}
-        if target.site is None:
+        if target.fit is None:
             return {"metric": "plain", "note": f"truncated in the plain metric: {target.note}"}
-        note = note_on_samples(target.site, rank)
-        return {"metric": "calibration", "samples": target.site.inputs.samples, **({"note": note} if note else {})}
+        note = note_on_samples(target.fit, rank)
+        return {"metric": "calibration", "samples": target.fit.inputs.samples, **({"note": note} if note else {})}
 
     def _facts(self, report: StageReport, before: int, after: int) -> dict[str, Any]:
         made = [facts for facts in report.touched.values() if "rank" in facts]

@@ -1,4 +1,4 @@
-"""What one unit's low-rank pair is fitted to: the outputs wanted of it on its inputs, or a weight.
+"""Hold what one unit's low-rank pair is fitted to: the outputs wanted of it on its inputs, or a weight.
 
 With calibration data: the dense model's outputs y on the inputs x that the unit really sees in the compressed model,
 E‖y − V x − b‖² (`rcc.calibration.layer_fits`), whitened as in SVD-LLM (Wang et al. 2024, arXiv:2403.07378). Without:
@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rcc.calibration.layer_fits import Site
+from rcc.calibration.layer_fits import LayerFit
 from rcc.layers.form import Form
 from rcc.layers.units import Unit
 from rcc.ops.factorise import Svd, factor_pair
@@ -59,7 +59,7 @@ class Target:
     form: folded, so without a scale.
     problem: the objective, or None for the plain SVD of `form`.
     svd: that SVD.
-    site: where the problem comes from calibration data.
+    fit: where the problem comes from calibration data.
     sparse: S (out, in) that stays as it is beside the pair.
     directions: orthonormal rows (k, out) that the outputs are to be free of.
     note: why the metric is plain, where calibration was asked for.
@@ -69,7 +69,7 @@ class Target:
     form: Form
     problem: Quadratic | None = None
     svd: Svd | None = None
-    site: Site | None = None
+    fit: LayerFit | None = None
     sparse: Tensor | None = None
     directions: Tensor | None = None
     note: str = ""
@@ -107,7 +107,7 @@ class Target:
         kept = sparse is not None and sparse is self.form.sparse
         step = self.form.sparse_step if kept else None
         form = Form(sparse=sparse, left=left, right=right, bias=self.form.bias, sparse_step=step)
-        form = form if self.site is None else self.site.settled(form)
+        form = form if self.fit is None else self.fit.settled(form)
         if self.directions is None or form.bias is None:
             return form
         return replace(form, bias=project_out(form.bias[:, None], self.directions)[:, 0])
@@ -120,7 +120,7 @@ class Target:
         return replace(self, sparse=sparse)
 
 
-def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Quadratic | None:
+def to_outputs(fit: LayerFit, near: Tensor, directions: Tensor | None = None) -> Quadratic | None:
     """E‖y − V x − b‖², kept near the weight `near` (out, in), or None where the inputs tell nothing.
 
     Args:
@@ -128,9 +128,9 @@ def to_outputs(site: Site, near: Tensor, directions: Tensor | None = None) -> Qu
 
     Damped by `NEAR`, and by ten times as much for as long as that leaves H indefinite.
     """
-    if not site.varies:
+    if not fit.varies:
         return None
-    damped = site.objective().to(working_dtype(near.shape[1])).definite(near, NEAR)
+    damped = fit.objective().to(working_dtype(near.shape[1])).definite(near, NEAR)
     return damped if directions is None else _free_of(damped, directions)
 
 
@@ -145,13 +145,13 @@ def working_dtype(inputs: int) -> torch.dtype:
     return torch.float64 if inputs <= WIDEST_IN_DOUBLE else torch.float32
 
 
-def note_on_samples(site: Site, rank: int) -> str:
+def note_on_samples(fit: LayerFit, rank: int) -> str:
     """What a user should know before relying on a pair of that rank; empty where all is well."""
-    needed = rank + site.has_bias
-    if site.inputs.samples >= needed:
-        return site.note
+    needed = rank + fit.has_bias
+    if fit.inputs.samples >= needed:
+        return fit.note
     return (
-        f"{site.inputs.samples} rows of calibration inputs for rank {rank}: at least {needed} are needed, and what they"
+        f"{fit.inputs.samples} rows of calibration inputs for rank {rank}: at least {needed} are needed, and what they"
         " do not tell stays near the current weight. Give more calibration data (data.calibration) or ask for less rank"
     )
 

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from rcc.calibration.layer_fits import Site, sites
-from rcc.calibration.row_fit import FITTED
+from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import Problems, UserError
 from rcc.layers.form import Form
 from rcc.layers.model import Model
@@ -23,6 +22,7 @@ from rcc.ops.grid import CLIPS
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
 from rcc.stages.base import Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
+from rcc.stages.layerwise import Unfitted, layerwise
 from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
 
 ROUNDINGS = ("feedback", "nearest")
@@ -89,7 +89,7 @@ class Quantizer(Stage):
         return [self._planned(unit, itemsize) for unit in units]
 
     def _planned(self, unit: UnitPlan, itemsize: int) -> UnitPlan:
-        if unit.shape[0] == 1 and not unit.factorable:
+        if unit.kind == "norm":
             return replace(unit, note=f"left as it is: {NORM}")
         steps = stepped(unit.matrices, unit.shape[0], itemsize)
         if not steps:
@@ -119,33 +119,22 @@ class Quantizer(Stage):
             )
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
-        for done, (unit, site) in enumerate(self._in_order(model, context, chosen)):
-            context.progress(done, len(chosen), f"layers ({unit.name})")
-            with naming(self, unit):
-                self._round(unit, site, context, report)
+        for done, step in enumerate(self._steps(model, context, chosen)):
+            context.progress(done, len(chosen), f"layers ({step.unit.name})")
+            with naming(self, step.unit):
+                self._round(step, context, report)
         context.progress(len(chosen), len(chosen), "layers")
         report.facts |= self._facts(report)
         return report
 
-    def _in_order(
-        self, model: Model, context: StageContext, chosen: Sequence[Unit]
-    ) -> Iterator[tuple[Unit, Site | None]]:
-        """Every unit once, and where it is fitted: first those that never are, so that the others see what they give,
-        then the others as the model calls them, at last those that it did not call."""
-        fitted = [unit for unit in chosen if self.rounding == "feedback" and unit.kind in FITTED and unit.factorable]
-        waiting = {unit.name: unit for unit in fitted}
-        others = [(unit, None) for unit in chosen if unit.name not in waiting]
-        if not fitted:
-            yield from others
-            return
-        with context.dense_beside(model) as dense:  # before the first unit is written: it may be a copy
-            yield from others
-            for site in sites(model, dense, fitted, context.calibration or ()):
-                yield waiting.pop(site.unit.name), site
-        yield from ((unit, None) for unit in waiting.values())
+    def _steps(self, model: Model, context: StageContext, chosen: Sequence[Unit]) -> Iterator[LayerFit | Unfitted]:
+        if self.rounding == "nearest":
+            return (Unfitted(unit, "") for unit in chosen)
+        return layerwise(model, context, chosen)
 
-    def _round(self, unit: Unit, site: Site | None, context: StageContext, report: StageReport) -> None:
+    def _round(self, step: LayerFit | Unfitted, context: StageContext, report: StageReport) -> None:
         """Write the rounded form, or leave the unit and note why."""
+        unit = step.unit
         if unit.kind == "norm":
             report.skip(unit, NORM)
             return
@@ -157,10 +146,10 @@ class Quantizer(Stage):
         form = unit.read().folded()
         grid = self._grid(unit.role, context.storage)
         facts: dict[str, Any] = {"bits": self._bits(unit.role), "steps": sum(names.values())}
-        if site is not None and site.fired:
+        if isinstance(step, LayerFit):
             dense = form.dense()
-            rounded = site.settled(with_feedback(form, names, grid, site.damped(dense)))
-            objective = site.objective()
+            rounded = step.settled(with_feedback(form, names, grid, step.damped(dense)))
+            objective = step.objective()
             facts["output_error_before"] = objective.relative_error(dense)
             facts["output_error"] = objective.relative_error(rounded.dense())
         else:
@@ -168,17 +157,16 @@ class Quantizer(Stage):
         facts["weight_change"] = relative_error(form.dense(), rounded.dense())
         unit.write(rounded)
         facts |= {"bytes_before": before.nbytes(context.itemsize), "bytes_after": bytes_of(unit, context.itemsize)}
-        note = self._note(unit, site)
+        note = self._note(step)
         report.touched[unit.name] = facts | ({"note": note} if note else {})
 
-    def _note(self, unit: Unit, site: Site | None) -> str:
+    def _note(self, step: LayerFit | Unfitted) -> str:
         """What a user should know of how the unit was rounded; empty where all is well."""
-        if site is not None:
-            return site.note if site.fired else f"rounded to nearest: {site.note}"
-        if self.rounding == "nearest" or unit.kind == "embedding":
-            return ""
-        why = "no calibration batch reached it" if unit.factorable else "a grouped convolution has no site"
-        return f"rounded to nearest: {why}"
+        if isinstance(step, LayerFit):
+            return step.note
+        # Rounding to nearest is what was asked for, or all there is for a table of rows.
+        expected = self.rounding == "nearest" or step.unit.kind == "embedding"
+        return "" if expected else f"rounded to nearest: {step.reason}"
 
     def _facts(self, report: StageReport) -> dict[str, Any]:
         touched = report.touched.values()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from toys.models import SmallModel, batches
 
-from rcc.calibration.layer_fits import sites
+from rcc.calibration.layer_fits import layer_fits
 from rcc.calibration.targets import dense_outputs
 from rcc.errors import UserError
 from rcc.layers.form import Form
@@ -259,9 +259,9 @@ def test_units_that_cannot_be_fitted_keep_their_values_and_say_why() -> None:
     report = stage.apply(model, StageContext(calibration=given, dense=lambda: nullcontext(dense)))
     notes = {name: facts.get("note") for name, facts in report.touched.items()}
     assert notes == {
-        "table": "not repaired: an embedding has no inputs to fit on",
-        "grouped": "not repaired: a grouped convolution is not fitted",
-        "idle": "not repaired: no calibration batch reached it",
+        "table": "not repaired: an embedding looks its rows up: it has no inputs to fit on",
+        "grouped": "not repaired: a grouped convolution has no one set of inputs to fit on",
+        "idle": "not repaired: no calibration batch reached it with an input other than zero",
         "silent": "not repaired: no calibration batch reached it with an input other than zero",
         "plain": None,
     }
@@ -340,8 +340,8 @@ def test_scales_of_a_quantised_unit_go_into_its_steps(model: SmallModel, dense: 
 def test_the_preserved_inputs_are_the_half_that_is_reproduced_best(model: SmallModel, dense: SmallModel) -> None:
     units = [model.unit("conv")]
     (moment,) = (
-        module._reproduced(site, site.unit.read())
-        for site in sites(model, dense, units, BATCHES, torch.float64, rows=True)
+        module._reproduced(fit, fit.unit.read())
+        for fit in layer_fits(model, dense, units, BATCHES, torch.float64, rows=True)
     )
     x, y = rows_at(model, dense, "conv")
     share = ((y - answers(model, "conv", x)) ** 2).sum(1) / (y**2).sum(1)

@@ -12,7 +12,7 @@ def unit(name: str, tower: str, *, rank: int | None = None, zeros: int = 0) -> U
         if rank is None
         else {"left": (40 * rank, 40 * rank), "right": (25 * rank, 25 * rank)}
     )
-    return UnitPlan(name, "linear", tower, (40, 25), True, matrices)
+    return UnitPlan(name, "linear", tower, "linear", (40, 25), True, matrices)
 
 
 UNITS = [unit("a", "vision"), unit("b", "text", rank=3), unit("c", "vision", zeros=600)]

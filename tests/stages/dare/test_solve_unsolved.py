@@ -45,7 +45,7 @@ def test_embeddings_norms_and_layers_never_called_are_masked_with_a_note(solver:
         assert int((after == 0).sum()) == round(0.5 * weight.numel())
         assert torch.equal(after[after != 0], weight[after != 0])
     assert "no calibration batch reached it" in report.touched["idle"]["note"]
-    assert "there is no solving for this embedding" in report.touched["words"]["note"]
+    assert "an embedding looks its rows up" in report.touched["words"]["note"]
     assert "output_error" in report.touched["hidden"]
 
 

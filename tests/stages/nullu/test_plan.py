@@ -9,7 +9,7 @@ from rcc.stages.nullu.rank_budget import RankRule
 
 
 def unit(**matrices: tuple[int, int]) -> UnitPlan:
-    return UnitPlan("layer", "linear", "model", (100, 100), True, matrices)
+    return UnitPlan("layer", "linear", "model", "linear", (100, 100), True, matrices)
 
 
 def test_a_residual_pair_has_what_the_kept_part_leaves() -> None:

@@ -206,7 +206,7 @@ def test_the_plan_calls_the_rank_at_most_where_energy_may_lower_it(model):
 
 
 def test_the_plan_leaves_what_would_not_get_smaller(model):
-    sparse = UnitPlan("layer", "linear", "model", (100, 100), True, {"sparse": (10_000, 100)})
+    sparse = UnitPlan("layer", "linear", "model", "linear", (100, 100), True, {"sparse": (10_000, 100)})
     (plan,) = NulluProjector(0.5, None).plan([sparse], 4)
     assert plan.matrices == sparse.matrices
     assert "20,000 bytes where 538 are stored" in plan.note

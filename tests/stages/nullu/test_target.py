@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from toys.layer_rows import context_for, data, rows, svd_llm, weight_of
 from toys.models import SmallModel
 
-from rcc.calibration.layer_fits import Inputs, Site
+from rcc.calibration.layer_fits import Inputs, LayerFit
 from rcc.layers.form import Form
 from rcc.ops.quadratic import Quadratic
 from rcc.stages.nullu.projector import NulluProjector
@@ -20,12 +20,12 @@ def matrix(m: int, n: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(m, n, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def site_of(x: torch.Tensor, y: torch.Tensor, name: str = "head") -> Site:
-    """The site of rows x (n, in) and y (n, out): 'head' of the small net has no bias, 'hidden' has one."""
+def site_of(x: torch.Tensor, y: torch.Tensor, name: str = "head") -> LayerFit:
+    """The fit of rows x (n, in) and y (n, out): 'head' of the small net has no bias, 'hidden' has one."""
     deviating, missing = x - x.mean(0), y - y.mean(0)
     inputs = Inputs(len(x), x.mean(0), deviating.T @ deviating / len(x))
     unit = SmallModel().unit(name)
-    return Site(unit, inputs, y.mean(0), missing.T @ deviating / len(x), missing.square().mean(0), ())
+    return LayerFit(unit, inputs, y.mean(0), missing.T @ deviating / len(x), missing.square().mean(0), ())
 
 
 def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
@@ -36,8 +36,8 @@ def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
     near = matrix(10, 16, 1)
     inputs = Inputs(99, torch.zeros(16).double(), moment)
     unit, mean = SmallModel().unit("head"), torch.zeros(10).double()
-    site = Site(unit, inputs, mean, near @ moment, torch.ones(10).double(), ())
-    found = to_outputs(site, near)
+    fit = LayerFit(unit, inputs, mean, near @ moment, torch.ones(10).double(), ())
+    found = to_outputs(fit, near)
     added = 0.01 * float(moment.diagonal().mean())
     torch.testing.assert_close(found.moment, moment + added * torch.eye(16).double())
     torch.testing.assert_close(found.solution, near)
@@ -103,8 +103,8 @@ def test_wide_layers_are_computed_in_float32() -> None:
 
 @pytest.mark.parametrize(("rank", "samples", "said"), [(3, 3, "at least 4"), (3, 4, "for 12 dim"), (3, 12, "")])
 def test_a_layer_with_a_bias_needs_a_row_more_than_its_rank(rank: int, samples: int, said: str) -> None:
-    site = site_of(matrix(samples, 12), matrix(samples, 16, 1), "hidden")
-    note = note_on_samples(site, rank)
+    fit = site_of(matrix(samples, 12), matrix(samples, 16, 1), "hidden")
+    note = note_on_samples(fit, rank)
     assert said in note
     assert bool(note) == bool(said)
 
@@ -115,8 +115,8 @@ def test_a_new_form_has_the_dtype_stored_and_the_bias_that_is_best_on_average() 
     model.module.to(torch.bfloat16)
     unit = model.unit("hidden")
     form = Form(sparse=unit.read().sparse, bias=unit.read().bias)
-    site = site_of(x, y, "hidden")
-    made = Target(unit, form, to_outputs(site, form.dense().detach()), site=site).truncated(4, "balanced")
+    fit = site_of(x, y, "hidden")
+    made = Target(unit, form, to_outputs(fit, form.dense().detach()), fit=fit).truncated(4, "balanced")
     assert made.left.dtype == made.right.dtype == made.bias.dtype == torch.bfloat16
     mean = (x @ made.dense().double().T).mean(0) + made.bias.double()
     torch.testing.assert_close(mean, y.mean(0), rtol=0, atol=0.05)

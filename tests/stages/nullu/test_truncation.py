@@ -154,7 +154,7 @@ def test_a_unit_that_never_fires_is_truncated_plainly_with_the_reason(context) -
     NulluProjector(0.6, None, include=["head"]).apply(plain, context)
     facts = NulluProjector(0.6, None, metric="calibration", include=["head"]).apply(model, context).touched["head"]
     assert facts["metric"] == "plain"
-    assert "no calibration batch reached it" in facts["note"]
+    assert "no calibration batch reached it with an input other than zero" in facts["note"]
     assert torch.equal(model.unit("head").read().left, plain.unit("head").read().left)
 
 
@@ -172,7 +172,10 @@ def test_a_unit_that_no_batch_reaches_is_truncated_plainly_after_the_others(cont
     model.module.spare = torch.nn.Linear(20, 20)
     report = NulluProjector(0.6, None, metric="calibration").apply(model, StageContext(calibration=data()))
     assert list(report.touched) == [*UNITS, "spare"]
-    assert report.touched["spare"]["note"] == "truncated in the plain metric: no calibration batch reached it"
+    assert (
+        report.touched["spare"]["note"]
+        == "truncated in the plain metric: no calibration batch reached it with an input other than zero"
+    )
 
 
 def test_too_few_rows_for_the_rank_or_the_width_are_told_with_both_numbers() -> None:

@@ -21,6 +21,7 @@ from rcc.layers.modules import FormConv, FormEmbedding, FormLinear
 from rcc.layers.units import Unit
 from rcc.models.own.module import ModuleAdapter
 from rcc.stages.base import StageContext, UnitPlan
+from rcc.stages.layerwise import UNREACHED
 from rcc.stages.quant.quantizer import Quantizer
 
 
@@ -151,8 +152,10 @@ def test_units_without_a_site_are_rounded_to_nearest_and_say_why(model) -> None:
     for name in ("tokens", "grouped", "idle"):
         assert torch.equal(whole(model, name)["sparse"], whole(plain, name)["sparse"])
         assert "output_error" not in fed.touched[name]
-    assert fed.touched["idle"]["note"] == "rounded to nearest: no calibration batch reached it"
-    assert fed.touched["grouped"]["note"] == "rounded to nearest: a grouped convolution has no site"
+    assert fed.touched["idle"]["note"] == f"rounded to nearest: {UNREACHED}"
+    assert (
+        fed.touched["grouped"]["note"] == "rounded to nearest: a grouped convolution has no one set of inputs to fit on"
+    )
     assert "note" not in fed.touched["tokens"]
 
 
