@@ -1,4 +1,4 @@
-"""The story of a run: the composed config becomes objects, and the objects do the job that was asked for.
+"""Run a composed config: instantiate what it describes, and do the job that it asks for.
 
 This is the one place where Hydra instantiates; the jobs take plain Python.
 """

@@ -1,4 +1,4 @@
-"""A config source for choices that exist in no file: `stage/dare+nullu` is `stage/dare` and `stage/nullu`.
+"""Serve choices that exist in no file to Hydra: `stage/dare+nullu` is `stage/dare` and `stage/nullu`.
 
 The source answers only for names with a '+' in the groups of `rcc.composing.joined`, with a defaults list that puts
 each name's file under its label. Everything else stays with Hydra's own sources, and with it overrides, sweeps,

@@ -1,4 +1,4 @@
-"""The Optuna sweeper, made ready to keep its study in the folder of the sweep, and quiet."""
+"""Adapt the Optuna sweeper: its study lies in the folder of the sweep, and it is quiet."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What stages learn from calibration data: gradients, moments of inputs and the dense model's outputs."""
+"""Gather what stages learn from calibration data: moments of inputs, gradients, the dense model's outputs."""

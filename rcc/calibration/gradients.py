@@ -1,4 +1,4 @@
-"""What importance needs to know of the loss's gradients, per output channel, without keeping any gradient.
+"""Reduce the loss's gradients to importance per output channel, without keeping any gradient.
 
 One forward and backward a batch. Each weight's gradient is reduced to three vectors of length `out` and
 dropped the moment it is complete, so that no more than one layer's gradient is alive at a time.

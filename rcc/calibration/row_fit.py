@@ -1,4 +1,4 @@
-"""Products of wanted and actual outputs over calibration data: what a per-row least-squares fit needs."""
+"""Sum products of wanted and actual outputs over calibration data, for a least-squares factor per row."""
 
 from __future__ import annotations
 

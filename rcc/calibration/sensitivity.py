@@ -1,4 +1,4 @@
-"""How much the model's outputs move when those of one layer do: for all layers at once, by random projections.
+"""Estimate how far the model's outputs move with each layer's, for all layers at once, by random projections.
 
 For a normalised output e and a small change δ of a layer's outputs y, the distance 1 − cos is ½ ‖J δ‖², J = ∂e/∂y.
 The trace of JᵀJ is the mean of ‖Jᵀ v‖² over v with independent entries of variance 1 (Hutchinson 1990), and one

@@ -1,4 +1,4 @@
-"""The dense model's outputs on the calibration batches: what a compressed model is to come back to."""
+"""Compute and store the dense model's outputs on the calibration batches, the reference of a compressed one."""
 
 from __future__ import annotations
 

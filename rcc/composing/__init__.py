@@ -1,1 +1,1 @@
-"""From a command line to a checked config: the stage grammar, resume, help."""
+"""Turn a command line into a checked config: the stage grammar, resume, help."""

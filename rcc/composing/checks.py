@@ -1,4 +1,4 @@
-"""All that is wrong with a command line, found before anything runs and told at once.
+"""Find all that is wrong with a command line before anything runs, and tell it at once.
 
 Unknown groups' choices are taken out first, so that the rest can be composed and checked. Then each
 combination of choices is composed twice: as asked, with unknown options let in, and as shipped, without

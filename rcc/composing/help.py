@@ -1,4 +1,4 @@
-"""What `rcc-run --help` says. Choices, defaults and explanations are read from the config files."""
+"""Print `rcc-run --help`, with choices, defaults and explanations read from the config files."""
 
 from __future__ import annotations
 

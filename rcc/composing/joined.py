@@ -1,4 +1,4 @@
-"""The grammar of groups whose choices are joined by '+': `stage=dare+nullu`, `eval=zero_shot+efficiency`.
+"""Parse groups whose choices are joined by '+': `stage=dare+nullu`, `eval=zero_shot+efficiency`.
 
 Each name gets a label of its own, under which its options lie: `stage.dare.target_sparsity`. The order counts.
 """

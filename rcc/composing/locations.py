@@ -1,4 +1,4 @@
-"""Where the YAML files are, and what they say, read without Hydra so that help stays instant."""
+"""Locate and read the YAML files without Hydra, so that help stays instant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the jobs of a command came to, and the table that a sweep ends with."""
+"""Record what the jobs of a command came to, and print the table that a sweep ends with."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""In which order a training epoch takes its items: rare classes as often as common ones, shared out among processes,
-or texts of like length together. Each order follows from its seed and epoch."""
+"""Order the items of a training epoch: rare classes as often as common ones, shared out among processes, or texts
+of like length together. Each order follows from its seed and epoch."""
 
 from __future__ import annotations
 

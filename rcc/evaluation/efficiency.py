@@ -1,4 +1,4 @@
-"""What a model costs: bytes, parameters, operations, time and memory, alone or in turns with another model."""
+"""Measure what a model costs: bytes, parameters, operations, time and memory, alone or beside another model."""
 
 from __future__ import annotations
 

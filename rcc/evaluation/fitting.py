@@ -1,4 +1,4 @@
-"""Which evaluators fit a model, for messages about one that does not."""
+"""List the evaluators that fit a model, for messages about one that does not."""
 
 from __future__ import annotations
 

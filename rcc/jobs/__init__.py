@@ -1,1 +1,1 @@
-"""What a run can do: compress, show the plan of it, evaluate, train. Plain Python in, files out."""
+"""Do what a run was asked for: compress, show a plan, evaluate, train. Plain Python in, files out."""

@@ -1,4 +1,4 @@
-"""A run directory belongs to one live process: claimed by a lock, described by run.json, never used twice."""
+"""Claim a run directory for one live process: by a lock, described by run.json, never used twice."""
 
 from __future__ import annotations
 

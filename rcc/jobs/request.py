@@ -1,4 +1,4 @@
-"""What a job is asked to do: the objects the config described, and the settings they came from."""
+"""Hold a job's inputs: the objects the config described, and the settings they came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model comes from: a checkpoint, the hub, the package, the user's own code, or an earlier run's artifact."""
+"""Load a model from a checkpoint, the hub, the package, the user's own code, or an earlier run's artifact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `artifact=` names for job=evaluate: artifacts, checkpoint directories, and the model of `model=`."""
+"""Resolve what `artifact=` names for job=evaluate: artifacts, checkpoint directories, the model of `model=`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes a run is asked to come out at: `target_ratio` or `target_bytes` of the config, for the whole artifact."""
+"""Read the target in bytes of a run, `target_ratio` or `target_bytes`, for the whole artifact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who watches a run: the console, the metrics log, and whatever `logger=` adds."""
+"""Collect the observers of a run: the console, the metrics log, and whatever `logger=` adds."""
 
 from __future__ import annotations
 

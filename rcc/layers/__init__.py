@@ -1,1 +1,1 @@
-"""The S + U V form, the modules that compute with it, finding and replacing them, and their bytes."""
+"""Hold weights in the form S + U V: the modules that compute with it, the units of a model, and their bytes."""

@@ -1,4 +1,4 @@
-"""How a tensor becomes bytes: dense, or its non-zeros with an index of where they lie; whichever is smallest.
+"""Encode a tensor as bytes: dense, or its non-zeros with an index of where they lie; whichever is smallest.
 
 All encodings are exact: what counts as zero is the bit pattern, so even a negative zero comes back as it was.
 """

@@ -1,4 +1,4 @@
-"""The one form of a compressed weight: W ≈ diag(a) (S + U V), and a bias.
+"""Define the one form of a compressed weight: W ≈ diag(a) (S + U V), and a bias.
 
 Shapes: `sparse` S (out, in), `left` U (out, r), `right` V (r, in), `scale` a (out,), `bias` (out,).
 A convolution is flattened to (out, in · kernel). A fresh layer is S = W alone.

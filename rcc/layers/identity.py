@@ -1,4 +1,4 @@
-"""Whether a tensor is the very one that was seen before, without keeping that alive."""
+"""Check by a weak reference that a tensor is the same, unmodified object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the values of a sparse matrix lie, in three ways: a bitmask, gaps of 8 bits, and compressed rows (CSR).
+"""Index the non-zeros of a sparse matrix in three ways: a bitmask, gaps of 8 bits, and compressed rows (CSR).
 
 All take a matrix (rows, columns) as one bool a position, in row-major order. Byte order is little-endian.
 

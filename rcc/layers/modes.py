@@ -1,4 +1,4 @@
-"""How a model is held while it is measured: in evaluation mode, chosen parameters trainable, and put back."""
+"""Put a model into evaluation mode, with chosen parameters trainable, for the length of a block."""
 
 from __future__ import annotations
 

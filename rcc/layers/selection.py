@@ -1,4 +1,4 @@
-"""Which units a stage touches: roles, towers and name patterns, and the reason for each one left alone."""
+"""Select the units a stage touches: by role, tower and name pattern, with the reason for each one left alone."""
 
 from __future__ import annotations
 

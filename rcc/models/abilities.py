@@ -1,4 +1,4 @@
-"""What some models can do beyond outputs: abilities that an evaluator asks for with `isinstance`.
+"""Declare the abilities beyond outputs that an evaluator may ask of a model with `isinstance`.
 
 An evaluator that needs an ability which the model lacks says so, with what the model does give.
 """

@@ -1,4 +1,4 @@
-"""What a model is to the rest of the project: a module with units, files to rebuild it from, and outputs.
+"""Define what a model is to the rest of the project: a module with units, files to rebuild it from, and outputs.
 
 Nothing outside `rcc.models` knows which architecture it holds.
 """

@@ -1,1 +1,1 @@
-"""What a user sees and keeps: console, metrics log, report, W&B."""
+"""Show and record a run: console, metrics log, report, W&B."""

@@ -1,4 +1,4 @@
-"""The run on the terminal: a live display of where it is, a line for what is done, tables at the end.
+"""Show a run on the terminal: a live display of where it is, a line for what is done, tables at the end.
 
 When the output is not a terminal the lines and tables are plain text and the live display is left out.
 """

@@ -1,4 +1,4 @@
-"""What a run hands over: the artifact, its bytes on disk beside dense ones, both models on the test split."""
+"""Record what a run hands over: the artifact, its bytes beside dense ones, both models on the test split."""
 
 from __future__ import annotations
 

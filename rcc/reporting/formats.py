@@ -1,4 +1,4 @@
-"""How numbers are written for people: sizes, counts, shares, times and metrics, each with its unit."""
+"""Format numbers for people: sizes, counts, shares, times and metrics, each with its unit."""
 
 from __future__ import annotations
 

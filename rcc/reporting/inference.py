@@ -1,4 +1,4 @@
-"""How the model was made to run, as a table and in words."""
+"""Describe how the model was made to run, as a table and in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The units that steps left as they were, grouped by reason; layer numbers and numbers in reasons are folded."""
+"""Group the units that steps left as they were by reason, with layer numbers and numbers in reasons folded."""
 
 from __future__ import annotations
 

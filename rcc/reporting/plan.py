@@ -1,4 +1,4 @@
-"""The plan of a dry run as tables: what each step would do, and every unit with what becomes of it and why."""
+"""Render the plan of a dry run as tables: what each step would do, and what becomes of every unit and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables that console and report share, as rows of strings."""
+"""Build the tables that console and report share, as rows of strings."""
 
 from __future__ import annotations
 

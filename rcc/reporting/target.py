@@ -1,4 +1,4 @@
-"""A target in bytes in words: what was asked, what was reached, and why it was missed where it was."""
+"""Describe a target in bytes: what was asked, what was reached, and why it was missed where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run has taken and how long it will still take, judged by the steps it has finished."""
+"""Estimate how long a run will still take from the steps it has finished."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The compression methods: each a lifecycle around pure functions of `rcc.ops`."""
+"""Compress by methods that are each a lifecycle around pure functions of `rcc.ops`."""

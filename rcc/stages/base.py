@@ -1,4 +1,4 @@
-"""What a stage is: a compression method with a strength, applied to a model's units in a context.
+"""Define a stage: a compression method with a strength, applied to a model's units in a context.
 
 A stage never loads data, logs or writes files; all it needs comes in the `StageContext`, all it did goes
 out in the `StageReport`.

@@ -1,4 +1,4 @@
-"""The architecture of a small CLIP, from a few sizes."""
+"""Build the architecture of a small CLIP from a few sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which order an epoch of training takes the images."""
+"""Order the images of a training epoch."""
 
 from __future__ import annotations
 

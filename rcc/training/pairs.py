@@ -1,4 +1,4 @@
-"""What an image is paired with in an epoch: a prompt of its class, or one of the captions that people wrote."""
+"""Pair each image of an epoch with a text: a prompt of its class, or one of the captions that people wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pixels of a split, decoded once and kept small: uint8, all of one size, normalised batch by batch."""
+"""Hold the pixels of a split, decoded once: uint8, all of one size, normalised batch by batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one training loop: AdamW, linear warm-up and cosine decay, clipped gradients, the best epoch kept."""
+"""Train by one loop: AdamW, linear warm-up and cosine decay, clipped gradients, the best epoch kept."""
 
 from __future__ import annotations
 

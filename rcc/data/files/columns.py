@@ -1,4 +1,4 @@
-"""Which columns of a table are the images, captions and labels, and a split of them that decodes when asked."""
+"""Recognise a table's columns of images, captions and labels, and make a split of them that decodes when asked."""
 
 from __future__ import annotations
 

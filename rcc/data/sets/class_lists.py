@@ -1,4 +1,4 @@
-"""What the classes of published data sets are called, and the prompts that speak of them, as papers use them.
+"""Read the class names and the prompts of published data sets, as papers use them.
 
 Source of names and templates: Radford et al. (2021); each file names its own.
 """

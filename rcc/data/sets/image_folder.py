@@ -1,4 +1,4 @@
-"""Any set of images in one folder a class, or in parquet files with labels."""
+"""Load images from one folder a class, or from parquet files with labels."""
 
 from __future__ import annotations
 

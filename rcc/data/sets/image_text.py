@@ -1,4 +1,4 @@
-"""Any set of images with captions: CSV, TSV or JSONL files, webdataset shards, parquet files, the hub."""
+"""Load images with captions: CSV, TSV or JSONL files, webdataset shards, parquet files, the hub."""
 
 from __future__ import annotations
 

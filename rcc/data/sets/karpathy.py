@@ -1,4 +1,4 @@
-"""The caption files of Karpathy and Fei-Fei (2015), by whose parts COCO, Flickr30k and Flickr8k results are told.
+"""Read the caption files of Karpathy and Fei-Fei (2015), whose parts COCO, Flickr30k and Flickr8k results use.
 
 dataset_<name>.json: {"images": [{"filename", "filepath" (COCO), "split", "sentences": [{"raw"}, …]}, …]}
 """

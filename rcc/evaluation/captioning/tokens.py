@@ -1,4 +1,4 @@
-"""Which program makes words of captions: Stanford's PTBTokenizer where Java is there, or `penn_treebank` in Python."""
+"""Choose the tokenizer of captions: Stanford's PTBTokenizer where Java is there, else `penn_treebank` in Python."""
 
 from __future__ import annotations
 

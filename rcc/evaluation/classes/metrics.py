@@ -1,4 +1,4 @@
-"""What is measured of predicted classes: accuracies with their standard errors, and which classes are mistaken.
+"""Compute the metrics of predicted classes: accuracies with standard errors, and the most frequent confusions.
 
 N images, C classes. Among equal scores the class that comes first has the better rank, and is predicted.
 """

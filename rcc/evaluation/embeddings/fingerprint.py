@@ -1,4 +1,4 @@
-"""A checksum of a model as it is now: of all its weights, and of the files that say how its inputs are made."""
+"""Checksum a model as it is now: all its weights, and the files that say how its inputs are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the right answer of each query lands when images and texts look for each other, N images and T texts.
+"""Rank the right answer of each query when N images and T texts look for each other.
 
 The rank of a query is that of its best right answer: 1 + the number of wrong answers whose score is at least as high.
 So ties count against the model, and other right answers never do. A model that gives all images one embedding has the

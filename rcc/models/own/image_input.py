@@ -1,4 +1,4 @@
-"""How an image becomes the pixels of a network that has no image processor of its own."""
+"""Turn images into the pixels of a network that has no image processor of its own."""
 
 from __future__ import annotations
 

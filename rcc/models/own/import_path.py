@@ -1,4 +1,4 @@
-"""A user's own network: built from the import path that the user gave, filled from a safetensors file.
+"""Build a user's own network from the import path that the user gave, and fill it from a safetensors file.
 
 Only what the user says is imported. No path is ever taken from an artifact.
 """

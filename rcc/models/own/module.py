@@ -1,4 +1,4 @@
-"""Any `nn.Module` as a model: what the project needs besides the module is given as functions."""
+"""Adapt any `nn.Module`; what the project needs besides the module is given as functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which adapter loads which of transformers' architectures."""
+"""Map the architectures of transformers to the adapters that load them."""
 
 from __future__ import annotations
 

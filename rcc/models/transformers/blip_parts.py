@@ -1,4 +1,4 @@
-"""What BLIP's models have in common: a vision encoder, and a BERT that may look at its patches.
+"""Share what BLIP's models have in common: a vision encoder, and a BERT that may look at its patches.
 
 Source: Li et al., "BLIP: Bootstrapping Language-Image Pre-training" (2022), section 3.1.
 """

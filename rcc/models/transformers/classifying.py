@@ -1,4 +1,4 @@
-"""The training loss of a classifier: the cross-entropy of its logits to the labels of the batch."""
+"""Compute a classifier's training loss: the cross-entropy of its logits to the labels of the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The symmetric contrastive loss of CLIP, for batches in which several pairs may match.
+"""Compute the symmetric contrastive loss of CLIP, for batches in which several pairs may match.
 
 Source: InfoNCE over both directions as in Radford et al., "Learning Transferable Visual Models From Natural
 Language Supervision" (2021), figure 3; several positives share the target evenly, as "SupCon out" of Khosla

@@ -1,4 +1,4 @@
-"""The small files of a checkpoint directory: config, image processor (without torchvision) and tokenizer."""
+"""Read and write the small files of a checkpoint: config, image processor (without torchvision), tokenizer."""
 
 from __future__ import annotations
 

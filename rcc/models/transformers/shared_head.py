@@ -1,4 +1,4 @@
-"""A last layer whose weight is the table of the word embeddings, whatever form the table is held in."""
+"""Multiply by the table of word embeddings as a last layer, whatever form the table is held in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vision transformer that classifies: transformers' ViTForImageClassification behind the adapter."""
+"""Adapt a vision transformer that classifies: transformers' ViTForImageClassification."""
 
 from __future__ import annotations
 

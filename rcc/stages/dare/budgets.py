@@ -1,4 +1,4 @@
-"""How many values every unit gives up: by scope, who shares a budget, and by allocation, what it is shared for."""
+"""Share a number of zeros among units: by scope, who shares a budget, and by allocation, what it is shared for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of a pruning stage and what is wrong with them."""
+"""Check the options of a pruning stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pruning is expected to leave of each unit, from counts alone, for a dry run."""
+"""Predict what pruning leaves of each unit, from counts alone, for a dry run."""
 
 from __future__ import annotations
 

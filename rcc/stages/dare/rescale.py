@@ -1,4 +1,4 @@
-"""The ways to multiply what survived pruning; each returns by what, one number a layer."""
+"""Rescale what survived pruning; each way returns its factor, one number a layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores by which a pruning stage ranks the values of a unit, matrix by matrix."""
+"""Score the values of a unit for pruning, matrix by matrix."""
 
 from __future__ import annotations
 

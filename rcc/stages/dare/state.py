@@ -1,4 +1,4 @@
-"""The units of one model under pruning: their values, what they were before, and what can be counted."""
+"""Track the units of one model under pruning: their values, what they were before, and what can be counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which values of a unit a pruning stage removes: those that are stored, or the deltas to a base."""
+"""Read and prune the values of a unit: those that are stored, or the deltas to a base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of a pruning stage about the model it was last prepared with, in the specification's names."""
+"""Answer about the model that a pruning stage was last prepared with, in the specification's names."""
 
 from __future__ import annotations
 

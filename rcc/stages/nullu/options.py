@@ -1,4 +1,4 @@
-"""The options of the low-rank stage and what is wrong with them."""
+"""Check the options of the low-rank stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What truncation is expected to make of each unit, from shapes and counts alone, for a dry run."""
+"""Predict what truncation makes of each unit, from shapes and counts alone, for a dry run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many values a pair may hold: layer by layer, or under one budget for many layers, spent where it helps most."""
+"""Budget the values a pair may hold: layer by layer, or under one budget of many layers, spent where it helps most."""
 
 from __future__ import annotations
 
