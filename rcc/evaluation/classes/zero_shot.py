@@ -40,7 +40,7 @@ class ZeroShotEvaluator:
 
     Args:
         model: for use by hand, embeds images and texts.
-        dataset: for use by hand, 'imagenet', 'cifar10' or 'cifar100', whose class names and templates are taken; or a
+        dataset: for use by hand, 'imagenet' (the default), 'cifar10' or 'cifar100', whose class names and templates are taken; or a
             mapping with `dataset_name`, or with `class_names` and `templates`. Its other entries are for the loader.
         batch_size: images or prompts in one forward pass.
         cache_megabytes: memory for prepared pixels, and as much again for embeddings.
@@ -51,7 +51,7 @@ class ZeroShotEvaluator:
     def __init__(
         self,
         model: Any = None,
-        dataset: str | Mapping[str, Any] = "imagenet",
+        dataset: str | Mapping[str, Any] | None = None,
         batch_size: int = 256,
         cache_megabytes: float = 256,
         embeddings: str | Path | None = None,
@@ -67,7 +67,13 @@ class ZeroShotEvaluator:
         self.class_templates: list[str] = []
         self.text_embeddings: Tensor | None = None
         if model is not None:
+            dataset = "imagenet" if dataset is None else dataset
             self._use(model, {"dataset_name": dataset} if isinstance(dataset, str) else dataset)
+        elif dataset is not None:
+            raise UserError(
+                f"eval 'zero_shot': dataset is {dataset}, which goes with a model, by hand. A run takes its class names and"
+                " templates from data=: say data=imagenet, or leave the option out."
+            )
 
     def _use(self, model: Any, config: Mapping[str, Any]) -> None:
         if not isinstance(model, TextEncoder):

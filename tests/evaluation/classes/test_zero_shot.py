@@ -192,3 +192,8 @@ def test_by_hand_what_cannot_be_used_is_refused(clip: CLIPWrapper) -> None:
         ZeroShotEvaluator().evaluate([])
     with pytest.raises(UserError, match=r"pairs \(images, labels\)"):
         ZeroShotEvaluator(clip, "cifar10").evaluate([torch.zeros(1)])
+
+
+def test_a_data_set_without_a_model_is_refused_since_a_run_takes_its_classes_from_its_data() -> None:
+    with pytest.raises(UserError, match="say data=imagenet"):
+        ZeroShotEvaluator(dataset="cifar10")
