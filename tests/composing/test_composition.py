@@ -159,7 +159,8 @@ def test_an_evaluators_file_has_every_option_of_its_constructor_with_the_same_de
     configs: Composer, name: str
 ) -> None:
     options = _parameters(find("eval", name, EVALUATORS))
-    options.pop("cache", None)  # of embeddings, shared by the whole suite
+    for given_elsewhere in ("cache", "model", "dataset"):  # shared by the suite; for use by hand
+        options.pop(given_elsewhere, None)
     options = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     assert OmegaConf.to_container(configs.compose([f"eval={name}"]).eval) == {name: {"name": name, **options}}
 

@@ -40,8 +40,8 @@ class ZeroShotEvaluator:
 
     Args:
         model: for use by hand, embeds images and texts.
-        dataset: for use by hand, 'imagenet' (the default), 'cifar10' or 'cifar100', whose class names and templates are taken; or a
-            mapping with `dataset_name`, or with `class_names` and `templates`. Its other entries are for the loader.
+        dataset: for use by hand, 'imagenet' (the default), 'cifar10' or 'cifar100', whose class names and templates are
+            taken; or a mapping with `dataset_name`, or with `class_names` and `templates`. The rest is for the loader.
         batch_size: images or prompts in one forward pass.
         cache_megabytes: memory for prepared pixels, and as much again for embeddings.
         embeddings: directory that keeps embeddings from one run to the next; None for none.
@@ -71,8 +71,8 @@ class ZeroShotEvaluator:
             self._use(model, {"dataset_name": dataset} if isinstance(dataset, str) else dataset)
         elif dataset is not None:
             raise UserError(
-                f"eval 'zero_shot': dataset is {dataset}, which goes with a model, by hand. A run takes its class names and"
-                " templates from data=: say data=imagenet, or leave the option out."
+                f"eval 'zero_shot': dataset is {dataset}, which goes with a model, by hand. A run takes its class"
+                " names and templates from data=: say data=imagenet, or leave the option out."
             )
 
     def _use(self, model: Any, config: Mapping[str, Any]) -> None:

@@ -65,8 +65,8 @@ def test_classes_in_another_order_with_others_between_are_found_by_name(data: Sp
     assert ClassificationEvaluator().evaluate(model, data.test, data).metrics == plain.metrics
     wider = nn.Linear(32 * 32, 11)
     with torch.no_grad():
-        wider.weight.copy_(torch.cat([model.module.weight, torch.zeros(1, 1024)]))
-        wider.bias.copy_(torch.cat([model.module.bias, torch.full((1,), 9.0)]))
+        wider.weight.copy_(torch.cat([model.module.layer.weight, torch.zeros(1, 1024)]))
+        wider.bias.copy_(torch.cat([model.module.layer.bias, torch.full((1,), 9.0)]))
     model.module, model.class_names = wider, (*names, "a letter")
     model._outputs = lambda batch: {"logits": wider(batch["input"])}
     assert ClassificationEvaluator().evaluate(model, data.test, data).metrics == plain.metrics
@@ -110,7 +110,7 @@ def test_a_model_without_logits_is_refused_by_name(clip: CLIPWrapper, data: Spli
 
 def test_logits_that_are_not_finite_are_reported_and_the_mode_is_put_back(data: Splits) -> None:
     model = DigitClassifier(data, DIGITS, list(range(10)))
-    model.module.weight.data.fill_(torch.nan)
+    model.module.layer.weight.data.fill_(torch.nan)
     model.module.train()
     with pytest.raises(WorkError, match="logits hold NaN"):
         ClassificationEvaluator().evaluate(model, data.test, data)
