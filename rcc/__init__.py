@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rcc.artifact.load import load as load
     from rcc.artifact.reloading import check_reloaded as check_reloaded
     from rcc.artifact.write import write_artifact as save  # noqa: F401
+    from rcc.cascade.bytes.budget import Target as Target
     from rcc.cascade.pipeline import RCCPipeline as RCCPipeline
     from rcc.cascade.schedule import Schedule as Schedule
     from rcc.data.registry import load_data as load_data
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rcc.evaluation.efficiency import EfficiencyEvaluator as EfficiencyEvaluator
     from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
+    from rcc.learning.held import held as held
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
     from rcc.models.own.module import ModuleAdapter as ModuleAdapter
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from rcc.stages.alpha.editor import AlphaEditor as AlphaEditor
     from rcc.stages.dare.compressor import DARECompressor as DARECompressor
     from rcc.stages.nullu.projector import NulluProjector as NulluProjector
+    from rcc.stages.quant import Quantizer as Quantizer
 
 __version__ = "0.1.0"
 
@@ -60,17 +63,20 @@ _PUBLIC = {
     "MetricComputer": "rcc.evaluation.captioning.metrics",
     "ModuleAdapter": "rcc.models.own.module",
     "NulluProjector": "rcc.stages.nullu.projector",
+    "Quantizer": "rcc.stages.quant",
     "RCCPipeline": "rcc.cascade.pipeline",
     "RccError": "rcc.errors",
     "RetrievalEvaluator": "rcc.evaluation.retrieval.evaluator",
     "Schedule": "rcc.cascade.schedule",
     "Split": "rcc.data.splits",
     "Splits": "rcc.data.splits",
+    "Target": "rcc.cascade.bytes.budget",
     "UserError": "rcc.errors",
     "WorkError": "rcc.errors",
     "ZeroShotEvaluator": "rcc.evaluation.classes.zero_shot",
     "check_reloaded": "rcc.artifact.reloading",
     "create_dataloader": "rcc.data.torch_dataset",
+    "held": "rcc.learning.held",
     "load": "rcc.artifact.load",
     "load_data": "rcc.data.registry",
     "load_model": "rcc.models.registry",

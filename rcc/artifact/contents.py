@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rcc.errors import WorkError
 from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
+from rcc.layers.obstacles import held_latents, holds_form
 from rcc.layers.units import Unit
 
 DTYPES = {
@@ -41,13 +43,22 @@ def named_tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]
 
 
 def _all_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    effective: dict[int, Tensor] = {}
     for prefix, module in root.named_modules(remove_duplicate=False):
+        if hasattr(module, "holds_form") or (
+            isinstance(module, parametrize.ParametrizationList) and holds_form(module)
+        ):
+            continue
         persistent = {
             key: tensor for key, tensor in module._buffers.items() if key not in module._non_persistent_buffers_set
         }
         for key, tensor in (*module._parameters.items(), *persistent.items()):
             if tensor is not None:
                 yield f"{prefix}.{key}" if prefix else key, tensor
+        # A matrix that is held for training is written as the layer computes with it, a tied one as one tensor.
+        for key, latent in held_latents(module).items():
+            tensor = effective.setdefault(id(latent), getattr(module, key))
+            yield f"{prefix}.{key}" if prefix else key, tensor
 
 
 def steps_of(module: nn.Module) -> dict[str, str]:

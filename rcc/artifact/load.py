@@ -11,6 +11,7 @@ from rcc.artifact.restore import restore_weights
 from rcc.artifact.size import storage_dtype
 from rcc.artifact.verify import check_files
 from rcc.errors import UserError
+from rcc.learning.held import held
 from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
 
@@ -20,6 +21,7 @@ def load(
     dtype: str | None = "float32",
     verify: bool = True,
     skeleton: nn.Module | None = None,
+    trainable: bool = False,
 ) -> Adapter:
     """The model of an artifact, in evaluation mode, ready to use. Nothing in an artifact is ever unpickled.
 
@@ -30,6 +32,8 @@ def load(
         verify: compare every byte with the manifest's SHA-256 first.
         skeleton: for a model that came from Python as a plain module: one of the same architecture; its
             parameters are replaced and may be on the meta device.
+        trainable: hold zeros, grids and factors by `rcc.held`, so that an ordinary optimiser over
+            `model.module.parameters()` can fine-tune the model, and `rcc.save` then writes it as small as before.
 
     Raises:
         UserError: the directory is no artifact, is damaged, or needs a skeleton.
@@ -52,4 +56,7 @@ def load(
             "leave out skeleton=."
         )
     restore_weights(adapter, manifest, directory, compute, verify)
+    if trainable:
+        adapter.module.requires_grad_(True)
+        held(adapter)
     return adapter.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +63,20 @@ def is_computed(module: Any) -> bool:
         tensor = getattr(module, name, None)
         if tensor is not None and not isinstance(tensor, nn.Parameter):
             chain = getattr(module, "parametrizations", {})
-            if name not in chain or not all(getattr(each, "holds_form", False) for each in chain[name]):
+            if name not in chain or not holds_form(chain[name]):
                 return True
     return False
+
+
+def held_latents(module: nn.Module) -> dict[str, Tensor]:
+    """The latent tensors behind the parameters that a parametrisation with `holds_form` makes, by name."""
+    chains = getattr(module, "parametrizations", {})
+    return {name: chain.original for name, chain in chains.items() if holds_form(chain)}
+
+
+def holds_form(chain: Iterable[nn.Module]) -> bool:
+    """Whether what a chain of parametrisations makes can be read and written as the parameter itself."""
+    return all(getattr(each, "holds_form", False) for each in chain)
 
 
 def _computes_as_torch(module: Any) -> bool:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear, FormModule, _parameter
-from rcc.layers.obstacles import CONVOLUTIONS, is_computed, obstacle
+from rcc.layers.obstacles import CONVOLUTIONS, held_latents, holds_form, is_computed, obstacle
 from rcc.layers.weight_layout import is_conv1d, matrix_of, matrix_shape_of, weight_of
 
 _FORM_MODULES: dict[str, type[FormModule]] = {"linear": FormLinear, "conv": FormConv, "embedding": FormEmbedding}
@@ -103,6 +104,8 @@ class Unit:
                 steps.
         """
         form = form.without_stale_steps()
+        if held_latents(self.module):
+            raise ValueError(f"{self.name} is held for training: release it before it is written")
         if form.shape != self.shape:
             raise ValueError(f"{self.name}: a form of {form.shape} does not fit a weight of {self.shape}")
         if form.left is not None and not self.factorable:
@@ -221,14 +224,21 @@ def _owners(root: nn.Module) -> dict[int, list[str]]:
     """The names of the modules that hold each parameter, by its identity, in the order of `named_modules`."""
     owners: dict[int, list[str]] = defaultdict(list)
     for name, module in root.named_modules(remove_duplicate=False):
-        for _, parameter in module.named_parameters(recurse=False):
-            owners[id(parameter)].append(name)
+        if isinstance(module, parametrize.ParametrizationList) and holds_form(module):
+            continue  # the layer itself speaks for its latents
+        for parameter in (*module._parameters.values(), *held_latents(module).values()):
+            if parameter is not None:
+                owners[id(parameter)].append(name)
     return owners
 
 
 def _identity(module: nn.Module) -> int:
+    latents = held_latents(module)
     if isinstance(module, FormModule):
-        return id(module.sparse if module.sparse is not None else module.left)
+        name = "sparse" if module.sparse is not None else "left"
+        return id(latents[name] if name in latents else getattr(module, name))
+    if "weight" in latents:
+        return id(latents["weight"])
     weight = module.weight
     return id(weight if isinstance(weight, nn.Parameter) else module)  # a computed weight is new at each read
 

@@ -1,0 +1,124 @@
+"""Hold a compressed model's zeros, grids and factors while an ordinary optimiser trains it.
+
+Each stored matrix gets a parametrisation (`torch.nn.utils.parametrize`): the optimiser moves a latent matrix, and the
+layer computes with what the form allows of it. No projection after a step: one would throw away every step that is
+smaller than half a quantisation step, while a latent adds them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rcc.layers.form import MATRICES
+from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.model import Model
+from rcc.layers.modules import FormModule
+from rcc.layers.units import Unit, find_units
+
+
+class Held:
+    """The matrices that `held` holds. As a context manager it releases them at its end."""
+
+    def __init__(self, places: Sequence[tuple[nn.Module, str]]) -> None:
+        self.places = list(places)
+
+    def release(self) -> None:
+        """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained."""
+        while self.places:
+            module, name = self.places.pop()
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
+    """Hold the form of every compressed layer of `model` from now on, until `Held.release`.
+
+    Zeros stay zeros. A matrix of whole numbers of a step stays on its grid, no number larger than the largest it has
+    now; gradients pass straight through the rounding (Bengio et al. 2013, arXiv:1308.3432), except where the latent has
+    left the grid's range. U and V train as the factors they are, scales and biases freely, a tied weight once. What a
+    layer reads as (`Unit.read`, `rcc.save`) is what it computes with.
+
+    >>> model = rcc.load("artifact", trainable=True)  # does the same
+    >>> optimiser = torch.optim.AdamW(model.module.parameters(), 1e-4)
+
+    Args:
+        model: a model or a module; changed in place, its parameters stay the same objects.
+        units: which of its units to hold; by default all that can be compressed.
+    """
+    if units is None:
+        units = find_units(model) if isinstance(model, nn.Module) else model.units()
+    places = []
+    for unit in units:
+        if unit.obstacle:
+            continue
+        for module in unit.modules():
+            for name in MATRICES if isinstance(module, FormModule) else ("weight",):
+                keep = None if parametrize.is_parametrized(module, name) else _of(module, name)
+                if keep is not None:
+                    # `unsafe` leaves out a check by a forward, which the form passes by construction.
+                    parametrize.register_parametrization(module, name, keep, unsafe=True)
+                    places.append((module, name))
+    return Held(places)
+
+
+def _of(module: Any, name: str) -> _FormOf | None:
+    """What holds the matrix; None where it is absent or has nothing to hold."""
+    matrix = getattr(module, name, None)
+    if not isinstance(matrix, nn.Parameter):
+        return None
+    step = getattr(module, f"{name}_step", None)
+    zeros = matrix.detach() == 0
+    if step is None and not bool(zeros.any()):
+        return None
+    largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
+    return _FormOf(zeros, step, largest)
+
+
+class _FormOf(nn.Module):
+    """What the form allows of a latent matrix: zeros where they were, and whole numbers of a step."""
+
+    holds_form = True
+
+    def __init__(self, zeros: Tensor, step: Tensor | None, largest: int) -> None:
+        super().__init__()
+        self.register_buffer("zeros", zeros, persistent=False)
+        self.register_buffer("step", step, persistent=False)
+        self.largest = largest
+
+    def forward(self, latent: Tensor) -> Tensor:
+        zeros, step = self.zeros, self.step
+        assert isinstance(zeros, Tensor)
+        allowed = latent if step is None else _StraightThrough.apply(latent, step, self.largest)
+        return allowed.masked_fill(zeros, 0.0)
+
+    def right_inverse(self, matrix: Tensor) -> Tensor:
+        return matrix
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Rounds to the grid, exactly: x + (q(x) − x).detach(), the usual way, is off by the rounding of its sums."""
+
+    @staticmethod
+    def forward(context: Any, latent: Tensor, step: Tensor, largest: int) -> Tensor:
+        steps = latent / step.to(latent.dtype)[:, None]
+        context.save_for_backward(steps.abs() <= largest + 0.5)
+        whole = steps.round().clamp(-largest, largest)
+        return from_grid(whole, step).to(latent.dtype)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inside,) = context.saved_tensors
+        return gradients[0] * inside, None, None

@@ -1,0 +1,209 @@
+"""Held forms: whatever an optimiser does, zeros, grids, factors and ties stay; what is saved is what was computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import rcc
+from rcc.layers.form import MATRICES, Form
+from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.units import Unit, find_units
+from rcc.learning.held import held
+from rcc.models.own.module import ModuleAdapter
+
+OPTIMISERS: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.3, momentum=0.9, weight_decay=0.1),
+    "adam": lambda parameters: torch.optim.Adam(parameters, 0.05),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, 0.05, weight_decay=0.5),
+}
+
+
+def quantised(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    whole = torch.randint(-7, 8, shape, generator=generator, dtype=torch.int8)
+    step = torch.rand(shape[0], generator=generator) * 0.1 + 0.01
+    return from_grid(whole, step), step
+
+
+def form_of(kind: str, seed: int) -> Form:
+    """A form of a layer of 8 outputs and 6 inputs."""
+    torch.manual_seed(seed)
+    sparse = torch.randn(8, 6) * (torch.rand(8, 6) < 0.4)
+    bias = torch.randn(8)
+    if kind == "sparse":
+        return Form(sparse=sparse, bias=bias)
+    if kind == "low rank":
+        return Form(left=torch.randn(8, 3) * (torch.rand(8, 3) < 0.6), right=torch.randn(3, 6), bias=bias)
+    if kind == "both, scaled":
+        return Form(sparse, torch.randn(8, 2), torch.randn(2, 6), torch.rand(8) + 0.5, bias)
+    matrix, step = quantised((8, 6), seed)
+    return Form(sparse=matrix, bias=bias, sparse_step=step)
+
+
+def network(form: Form | None = None) -> nn.Sequential:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    if form is not None:
+        find_units(module)[0].write(form)
+    return module
+
+
+def trained(module: nn.Module, optimiser: str, steps: int, seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    optimise = OPTIMISERS[optimiser](list(module.parameters()))
+    for _ in range(steps):
+        optimise.zero_grad()
+        F.mse_loss(module(torch.randn(16, 6, generator=generator)), torch.randn(16, 3, generator=generator)).backward()
+        optimise.step()
+
+
+def first(module: nn.Module) -> Unit:
+    return find_units(module)[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(["sparse", "low rank", "both, scaled", "quantised"]),
+    optimiser=st.sampled_from(sorted(OPTIMISERS)),
+    steps=st.integers(1, 4),
+    seed=st.integers(0, 10_000),
+)
+def test_the_pattern_and_the_grid_outlive_any_optimiser_and_values_move(
+    kind: str, optimiser: str, steps: int, seed: int
+) -> None:
+    module = network(form_of(kind, seed))
+    before = {name: matrix.detach().clone() for name, matrix in first(module).read().matrices()}
+    with held(module):
+        trained(module, optimiser, steps)
+        during = first(module).read()
+        x = torch.randn(5, 6)
+        outputs = module(x)
+    after = first(module).read()
+    assert torch.equal(module(x), outputs)
+    moved = False
+    for name in MATRICES:
+        matrix = getattr(after, name)
+        if matrix is None:
+            assert name not in before
+            continue
+        assert torch.equal(matrix, getattr(during, name))
+        assert not bool(matrix[before[name] == 0].any())
+        step = getattr(after, f"{name}_step")
+        if step is not None:
+            assert to_grid(matrix.detach(), step).abs().max() <= to_grid(before[name], step).abs().max()
+        moved |= not torch.equal(matrix, before[name])
+    assert moved or kind == "quantised"  # a few steps need not reach the next whole number
+
+
+def test_small_steps_add_up_in_the_latent_until_a_value_moves_on_its_grid() -> None:
+    module = network(form_of("quantised", 3))
+    before = first(module).read().sparse
+    assert before is not None
+    before = before.detach().clone()
+    with held(module):
+        latent = first(module).module.parametrizations["sparse"].original
+        (row, column) = (before == 0).logical_not().nonzero()[0].tolist()
+        step = float(first(module).module.sparse_step[row])
+        towards_zero = -torch.sign(latent.detach()[row, column])
+        seen = []
+        for _ in range(12):
+            with torch.no_grad():
+                latent[row, column] += towards_zero * step / 8
+            seen.append(float(first(module).module.sparse.detach()[row, column]))
+    assert len({round(value / step) for value in seen}) > 1
+    assert seen[0] == float(before[row, column])
+
+
+def test_a_layer_without_zeros_trains_as_ever_and_nothing_is_left_after_release() -> None:
+    module, plain = network(), network()
+    with held(module) as holding:
+        assert holding.places == []
+        trained(module, "adam", 3)
+    trained(plain, "adam", 3)
+    assert torch.equal(module[0].weight, plain[0].weight)
+    module = network(form_of("sparse", 0))
+    parameters = list(module.parameters())
+    with held(module):
+        assert {id(each) for each in module.parameters()} == {id(each) for each in parameters}
+    assert type(module[0]) is nn.Linear
+    assert {id(each) for each in module.parameters()} == {id(each) for each in parameters}
+
+
+def test_a_held_unit_is_found_read_and_not_written() -> None:
+    module = network(form_of("sparse", 0))
+    with held(module):
+        unit = first(module)
+        assert unit.obstacle == ""
+        with pytest.raises(ValueError, match="held for training"):
+            unit.write(replace(unit.read(), sparse=torch.zeros(8, 6)))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.two(torch.tanh(self.one(x)))
+
+
+@pytest.mark.parametrize("kind", ["plain", "quantised"])
+def test_a_tied_weight_is_trained_once_and_stays_tied(kind: str, tmp_path: Path) -> None:
+    module = Tied()
+    matrix, step = quantised((6, 6), 1)
+    (unit,) = find_units(module)
+    unit.write(Form(sparse=matrix, sparse_step=step) if kind == "quantised" else Form(sparse=matrix))
+    holding = held(module)
+    assert len(list(module.parameters())) == 1
+    optimise = torch.optim.AdamW(module.parameters(), 0.05)
+    module(torch.randn(4, 6)).square().mean().backward()
+    optimise.step()
+    (unit,) = find_units(module)
+    assert unit.tied == ("two",)
+    rcc.save(ModuleAdapter(module), tmp_path / "a", dtype="float32")
+    x = torch.randn(3, 6)
+    again = Tied()
+    rcc.load(tmp_path / "a", skeleton=again)
+    torch.testing.assert_close(again(x), module(x), rtol=0, atol=0)
+    holding.release()
+    torch.testing.assert_close(again(x), module(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "low rank", "both, scaled", "quantised"])
+@pytest.mark.parametrize("optimiser", sorted(OPTIMISERS))
+def test_an_artifact_that_was_trained_on_reloads_to_the_same_outputs_and_is_no_larger(
+    kind: str, optimiser: str, tmp_path: Path
+) -> None:
+    rcc.save(ModuleAdapter(network(form_of(kind, 5))), tmp_path / "before", dtype="float32")
+    model = rcc.load(tmp_path / "before", skeleton=network(), trainable=True)
+    trained(model.module, optimiser, 3)
+    rcc.save(model, tmp_path / "after", dtype="float32")
+    x = torch.randn(7, 6)
+    again = rcc.load(tmp_path / "after", skeleton=network())
+    torch.testing.assert_close(again.module(x), model.module(x), rtol=0, atol=0)
+    stored = {name: first(each.module).read().nonzeros for name, each in (("after", again), ("during", model))}
+    assert stored["after"] <= form_of(kind, 5).nonzeros
+    steps = [name for name, _ in first(again.module).read().steps()]
+    assert steps == [name for name, _ in form_of(kind, 5).steps()]
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rcc.save(ModuleAdapter(network(form_of("quantised", 5))), "artifact", dtype="float32")
+    page = Path(rcc.__file__).parents[1] / "docs/fine-tune.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    batches = [(torch.randn(16, 6), torch.randn(16, 3)) for _ in range(3)]
+    exec(compile(code, "fine-tune.md", "exec"), {"build": network, "batches": batches, "loss": F.mse_loss})
+    assert (tmp_path / "tuned/manifest.json").is_file()
