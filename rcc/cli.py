@@ -7,6 +7,7 @@ instant.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -73,9 +74,12 @@ def _checked(flags: Namespace) -> list[str]:
     """
     from rcc.composing import checks, resume
     from rcc.composing.composition import composer, own
+    from rcc.composing.overrides import verbatim
 
     overrides, where = list(flags.overrides), resume.asked(flags.overrides)
     folder = Path(flags.config_dir) if flags.config_dir else None
+    if not _is_sweep(flags):
+        overrides = [verbatim(text) for text in overrides]
     if where is not None and _is_sweep(flags):
         raise UserError("resume= continues one run and cannot be combined with -m. Leave -m out.")
     with composer(folder) as configs:
@@ -163,7 +167,7 @@ def _interrupted(outcomes: Sequence[Outcome]) -> str:
         return "interrupted before anything was saved."
     if {"job=train", "job=evaluate"} & set(outcomes[-1].overrides):
         return "interrupted. It has no steps to continue from: start it afresh."
-    return f"interrupted. Continue with: rcc-run resume={directory}"
+    return f"interrupted. Continue with: {shlex.join(['rcc-run', f'resume={directory}'])}"
 
 
 def _is_sweep(flags: Namespace) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +15,12 @@ from hydra.errors import OverrideParseException
 
 from rcc.composing.locations import HYDRA_GROUP
 
+VERBATIM = (
+    "artifact", "model.path", "data.path", "hydra.run.dir", "hydra.sweep.dir", "logger.project", "logger.entity",
+    "logger.group",
+)  # fmt: skip
+"""Options that are paths or free text: outside a sweep all after the first '=' is their value."""
+_PLAIN = re.compile(r"[\w./:@%+~-]*")
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
 
@@ -65,6 +72,20 @@ def without(arguments: Sequence[str], key: str) -> list[str]:
 def quoted(text: str) -> str:
     """A value in quotes, with which any path is one word of the grammar."""
     return QuotedString(text, Quote.double).with_quotes()
+
+
+def verbatim(text: str) -> str:
+    """An argument of `VERBATIM` with its value quoted for the grammar, in which `a, b` is a sweep of two values and
+    `a=b` an error; any other as it is.
+
+    What is quoted already, an interpolation, and a list of artifacts say what they mean in the grammar.
+    """
+    key, _, value = text.partition("=")
+    if key.lstrip("+") not in VERBATIM or _PLAIN.fullmatch(value) or value.startswith("~") or "${" in value:
+        return text
+    in_quotes = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    is_list = key.lstrip("+") == "artifact" and value.startswith("[") and value.endswith("]")
+    return text if in_quotes or is_list else f"{key}={quoted(value)}"
 
 
 def _argument(text: str, override: Override) -> Argument:

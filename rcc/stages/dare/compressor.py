@@ -183,7 +183,10 @@ class DARECompressor(PruningViews):
         return importance
 
     def calculate_sparsity_schedule(self, iteration: int) -> float:
-        """The share of zeros due after step `iteration` (from 0): the target itself after the last."""
+        """The share of zeros due after step `iteration` (from 0): the target itself after the last, and at
+        `num_iterations`, where the specification counts to."""
+        if iteration == self.num_iterations:
+            return self.target_sparsity
         return self.target_sparsity * share(self.pruning_schedule, iteration, self.num_iterations)
 
     @torch.no_grad()

@@ -569,3 +569,8 @@ def test_progress_counts_layers_over_all_steps() -> None:
     context = StageContext(progress=lambda *event: seen.append(event))
     DARECompressor(0.5, num_iterations=2, scope="tower").apply(Model(), context)
     assert seen == [(done, 10, "layers") for done in range(1, 11)]
+
+
+def test_the_schedule_at_its_end_is_the_target_exactly() -> None:
+    stage = DARECompressor(0.7, num_iterations=3)
+    assert stage.calculate_sparsity_schedule(3) == stage.calculate_sparsity_schedule(2) == 0.7
