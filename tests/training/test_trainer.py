@@ -59,13 +59,13 @@ def test_the_best_epoch_is_kept_and_the_later_of_equals(scores: list[float], kep
 
     def score() -> float:
         assert not model.module.training
-        weights.append(model.module.weight.detach().clone())
+        weights.append(model.module.layer.weight.detach().clone())
         return scores[len(weights) - 1]
 
     history = Trainer(TrainingOptions(epochs=3), score).fit(model, lambda epoch: batches, len(batches))
     assert history.kept == kept
     assert [epoch.score for epoch in history.epochs] == scores
-    assert torch.equal(model.module.weight, weights[kept - 1])
+    assert torch.equal(model.module.layer.weight, weights[kept - 1])
     assert history.to_json()["epochs"][0]["number"] == 1
 
 
@@ -92,13 +92,13 @@ def test_every_epoch_asks_for_its_own_batches() -> None:
 def test_the_gradient_is_clipped() -> None:
     model, batches = regression()
     batches[0]["y"] = batches[0]["y"] * 1e6
-    before = model.module.weight.detach().clone()
+    before = model.module.layer.weight.detach().clone()
     # With beta₁ = 0 Adam's first step is lr · g / |g|, whatever the clip; the clipped gradient itself stays behind.
     options = TrainingOptions(epochs=1, learning_rate=1e-4, clip_norm=0.5, warmup=0)
     Trainer(options, lambda: 0.0).fit(model, lambda epoch: batches[:1], 1)
     gradients = torch.cat([parameter.grad.flatten() for parameter in model.module.parameters()])
     assert gradients.norm() == pytest.approx(0.5, rel=1e-4)
-    assert not torch.equal(model.module.weight, before)
+    assert not torch.equal(model.module.layer.weight, before)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_says_when() -> None:
