@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from rcc.errors import WorkError
 from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
-from rcc.layers.obstacles import held_latents, holds_form
+from rcc.layers.obstacles import held_latents, is_part_of_held
 from rcc.layers.units import Unit
 
 DTYPES = {
@@ -45,9 +44,7 @@ def named_tensors(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]
 def _all_tensors(root: nn.Module) -> Iterator[tuple[str, Tensor]]:
     effective: dict[int, Tensor] = {}
     for prefix, module in root.named_modules(remove_duplicate=False):
-        if hasattr(module, "holds_form") or (
-            isinstance(module, parametrize.ParametrizationList) and holds_form(module)
-        ):
+        if is_part_of_held(module):
             continue
         persistent = {
             key: tensor for key, tensor in module._buffers.items() if key not in module._non_persistent_buffers_set

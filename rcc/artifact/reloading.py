@@ -22,6 +22,7 @@ from rcc.artifact.contents import DTYPES, named_tensors, steps_of, stored
 from rcc.artifact.load import load
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.errors import WorkError
+from rcc.layers.copying import deep_copy
 from rcc.layers.grid import from_grid, to_grid
 from rcc.layers.model import Batch
 from rcc.layers.modes import evaluating
@@ -143,7 +144,7 @@ def check_reloaded(model: Adapter, directory: Path | str, batch: Batch, skeleton
     """
     loaded = load(directory, skeleton=skeleton)
     reloaded, rounded = copy.copy(model), copy.copy(model)
-    reloaded.module, rounded.module = loaded.module.to(model.device), copy.deepcopy(model.module)
+    reloaded.module, rounded.module = loaded.module.to(model.device), deep_copy(model.module)
     round_as_stored(rounded.module, read_manifest(Path(directory)))
     with standing_in(rounded, model.module):
         memory = answers(rounded, batch)

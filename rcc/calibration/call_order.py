@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,6 +19,8 @@ from rcc.errors import WorkError
 from rcc.layers.identity import Identity
 from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
+
+Called = Callable[[Unit, nn.Module, Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,8 @@ def _same(known: Sequence[Sequence[Identity]], batches: Sequence[Batch]) -> bool
 def _record(model: Model, units: Sequence[Unit], batches: Sequence[Batch]) -> CallOrder:
     repeated: set[str] = set()
     orders: list[list[str]] = []
-    with torch.no_grad(), ExitStack() as stack:
-        called: list[str] = []
-        for unit in units:
-            for module in unit.modules():
-                hook = module.register_forward_pre_hook(lambda *_, name=unit.name: called.append(name))
-                stack.callback(hook.remove)
+    called: list[str] = []
+    with torch.no_grad(), before_each_call(units, lambda unit, module, inputs: called.append(unit.name)):
         for batch in batches:
             called.clear()
             model.outputs(batch)
@@ -142,17 +141,31 @@ def calls_of(model: Model, unit: Unit, batch: Batch) -> list[Call]:
     found: list[Call] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        found.append(Call(args[0] if args else next(iter(kwargs.values())), output))
+        found.append(Call(first_input(args, kwargs), output))
 
-    with torch.no_grad(), _hooked(unit, note):
+    with torch.no_grad(), ExitStack() as hooks:
+        for module in unit.modules():
+            # First of all hooks: the layer's own output, before a hook of the model's changes it.
+            hooks.callback(module.register_forward_hook(note, prepend=True, with_kwargs=True).remove)
         model.outputs(batch)
     return found
 
 
 @contextmanager
-def _hooked(unit: Unit, hook: Any) -> Iterator[None]:
-    with ExitStack() as stack:
-        for module in unit.modules():
-            # First of all hooks: the layer's own output, before a hook of the model's changes it.
-            stack.callback(module.register_forward_hook(hook, prepend=True, with_kwargs=True).remove)
+def before_each_call(units: Sequence[Unit], called: Called) -> Iterator[None]:
+    """Inside, `called(unit, module, inputs)` comes before each forward of a unit's modules, tied ones included."""
+
+    def before(unit: Unit, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        called(unit, module, first_input(args, kwargs))
+
+    with ExitStack() as hooks:
+        for unit in units:
+            for module in unit.modules():
+                hooks.callback(module.register_forward_pre_hook(partial(before, unit), with_kwargs=True).remove)
         yield
+
+
+def first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """What a layer was called on, given by position or by name."""
+    found: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return found

@@ -6,23 +6,20 @@ told its squares together: they are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rcc.calibration.call_order import before_each_call
 from rcc.errors import WorkError
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
 from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
 from rcc.layers.units import Unit
-
-Called = Callable[[Unit, nn.Module, Tensor], None]
 
 CACHED = 1 << 17
 """Values squared at a time: in float64 they stay in the processor's cache."""
@@ -68,7 +65,7 @@ def input_moments(model: Model, units: Sequence[Unit], batches: Sequence[Batch])
             def called(unit: Unit, module: nn.Module, inputs: Tensor, seen: _Seen = seen) -> None:
                 sums[unit.name].add(module, inputs, seen)
 
-            with _hooked([one.unit for one in sums.values()], called):
+            with before_each_call([one.unit for one in sums.values()], called):
                 model.outputs(batch)
     return {name: one.moments() for name, one in sums.items()}
 
@@ -131,22 +128,3 @@ def _squares(rows: Tensor) -> Tensor:
     for part in rows.split(step, 1):
         total += part.double().square_().sum(1)
     return total
-
-
-@contextmanager
-def _hooked(units: Sequence[Unit], called: Called) -> Iterator[None]:
-    """Inside, `called(unit, module, inputs)` comes before each forward of a unit's modules, tied ones included."""
-
-    def before(unit: Unit, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        called(unit, module, args[0] if args else next(iter(kwargs.values())))
-
-    handles = []
-    for unit in units:
-        modules = {id(module): module for module in map(unit.root.get_submodule, (unit.name, *unit.tied))}
-        for module in modules.values():
-            handles.append(module.register_forward_pre_hook(partial(before, unit), with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

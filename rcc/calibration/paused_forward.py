@@ -16,6 +16,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch import Tensor, nn
 
+from rcc.calibration.call_order import first_input
 from rcc.layers.model import Batch, Model
 from rcc.layers.units import Unit
 
@@ -127,16 +128,17 @@ class DenseForward(PausedForward):
 
 
 @contextmanager
-def pausing_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
-    """Inside, forwards pause before the units of `root`, which may be written while they wait.
+def pausing_before(units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards pause before the units, which may be written while they wait.
 
     The module's own `forward` is what pauses, and no hook: a hook of the model's that changes the input has then run,
     so that the tensor in hand is the one that the weight is multiplied with.
     """
     own: list[nn.Module] = []
-    for unit, name, module in _modules(root, units):
-        module.forward = _pausing_forward(root, name, unit.name)  # type: ignore[method-assign]
-        own.append(module)
+    for unit in units:
+        for module in unit.modules():
+            module.forward = _pausing_forward(module, unit.name)  # type: ignore[method-assign]
+            own.append(module)
     try:
         yield
     finally:
@@ -144,43 +146,33 @@ def pausing_before(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
-def _pausing_forward(root: nn.Module, name: str, unit_name: str) -> Callable[..., Any]:
+def _pausing_forward(module: Any, name: str) -> Callable[..., Any]:
     def forward(input: Tensor, *args: Any, **kwargs: Any) -> Any:
-        PausedForward.pause_at(unit_name, input, before=True)
-        now: Any = root.get_submodule(name)  # another class, if the unit was written while the forward waited
-        return type(now).forward(now, input, *args, **kwargs)
+        PausedForward.pause_at(name, input, before=True)
+        # The forward of its class as it is now: another one, if the unit was written while the forward waited.
+        return type(module).forward(module, input, *args, **kwargs)
 
     return forward
 
 
 @contextmanager
-def pausing_around(root: nn.Module, units: Sequence[Unit]) -> Iterator[None]:
-    """Inside, forwards pause before the calls of the units of `root`, with the input, and after, with the output.
+def pausing_around(units: Sequence[Unit]) -> Iterator[None]:
+    """Inside, forwards pause before the calls of the units, with the input, and after, with the output.
 
     Other hooks run in between: a module whose weight is read from disk for its call holds it at the second pause, and
     not at the first.
     """
 
     def before(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        PausedForward.pause_at(name, args[0] if args else next(iter(kwargs.values())), before=True)
+        PausedForward.pause_at(name, first_input(args, kwargs), before=True)
 
     def after(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         PausedForward.pause_at(name, output, before=False)
 
     with ExitStack() as hooks:
-        for unit, _, module in _modules(root, units):
-            call = module.register_forward_pre_hook(partial(before, unit.name), prepend=True, with_kwargs=True)
-            hooks.callback(call.remove)
-            hooks.callback(module.register_forward_hook(partial(after, unit.name), prepend=True).remove)
+        for unit in units:
+            for module in unit.modules():
+                call = module.register_forward_pre_hook(partial(before, unit.name), prepend=True, with_kwargs=True)
+                hooks.callback(call.remove)
+                hooks.callback(module.register_forward_hook(partial(after, unit.name), prepend=True).remove)
         yield
-
-
-def _modules(root: nn.Module, units: Sequence[Unit]) -> Iterator[tuple[Unit, str, nn.Module]]:
-    """The modules of the units, each once, with the first name it has."""
-    seen: set[int] = set()
-    for unit in units:
-        for name in (unit.name, *unit.tied):
-            module = root.get_submodule(name)
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield unit, name, module

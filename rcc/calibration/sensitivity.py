@@ -160,8 +160,7 @@ def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | Non
 
     handles = []
     for unit in units:
-        modules = {id(module): module for module in map(unit.root.get_submodule, (unit.name, *unit.tied))}
-        for module in modules.values():
+        for module in unit.modules():
             handles.append(module.register_forward_hook(partial(lambda name, m, _, y: hook(name, m, y), unit.name)))
     try:
         yield

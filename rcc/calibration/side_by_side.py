@@ -132,11 +132,11 @@ def layer_visits(
             if one is not None:
                 stack.enter_context(evaluating(one.module))
         order = call_order(model, units, batches)
-        stack.enter_context(pausing_before(model.module, units))
+        stack.enter_context(pausing_before(units))
         ours = [PausedForward(model, batch) for batch in batches]
         theirs: list[DenseForward] = []
         if dense is not None:
-            stack.enter_context(pausing_around(dense.module, units))
+            stack.enter_context(pausing_around([replace(unit, root=dense.module) for unit in units]))
             # A layer whose calls are run anew must be met before its first, in both models.
             passed = set(passing) - order.repeated
             theirs = [DenseForward(dense, batch, passed) for batch in batches]

@@ -79,6 +79,11 @@ def holds_form(chain: Iterable[nn.Module]) -> bool:
     return all(getattr(each, "holds_form", False) for each in chain)
 
 
+def is_part_of_held(module: nn.Module) -> bool:
+    """Whether `module` only serves a layer that is held for training, which speaks for all that lies in it."""
+    return hasattr(module, "holds_form") or (isinstance(module, parametrize.ParametrizationList) and holds_form(module))
+
+
 def _computes_as_torch(module: Any) -> bool:
     kind = plain_class(module)
     if issubclass(kind, CONVOLUTIONS):
@@ -106,9 +111,9 @@ def lone_matrices(root: nn.Module, modules: Sequence[nn.Module]) -> Iterator[Lon
     for prefix, module in root.named_modules():
         reason = next((reason for kind, reason in _REASONS if isinstance(module, kind)), "")
         reason = "" if isinstance(module, OpenAttention) else reason
+        if is_part_of_held(module):
+            continue  # the unit's own weight
         if isinstance(module, parametrize.ParametrizationList):
-            if all(getattr(each, "holds_form", False) for each in module):
-                continue  # the unit's own weight
             reason = "a parametrisation computes a weight from it"
         alone = {}
         for name, parameter in module.named_parameters(recurse=False):

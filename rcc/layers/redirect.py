@@ -11,19 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from rcc.layers.model import Model
+
 FUNCTIONS = ("outputs", "loss")
-
-
-class Model(Protocol):
-    """A model whose functions may close over its network; every adapter is one."""
-
-    @property
-    def module(self) -> nn.Module: ...
 
 
 M = TypeVar("M", bound=Model)

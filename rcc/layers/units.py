@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from rcc.layers.form import Form
 from rcc.layers.modules import FormConv, FormEmbedding, FormLinear, FormModule, _parameter
-from rcc.layers.obstacles import CONVOLUTIONS, held_latents, holds_form, is_computed, obstacle
+from rcc.layers.obstacles import CONVOLUTIONS, held_latents, is_computed, is_part_of_held, obstacle
 from rcc.layers.weight_layout import is_conv1d, matrix_of, matrix_shape_of, weight_of
 
 _FORM_MODULES: dict[str, type[FormModule]] = {"linear": FormLinear, "conv": FormConv, "embedding": FormEmbedding}
@@ -224,8 +223,8 @@ def _owners(root: nn.Module) -> dict[int, list[str]]:
     """The names of the modules that hold each parameter, by its identity, in the order of `named_modules`."""
     owners: dict[int, list[str]] = defaultdict(list)
     for name, module in root.named_modules(remove_duplicate=False):
-        if isinstance(module, parametrize.ParametrizationList) and holds_form(module):
-            continue  # the layer itself speaks for its latents
+        if is_part_of_held(module):
+            continue
         for parameter in (*module._parameters.values(), *held_latents(module).values()):
             if parameter is not None:
                 owners[id(parameter)].append(name)

@@ -81,28 +81,29 @@ def _of(module: Any, name: str) -> _FormOf | None:
         return None
     step = getattr(module, f"{name}_step", None)
     zeros = matrix.detach() == 0
-    if step is None and not bool(zeros.any()):
+    some = bool(zeros.any())
+    if step is None and not some:
         return None
     largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
-    return _FormOf(zeros, step, largest)
+    return _FormOf(zeros if some else None, step, largest)
 
 
 class _FormOf(nn.Module):
     """What the form allows of a latent matrix: zeros where they were, and whole numbers of a step."""
 
     holds_form = True
+    zeros: Tensor | None
+    step: Tensor | None
 
-    def __init__(self, zeros: Tensor, step: Tensor | None, largest: int) -> None:
+    def __init__(self, zeros: Tensor | None, step: Tensor | None, largest: int) -> None:
         super().__init__()
         self.register_buffer("zeros", zeros, persistent=False)
         self.register_buffer("step", step, persistent=False)
         self.largest = largest
 
     def forward(self, latent: Tensor) -> Tensor:
-        zeros, step = self.zeros, self.step
-        assert isinstance(zeros, Tensor)
-        allowed = latent if step is None else _StraightThrough.apply(latent, step, self.largest)
-        return allowed.masked_fill(zeros, 0.0)
+        allowed = latent if self.step is None else _StraightThrough.apply(latent, self.step, self.largest)
+        return allowed if self.zeros is None else allowed.masked_fill(self.zeros, 0.0)
 
     def right_inverse(self, matrix: Tensor) -> Tensor:
         return matrix

@@ -18,33 +18,6 @@ class RunObserver(Observer):
     Does nothing by itself: a subclass takes up the events it cares about, which `Observer` describes.
     """
 
-    def run_started(self, steps: Sequence[Step], finished: int) -> None:
-        return None
-
-    def baseline_measured(self, baseline: Baseline) -> None:
-        return None
-
-    def target_shared(self, shares: Mapping[str, float]) -> None:
-        return None
-
-    def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
-        return None
-
-    def progressed(self, done: int, total: int, what: str) -> None:
-        return None
-
-    def attempt_finished(self, step: Step, attempt: Attempt) -> None:
-        return None
-
-    def step_finished(self, record: StepRecord) -> None:
-        return None
-
-    def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
-        return None
-
-    def run_finished(self, summary: Summary) -> None:
-        return None
-
     def delivered(self, delivery: Delivery) -> None:
         """The artifact is written, reloaded and measured on the test split."""
 

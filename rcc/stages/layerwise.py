@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -49,18 +50,12 @@ def layerwise(
     """
     coming = {unit.name: unit for unit in units if unit.fittable}
     unfitted = [Unfitted(unit, reason_unfitted(unit)) for unit in units if not unit.fittable]
-    if not coming:
+    # Opened before the first unit is written: the dense model may be a copy of this one.
+    with context.dense_beside(model) if coming and target == "dense" else nullcontext() as dense:
         yield from unfitted
-        return
-    batches = context.calibration or ()
-    if target == "own":
-        yield from unfitted
-        yield from _reached(layer_fits(model, None, units, batches, dtype), coming)
-    else:
-        # Opened before the first unit is written: the dense model may be a copy of this one.
-        with context.dense_beside(model) as dense:
-            yield from unfitted
-            yield from _reached(layer_fits(model, dense, units, batches, dtype, rows), coming)
+        if coming:
+            fits = layer_fits(model, dense, list(coming.values()), context.calibration or (), dtype, rows)
+            yield from _reached(fits, coming)
     yield from (Unfitted(unit, UNREACHED) for unit in coming.values())
 
 

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys.artifacts import rewrite_manifest
+from toys.artifacts import refused, rewrite_manifest
 
 from rcc.artifact.load import load
 from rcc.artifact.manifest import read_manifest, record_metrics
 from rcc.artifact.verify import verify
 from rcc.errors import UserError
-
-
-def refused(artifact: Path, *reasons: str) -> None:
-    for check in (verify, load):
-        with pytest.raises(UserError) as caught:
-            check(artifact)
-        for reason in reasons:
-            assert re.search(reason, str(caught.value)), str(caught.value)
 
 
 def line(name: str, text: object) -> Callable[[dict[str, Any]], Any]:

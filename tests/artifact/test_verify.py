@@ -13,7 +13,7 @@ import torch
 import zstandard
 from safetensors.torch import load_file, save_file
 from toys.adapters import ToyAdapter, dense_toy
-from toys.artifacts import rewrite_manifest
+from toys.artifacts import refused, rewrite_manifest
 
 from rcc.artifact.entries import Matrix
 from rcc.artifact.load import load
@@ -22,14 +22,6 @@ from rcc.artifact.verify import verify
 from rcc.artifact.write import write_artifact
 from rcc.errors import UserError
 from rcc.layers.form import Form
-
-
-def refused(artifact: Path, *reasons: str) -> None:
-    for check in (verify, load):
-        with pytest.raises(UserError) as caught:
-            check(artifact)
-        for reason in reasons:
-            assert re.search(reason, str(caught.value)), str(caught.value)
 
 
 def test_a_sound_artifact_names_the_tensors_checked(artifact: Path, compressed: ToyAdapter) -> None:

@@ -51,22 +51,7 @@ class Images(Field, Sequence[Image.Image]):
         return (self[index] for index in range(len(self)))
 
     @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
     def _decoded(self, index: int) -> Image.Image: ...
-
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """What a message calls the image: a path, or a key in the data set."""
-
-    @abstractmethod
-    def subset(self, indices: NDArray[np.int64]) -> Self:
-        """The images at `indices`, in that order."""
-
-    @abstractmethod
-    def digests(self) -> list[bytes]:
-        """SHA-256 of what is stored of each image."""
 
 
 class ArrayImages(Images):
