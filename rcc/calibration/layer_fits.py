@@ -317,13 +317,15 @@ def _rows(unit: Unit, call: LayerCall, output: Tensor) -> Iterator[tuple[Tensor,
     """The inputs that count and the outputs that are wanted of them, in parts."""
     wanted = _output_rows(unit, call, output)
     start = 0
-    for rows in _input_rows(unit, call.given, call.mask):
+    module: Any = unit.module
+    size = output.shape[-len(module.kernel_size) :] if getattr(module, "transposed", False) else None
+    for rows in _input_rows(unit, call.given, call.mask, size):
         yield rows, wanted[start : start + len(rows)]
         start += len(rows)
 
 
-def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-    return (part[0] for part in input_rows(unit.module, given, mask))
+def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None, size: Sequence[int] | None = None) -> Iterator[Tensor]:
+    return (part[0] for part in input_rows(unit.module, given, mask, size))
 
 
 def _output_rows(unit: Unit, call: LayerCall, wanted: Tensor) -> Tensor:

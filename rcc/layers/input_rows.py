@@ -17,7 +17,9 @@ CHUNK = 1 << 22
 """Values of rows made at a time: unfolding repeats each pixel once for every place of the kernel."""
 
 
-def input_rows(module: Any, inputs: Tensor, mask: Tensor | None = None) -> Iterator[Tensor]:
+def input_rows(
+    module: Any, inputs: Tensor, mask: Tensor | None = None, size: Sequence[int] | None = None
+) -> Iterator[Tensor]:
     """Rows (groups, n, in) in chunks, such that the module's output is rows @ Wᵀ, group by group, plus a bias.
 
     Args:
@@ -26,6 +28,8 @@ def input_rows(module: Any, inputs: Tensor, mask: Tensor | None = None) -> Itera
             the kernel is one row of in · kernel values, in the order of the flattened kernel.
         mask: (batch, length), not zero where a token counts. It leaves out rows of a linear layer whose inputs
             are (batch, length, …); any other shape is not of these tokens.
+        size: of the output of a transposed convolution, whose stride leaves it open and whose caller may decide it
+            (`output_size`); by default that of the module's own `output_padding`.
     """
     kernel = getattr(module, "kernel_size", None)
     if kernel is None:
@@ -38,11 +42,11 @@ def input_rows(module: Any, inputs: Tensor, mask: Tensor | None = None) -> Itera
     if inputs.dim() == len(kernel) + 1:
         inputs = inputs[None]
     places = 1
-    for size, stride in zip(inputs.shape[2:], module.stride, strict=True):
-        places *= size * stride if _is_transposed(module) else -(-size // stride)
+    for length, stride in zip(inputs.shape[2:], module.stride, strict=True):
+        places *= length * stride if _is_transposed(module) else -(-length // stride)
     repeated = inputs.shape[1] * places * math.prod(kernel)
     for part in inputs.split(max(1, CHUNK // max(1, repeated))):
-        yield _transposed_patches(module, part) if _is_transposed(module) else _patches(module, part)
+        yield _transposed_patches(module, part, size) if _is_transposed(module) else _patches(module, part)
 
 
 def geometry(module: Any) -> tuple[Any, ...]:
@@ -72,7 +76,7 @@ def _patches(module: Any, images: Tensor) -> Tensor:
     return _rows(windows, module.groups)
 
 
-def _transposed_patches(module: Any, images: Tensor) -> Tensor:
+def _transposed_patches(module: Any, images: Tensor, size: Sequence[int] | None) -> Tensor:
     kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
     spread = images.new_zeros(
         *images.shape[:2], *((size - 1) * step + 1 for size, step in zip(images.shape[2:], stride, strict=True))
@@ -81,8 +85,10 @@ def _transposed_patches(module: Any, images: Tensor) -> Tensor:
     spread[strided] = images
     sides: list[int] = []
     for place in reversed(range(len(kernel))):
-        reach = dilation[place] * (kernel[place] - 1) - module.padding[place]  # below zero where padding crops more
-        sides += [reach, reach + module.output_padding[place]]
+        span = dilation[place] * (kernel[place] - 1)
+        reach = span - module.padding[place]  # below zero where padding crops more
+        least = spread.shape[place + 2] + 2 * reach - span
+        sides += [reach, reach + (module.output_padding[place] if size is None else size[place] - least)]
     windows = _windows(F.pad(spread, sides), kernel, (1,) * len(kernel), dilation)
     return _rows(windows.flip(tuple(range(-len(kernel), 0))), module.groups)
 

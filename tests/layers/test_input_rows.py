@@ -69,6 +69,15 @@ def test_rows_times_the_matrix_are_the_output_of_transposed_and_deep_convolution
     torch.testing.assert_close(outputs, module(images).flatten(2), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(9, 7), (10, 8)])
+def test_rows_of_a_transposed_convolution_are_of_the_size_its_caller_asked_for(size):
+    torch.manual_seed(0)
+    module, images = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, bias=False), torch.randn(3, 4, 5, 4)
+    (rows,) = input_rows(module, images, size=size)
+    outputs = (rows[0] @ matrix_of(module, module.weight).T).unflatten(0, (3, -1)).mT
+    torch.testing.assert_close(outputs, module(images, output_size=size).flatten(2), rtol=0, atol=1e-5)
+
+
 def test_a_mask_leaves_out_the_tokens_it_names_and_nothing_of_another_shape():
     module, inputs = nn.Linear(3, 2), torch.arange(24.0).view(2, 4, 3)
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0]])

@@ -214,3 +214,23 @@ def test_every_stage_takes_every_odd_layer_and_the_artifact_reloads(stage: Any, 
     with torch.no_grad():
         for key, output in net(**batches[0]).items():
             assert torch.equal(skeleton(**batches[0])[key], output)
+
+
+class Restoring(nn.Module):
+    """Halves an image and brings it back to the size it had, which a stride of two leaves open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 3, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x).relu(), output_size=x.shape[-2:])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_a_transposed_convolution_is_fitted_to_outputs_of_the_size_its_caller_asks_for(side: int) -> None:
+    adapter = ModuleAdapter(seeded(Restoring))
+    context = StageContext(calibration=[{"x": torch.randn(4, 3, side, side)}])
+    report = DARECompressor(target_sparsity=0.05, solver="admm").apply(adapter, context)
+    assert report.touched["up"]["output_error"] < 0.01
