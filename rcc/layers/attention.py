@@ -1,4 +1,4 @@
-"""Multi-head attention whose projections are layers that are called, in place of torch's, which only reads them.
+"""Run multi-head attention whose projections are layers that are called, in place of torch's, which only reads them.
 
 `nn.MultiheadAttention` keeps the projections of queries, keys and values in one tensor (or three) and multiplies with
 them and with the weight of `out_proj` inside one function: no layer is called, so that nothing can be seen of its

@@ -1,4 +1,4 @@
-"""Matrices whose rows are whole multiples of a step: float tensors that 8 bits a value and one step a row describe."""
+"""Hold matrices whose rows are whole multiples of a step: 8 bits a value and a step a row describe them exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules that compute with a `Form` as it is stored: a low-rank part runs as two products, never as U V."""
+"""Compute with a `Form` as it is stored: a low-rank part runs as two products, never as U V."""
 
 from __future__ import annotations
 

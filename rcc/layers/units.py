@@ -1,4 +1,4 @@
-"""Units: the weights a stage may touch, each with a name, a role, a tower, a get and a set.
+"""Find the units of a model, the weights a stage may touch: each with a name, a role and a tower, read and written.
 
 A unit is found in any `nn.Module`; what its role and tower are called is the model adapter's affair.
 """

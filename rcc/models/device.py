@@ -1,4 +1,4 @@
-"""Choosing where a model lives and in which dtype it computes."""
+"""Choose where a model lives and in which dtype it computes."""
 
 from __future__ import annotations
 

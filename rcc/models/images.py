@@ -1,4 +1,4 @@
-"""Raw images of the kinds users have, as the PIL images that image processors take."""
+"""Turn raw images of the kinds users have into the PIL images that image processors take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and adapters by name, imported only when asked for."""
+"""Find models and adapters by name, imported only when asked for."""
 
 from __future__ import annotations
 

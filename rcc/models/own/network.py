@@ -1,5 +1,4 @@
-"""`model=module`: a user's own network of images, by its import path and a safetensors file, without an adapter of
-its own."""
+"""Adapt a user's own network of images (`model=module`), given by its import path and a safetensors file."""
 
 from __future__ import annotations
 

@@ -8,15 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file, save_file, save_model
-from toys.networks import Attentive, ResNet, Tied
-from transformers import CLIPImageProcessorPil
+from safetensors.torch import load_file, save_model
+from toys.networks import Attentive, ResNet
 
 import rcc
 from rcc.artifact.load import load
@@ -26,7 +22,6 @@ from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.abilities import Captioner, Classifier
 from rcc.models.own.image_input import ImageInput
-from rcc.models.own.import_path import build, fill
 from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import load_model, load_skeleton
 from rcc.stages.quant.quantizer import Quantizer
@@ -154,108 +149,10 @@ def test_a_description_that_is_none_is_refused(network: NetworkAdapter, tmp_path
         NetworkAdapter.around(ResNet(), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("target", "message"),
-    [
-        ("toys.networks", "must be module:name"),
-        ("small networks:build", "must be module:name"),
-        (":build", "must be module:name"),
-        ("no_such_package.nets:build", "cannot be imported: No module named 'no_such_package'"),
-        ("toys.networks:biuld", r"'toys.networks' has no 'biuld'\. Did you mean 'build'\?"),
-        ("toys.networks:number", "is of type int; it must be a class or a function"),
-        ("toys.networks:nothing", "made of type str and no torch.nn.Module"),
-        ("toys.networks:failing", "failed with arguments {}: RuntimeError: out of paper"),
-    ],
-)
-def test_a_target_that_makes_no_network_is_refused(target: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        build(target)
-
-
-def test_arguments_reach_the_target_and_wrong_ones_are_told() -> None:
-    assert build("toys.networks:build", {"classes": 3}).head.out_features == 3
-    with pytest.raises(UserError, match=r"failed with arguments {'clases': 3}.*clases"):
-        build("toys.networks:build", {"clases": 3})
-
-
-def test_a_package_in_the_current_directory_is_found_and_hides_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "json.py").write_text("raise SystemExit('hidden')")
-    (tmp_path / "users_own_nets.py").write_text("import json, torch\ndef build():\n    return torch.nn.Linear(2, 2)\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
-    assert build("users_own_nets:build").in_features == 2
-    del sys.modules["users_own_nets"]
-
-
 def test_what_is_needed_is_asked_for_at_once() -> None:
     with pytest.raises(UserError) as error:
         load_model("module", device="cpu")
     assert ["model.target=" in problem or "model.path=" in problem for problem in error.value.problems] == [True, True]
-
-
-def test_weights_that_do_not_fit_are_named(weights: Path, tmp_path: Path) -> None:
-    tensors = load_file(weights)
-    broken = {**tensors, "extra": torch.ones(1), "head.weight": torch.ones(10, 5)}
-    del broken["blocks.0.bn1.running_mean"]
-    save_file(broken, tmp_path / "broken.safetensors")
-    with pytest.raises(UserError) as error:
-        fill(ResNet(), tmp_path / "broken.safetensors")
-    assert [problem.split("': ")[-1].split("' ")[-1] for problem in error.value.problems] == [
-        "lacks the weights blocks.0.bn1.running_mean; they are not made up.",
-        "holds weights that the network does not have: extra.",
-        "head.weight has shape (10, 5) and the network needs (10, 16).",
-    ]
-    tensors["head.bias"][3] = float("nan")
-    save_file(tensors, tmp_path / "nan.safetensors")
-    with pytest.raises(UserError, match=r"NaN or infinite weights in head\.bias"):
-        fill(ResNet(), tmp_path / "nan.safetensors")
-
-
-def test_pickles_folders_and_damage_are_refused(weights: Path, tmp_path: Path) -> None:
-    (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a pickle can run code.*save_file"):
-        fill(ResNet(), tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="is a directory"):
-        fill(ResNet(), tmp_path)
-    with pytest.raises(UserError, match="does not exist"):
-        fill(ResNet(), tmp_path / "nowhere.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(UserError, match="cannot be read as safetensors"):
-        fill(ResNet(), weights)
-
-
-@pytest.mark.parametrize("kept", ["one.weight", "two.weight"])
-def test_a_shared_weight_may_be_in_the_file_once(tmp_path: Path, kept: str) -> None:
-    save_file({kept: torch.arange(16.0).reshape(4, 4)}, tmp_path / "tied.safetensors")
-    module = Tied()
-    fill(module, tmp_path / "tied.safetensors")
-    assert module.one.weight is module.two.weight
-    assert module.one.weight.flatten().tolist() == list(range(16))
-    skeleton = load_skeleton("module", target="toys.networks:Tied").module
-    assert skeleton.one.weight is skeleton.two.weight
-    assert skeleton.one.weight.is_meta
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_a_prefix_that_a_wrapper_put_before_all_names_is_left_away_and_said(
-    prefix: str, weights: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = load_file(weights)
-    save_file({f"{prefix}{name}": tensor for name, tensor in expected.items()}, weights)
-    module = ResNet()
-    fill(module, weights)
-    assert all(torch.equal(tensor, module.state_dict()[name]) for name, tensor in expected.items())
-    assert f"every name begins with '{prefix}'" in caplog.text
-
-
-def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    module = torch.nn.ModuleDict({"module": torch.nn.Linear(2, 2)})
-    save_file({"module.weight": torch.ones(2, 2), "module.bias": torch.zeros(2)}, tmp_path / "own.safetensors")
-    fill(module, tmp_path / "own.safetensors")
-    assert bool((module["module"].weight == 1).all())
-    assert not caplog.text
 
 
 def test_a_skeleton_holds_no_weight_and_keeps_its_buffers() -> None:
@@ -280,45 +177,3 @@ def test_a_network_that_gives_no_logits_is_told(images: list[Image.Image]) -> No
         named.prepare(texts=["a"])
     with pytest.raises(UserError, match="needs labels"):
         named.loss(named.prepare(images))
-
-
-@given(
-    width=st.integers(8, 60),
-    height=st.integers(8, 60),
-    size=st.integers(4, 24),
-    more=st.integers(0, 12),
-    interpolation=st.sampled_from([("nearest", 0), ("bilinear", 2), ("bicubic", 3), ("lanczos", 1)]),
-)
-def test_pixels_are_those_of_a_processor_with_the_same_settings(
-    width: int, height: int, size: int, more: int, interpolation: tuple[str, int]
-) -> None:
-    values = np.random.default_rng(width * 100 + height).integers(0, 256, (height, width, 3), np.uint8)
-    mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
-    ours = ImageInput(size, size + more, 3, mean, std, interpolation[0]).pixels([values])
-    processor = CLIPImageProcessorPil(
-        size={"shortest_edge": size + more}, crop_size={"height": size, "width": size}, resample=interpolation[1],
-        image_mean=mean, image_std=std,
-    )  # fmt: skip
-    theirs = processor(images=Image.fromarray(values), return_tensors="pt")["pixel_values"]
-    assert ours.shape == (1, 3, size, size)
-    # Which of two middle pixels an odd margin leaves out is a matter of convention.
-    if all(
-        (max(size + more, int(side * (size + more) / min(width, height))) - size) % 2 == 0 for side in (width, height)
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_grey_images_have_one_channel_and_imagenets_mean_over_the_colours() -> None:
-    image = Image.new("RGB", (10, 6), (255, 255, 255))
-    pixels = ImageInput(4, channels=1).pixels(image)
-    assert pixels.shape == (1, 1, 4, 4)
-    mean, std = (0.485 + 0.456 + 0.406) / 3, (0.229 + 0.224 + 0.225) / 3
-    torch.testing.assert_close(pixels, torch.full((1, 1, 4, 4), (1 - mean) / std))
-
-
-def test_image_options_that_cannot_be_are_refused_at_once() -> None:
-    with pytest.raises(UserError) as error:
-        ImageInput(size=32, resize=16, channels=2, mean=[0.5], std=[0.0, 1.0], interpolation="cubic")
-    assert len(error.value.problems) == 5
-    with pytest.raises(UserError, match="std is"):
-        ImageInput(std=[0.5, 0.5, -1.0])
