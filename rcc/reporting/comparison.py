@@ -10,6 +10,7 @@ from typing import Any
 
 from rcc.measurement import Difference, Measurement, Metric
 from rcc.reporting.formats import MISSING, difference_text, metric_text, ratio_text
+from rcc.reporting.layout import least_width
 from rcc.reporting.tables import Table
 
 CSV_HEAD = (
@@ -76,7 +77,7 @@ def comparison_tables(columns: Sequence[Column], width: int) -> list[Table]:
     tables, start = [], 1
     while start < len(columns):
         end = start + 1
-        while end < len(columns) and _width(_table([columns[0], *columns[start : end + 1]], numbered)) <= width:
+        while end < len(columns) and least_width(_table([columns[0], *columns[start : end + 1]], numbered)) <= width:
             end += 1
         tables.append(_table([columns[0], *columns[start:end]], numbered))
         start = end
@@ -87,11 +88,6 @@ def legend(columns: Sequence[Column]) -> list[str]:
     """What the heads of the tables stand for, a line each."""
     told = ("the model of model=" if each.kind == "dense" else f"{each.name}, {each.kind}" for each in columns)
     return [f"({number}) {name}" for number, name in enumerate(told, 1)]
-
-
-def _width(table: Table) -> int:
-    """Characters across, with a gap between columns."""
-    return sum(max(map(len, cells)) + 1 for cells in zip(table.head, *table.rows, strict=True))
 
 
 def _table(columns: Sequence[Column], numbered: Mapping[str, int]) -> Table:

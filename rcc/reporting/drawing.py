@@ -1,18 +1,12 @@
-"""Lines and tables on a terminal, or as plain text on anything that is not one."""
+"""Print lines and tables on a terminal, or as plain text on anything that is not one."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-import rich.box
-from rich.align import Align
 from rich.console import Console as Terminal
-from rich.table import Table as RichTable
 from rich.text import Text
 
-from rcc.reporting.tables import SOFT_HYPHEN, Table
-
-WIDE = 100  # columns from which tables have room for wider gaps
+from rcc.reporting.layout import laid_out
+from rcc.reporting.tables import Table
 
 
 def say(terminal: Terminal, line: str, style: str = "") -> None:
@@ -21,29 +15,20 @@ def say(terminal: Terminal, line: str, style: str = "") -> None:
 
 
 def draw(terminal: Terminal, table: Table) -> None:
-    """Draw a table and an empty line. Where room is short, names fold and numbers stay whole."""
-    gap = 1 if terminal.width >= WIDE else 0
-    drawn = RichTable(box=rich.box.SIMPLE_HEAD, padding=(0, gap, 0, 0), show_edge=False, pad_edge=False)
-    for number, name in enumerate(table.head):
-        side: Literal["left", "right"] = "left" if number < table.left else "right"
-        head = writable(terminal, _broken(name, gap == 0))
-        drawn.add_column(
-            Align(Text(head, justify=side), side, vertical="bottom"),
-            justify=side,
-            overflow="fold",
-            no_wrap=side == "right",
-            min_width=max(map(len, head.split("\n"))),
-        )
-    for row in table.rows:
-        drawn.add_row(*(Text(writable(terminal, cell)) for cell in row))
-    terminal.print(drawn)
-    terminal.print()
+    """Print a table, cut into several where it is too wide, each with an empty line after it."""
+    rule = "─" if writable(terminal, "─") == "─" else "-"
+    for lines in laid_out(table, terminal.width):
+        for line in lines.head:
+            _whole(terminal, line, "bold")
+        _whole(terminal, rule * lines.width)
+        for line in lines.rows:
+            _whole(terminal, line)
+        terminal.print()
 
 
-def _broken(name: str, narrow: bool) -> str:
-    """A column's name on as many lines as it has parts."""
-    name = name.replace(SOFT_HYPHEN, "-" if narrow else "")
-    return name.replace(" ", "\n").replace("-", "-\n")
+def _whole(terminal: Terminal, line: str, style: str = "") -> None:
+    """A line of a table, which is as long as it must be: never folded, never cut."""
+    terminal.print(Text(writable(terminal, line), style), soft_wrap=True)
 
 
 def writable(terminal: Terminal, text: str) -> str:

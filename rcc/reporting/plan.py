@@ -58,5 +58,5 @@ def plan_skips(plan: Plan) -> Table:
             key = planned.step.label, skipped.reason
             counts[key] += 1
             example.setdefault(key, skipped.name)
-    rows = tuple((label, reason, str(count), example[label, reason]) for (label, reason), count in counts.items())
-    return Table(("stage", "left alone because", "units", "for example"), rows, left=2)
+    rows = tuple((label, reason, example[label, reason], str(count)) for (label, reason), count in counts.items())
+    return Table(("stage", "left alone because", "for example", "units"), rows, left=3)

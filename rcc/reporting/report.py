@@ -20,7 +20,7 @@ from rcc.reporting.formats import (
     share_text,
 )
 from rcc.reporting.left_alone import left_alone
-from rcc.reporting.tables import SOFT_HYPHEN, Table, notes_of, overlap_table, quality_table, size_table, step_table
+from rcc.reporting.tables import Table, notes_of, overlap_table, quality_table, size_table, step_table
 from rcc.reporting.target import target_text
 
 FILE = "report.md"
@@ -164,8 +164,7 @@ def markdown(table: Table) -> str:
     """A table in Markdown; a bar inside a cell is escaped."""
     rule = [":--" if number < table.left else "--:" for number in range(len(table.head))]
     lines = [table.head, rule, *table.rows]
-    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return text.replace(SOFT_HYPHEN, "")
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:

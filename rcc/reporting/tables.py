@@ -20,14 +20,10 @@ from rcc.reporting.formats import (
     strength_text,
 )
 
-SOFT_HYPHEN = "\u00ad"
-
 
 @dataclass(frozen=True)
 class Table:
-    """A head and rows as long as it. The first `left` columns start at the left, numbers end at the right.
-
-    A name in the head may be broken at a soft hyphen."""
+    """A head and rows as long as it. The first `left` columns hold text, the others numbers, which end at the right."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -59,7 +55,7 @@ def step_table(baseline: Baseline, records: Sequence[StepRecord]) -> Table:
             )
         )
     head = (
-        *("step", "outcome", "strength", f"reten{SOFT_HYPHEN}tion", baseline.measurement.primary),
+        *("step", "outcome", "strength", "retention", baseline.measurement.primary),
         *("size", "times smaller", "non-zeros", "time", "peak memory"),
     )
     return Table(head, tuple(rows), left=2)
