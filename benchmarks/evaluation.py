@@ -36,8 +36,7 @@ from rcc.data.files.images import EncodedImages
 from rcc.data.loading import prepared
 from rcc.data.sets.class_lists import class_names, templates
 from rcc.data.splits import Split, Splits
-from rcc.evaluation.classes.templates import prompts
-from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.embeddings.fingerprint import Fingerprinter
 from rcc.evaluation.retrieval.metrics import retrieval_metrics

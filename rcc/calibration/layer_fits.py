@@ -22,6 +22,7 @@ from rcc.layers.form import Form
 from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
 from rcc.layers.model import Batch, Model
+from rcc.layers.padding import without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
 from rcc.ops.quadratic import DAMPING, Quadratic
@@ -330,10 +331,7 @@ def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None, size: Sequence[i
 
 def _output_rows(unit: Unit, call: LayerCall, wanted: Tensor) -> Tensor:
     """The wanted outputs (n, out), in the order of `input_rows`."""
-    mask = call.mask
     kernel = getattr(unit.module, "kernel_size", None)
     if kernel is not None:
         return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
-    if mask is not None and wanted.dim() > 2 and wanted.shape[:2] == mask.shape:
-        wanted = wanted[mask.to(wanted.device) != 0]
-    return wanted.flatten(0, -2)
+    return without_padding(wanted, call.mask).flatten(0, -2)

@@ -19,6 +19,7 @@ from rcc.layers.identity import Identity
 from rcc.layers.input_rows import geometry, input_rows
 from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
+from rcc.layers.padding import mask_of
 from rcc.layers.units import Unit
 
 CACHED = 1 << 17
@@ -60,7 +61,7 @@ def input_moments(model: Model, units: Sequence[Unit], batches: Sequence[Batch])
     sums = {unit.name: _Sums(unit) for unit in units if unit.summing}
     with torch.no_grad(), evaluating(model.module):
         for batch in batches:
-            seen = _Seen(batch.get("attention_mask"))
+            seen = _Seen(mask_of(batch))
 
             def called(unit: Unit, module: nn.Module, inputs: Tensor, seen: _Seen = seen) -> None:
                 sums[unit.name].add(module, inputs, seen)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
+from rcc.layers.padding import mask_of, without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
 
@@ -81,7 +82,7 @@ def sensitivities(
             seen += len(next(iter(signs.values())))
             start = 0
             for part in parts:
-                with _probed(fitted, sums, part.get("attention_mask")):
+                with _probed(fitted, sums, mask_of(part)):
                     outputs = model.outputs(part)
                 end = start + len(next(iter(outputs.values())))
                 total = _projection(outputs, {name: every[start:end] for name, every in signs.items()})
@@ -130,9 +131,9 @@ class _Sums:
 
     def add_output(self, output: Tensor, channel: int, mask: Tensor | None) -> None:
         output = output.movedim(channel, -1)
-        if mask is not None and channel == -1 and output.dim() > 2 and output.shape[:2] == mask.shape:
-            output = output[mask.to(output.device) != 0]
-        flat = output.flatten(0, -2).double()
+        # Channels that are not last are those of images, whose batch and height are no batch and length.
+        counting = without_padding(output, mask) if channel == -1 else output
+        flat = counting.flatten(0, -2).double()
         self.count += len(flat)
         self.total += flat.sum(0).cpu()
         self.energy += flat.square().sum(0).cpu()

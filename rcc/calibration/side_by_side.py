@@ -17,6 +17,7 @@ from rcc.calibration.call_order import call_order, calls_of
 from rcc.calibration.paused_forward import DenseForward, PausedForward, pausing_around, pausing_before
 from rcc.layers.model import Batch, Model
 from rcc.layers.modes import evaluating
+from rcc.layers.padding import mask_of
 from rcc.layers.units import Unit
 
 
@@ -56,7 +57,7 @@ class LayerVisit:
         self._ours, self._theirs = ours, theirs
         given = [forward.given for forward in theirs] if theirs else [None] * len(ours)
         self.calls = [
-            LayerCall(forward.pause.tensor, other, forward.batch.get("attention_mask"))
+            LayerCall(forward.pause.tensor, other, mask_of(forward.batch))
             for forward, other in zip(ours, given, strict=True)
             if forward.pause is not None and not repeated
         ]
@@ -68,7 +69,7 @@ class LayerVisit:
             return
         for forward in self._ours:
             for call in calls_of(self._model, self.unit, forward.batch):
-                yield LayerCall(call.given, None, forward.batch.get("attention_mask"))
+                yield LayerCall(call.given, None, mask_of(forward.batch))
 
     def outputs(self) -> Iterator[tuple[LayerCall, Tensor]]:
         """Every call with the dense model's output of it.
@@ -92,7 +93,7 @@ class LayerVisit:
         for forward in self._ours:
             wanted = calls_of(self._dense, self.dense_unit, forward.batch)
             for ours, theirs in zip(calls_of(self._model, self.unit, forward.batch), wanted, strict=False):
-                yield LayerCall(ours.given, theirs.given, forward.batch.get("attention_mask")), theirs.output
+                yield LayerCall(ours.given, theirs.given, mask_of(forward.batch)), theirs.output
 
     def finish(self) -> None:
         """Let all forwards run on past the layer, through what has become of it."""

@@ -14,10 +14,8 @@ from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.models.batches import as_batch
+from rcc.models.batches import LABEL_NAMES, as_batch
 
-LABELS = ("labels", "label", "targets", "target", "y")
-"""Names under which a batch may hold what its outputs are compared with."""
 HELD_OUT = 4
 """One of so many batches is held out for the gate, where the same loader is given for both."""
 
@@ -45,7 +43,7 @@ def _item(batch: Any, model: Adapter) -> Item:
     # Inputs by name are taken as they are: what names there may be is known to the model's `outputs` alone.
     by_name = isinstance(batch, Mapping) and all(isinstance(value, Tensor) for value in batch.values())
     named = dict(batch) if by_name else as_batch(batch, model)
-    return Item(named, next((named[name] for name in LABELS if name in named), None))
+    return Item(named, next((named[name] for name in LABEL_NAMES if name in named), None))
 
 
 def held_out(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import ClassVar
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
 from rcc.evaluation.paired import APART
 from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.modes import evaluating
 from rcc.measurement import Measurement, Metric
 from rcc.memory import peak_bytes
 from rcc.models.adapter import Adapter
@@ -61,7 +63,14 @@ class EfficiencyEvaluator:
 
         `details` holds the seconds of every pass and a note of what they were taken on.
         """
-        models = {OWN: adapter.eval()} if beside is None else {OWN: adapter.eval(), BESIDE: beside.eval()}
+        models = {OWN: adapter} if beside is None else {OWN: adapter, BESIDE: beside}
+        with ExitStack() as evaluation:
+            for model in models.values():
+                evaluation.enter_context(evaluating(model.module))
+            return self._measure(models, split)
+
+    def _measure(self, models: Mapping[str, Adapter], split: Split) -> Measurement:
+        adapter = models[OWN]
         sizes = sorted({1, min(self.batch_size, len(split))})
         passes = {name: {size: _pass(model, split, size) for size in sizes} for name, model in models.items()}
         largest = passes[OWN][sizes[-1]]
@@ -85,7 +94,8 @@ class EfficiencyEvaluator:
         """Bytes of the weights as an artifact would store them, values held and not zero, operations in theory."""
         size = model_size(adapter, storage_dtype(self.dtype))
         items = min(self.batch_size, len(split))
-        flops = theoretical_flops(_pass(adapter.eval(), split, items), adapter.units()) / items
+        with evaluating(adapter.module):
+            flops = theoretical_flops(_pass(adapter, split, items), adapter.units()) / items
         parameters = sum(parameter.numel() for parameter in adapter.module.parameters())
         return [
             Metric("stored_bytes", size.nbytes, "bytes", False),

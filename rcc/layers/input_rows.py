@@ -13,6 +13,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcc.layers.padding import without_padding
+
 CHUNK = 1 << 22
 """Values of rows made at a time: unfolding repeats each pixel once for every place of the kernel."""
 
@@ -26,16 +28,13 @@ def input_rows(
         module: a linear layer or a convolution, plain or a form. All but grouped convolutions have one group.
         inputs: (…, in) for a linear layer, ([batch,] channels, …) for a convolution, of which every place of
             the kernel is one row of in · kernel values, in the order of the flattened kernel.
-        mask: (batch, length), not zero where a token counts. It leaves out rows of a linear layer whose inputs
-            are (batch, length, …); any other shape is not of these tokens.
+        mask: of the batch, see `without_padding`; it leaves out rows of a linear layer.
         size: of the output of a transposed convolution, whose stride leaves it open and whose caller may decide it
             (`output_size`); by default that of the module's own `output_padding`.
     """
     kernel = getattr(module, "kernel_size", None)
     if kernel is None:
-        if mask is not None and inputs.dim() > 2 and inputs.shape[:2] == mask.shape:
-            inputs = inputs[mask.to(inputs.device) != 0]
-        flat = inputs.reshape(-1, inputs.shape[-1])
+        flat = without_padding(inputs, mask).reshape(-1, inputs.shape[-1])
         for part in flat.split(max(1, CHUNK // flat.shape[1])):
             yield part[None]
         return

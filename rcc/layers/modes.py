@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -13,10 +13,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """Inside, dropout is off and running statistics are fixed; afterwards all is as it was.
 
     Each submodule's training mode and each parameter's `requires_grad` are kept by name, so that what was
-    replaced inside gets its predecessor's; gradients are dropped.
+    replaced inside gets its predecessor's. Gradients made inside are dropped; those of a parameter that is still there
+    are put back, and never added to.
     """
     modes = {name: part.training for name, part in module.named_modules()}
-    asking = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
+    asking: dict[str, bool] = {}
+    gradients: dict[nn.Parameter, Tensor | None] = {}
+    for name, parameter in module.named_parameters():
+        asking[name], gradients[parameter] = parameter.requires_grad, parameter.grad
+        parameter.grad = None
     module.eval()
     try:
         yield
@@ -25,7 +30,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = modes.get(name, part.training)
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(asking.get(name, parameter.requires_grad))
-            parameter.grad = None
+            parameter.grad = gradients.get(parameter)
 
 
 def train_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:

@@ -17,7 +17,8 @@ from rcc.models.single_layer import SingleLayer, class_name
 LABELS = "labels"
 """The entry under which the targets of a batch (x, y) come, for losses; a forward without such a parameter never sees
 it."""
-_OTHER_LABELS = ("label", "target", "targets", "y")
+LABEL_NAMES = (LABELS, "label", "target", "targets", "y")
+"""Names that a forward, or a mapping, may have for it, the likeliest first."""
 WANTED = (
     "A batch is a tensor, a tuple or list (inputs…, labels) of tensors, or a mapping of tensors by the names of the"
     " forward's parameters"
@@ -129,7 +130,7 @@ def _first(parameters: InputNames, tensor: Any, adapter: Adapter) -> str:
 
 def _labels(parameters: InputNames) -> str:
     """The forward's own name for labels, where it takes them."""
-    return next((name for name in (LABELS, *_OTHER_LABELS) if name in parameters.every), LABELS)
+    return next((name for name in LABEL_NAMES if name in parameters.every), LABELS)
 
 
 def call_by_name(module: nn.Module, batch: Batch) -> Any:

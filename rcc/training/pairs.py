@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.evaluation.classes.templates import prompts
+from rcc.evaluation.classes.zero_shot import prompts
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 

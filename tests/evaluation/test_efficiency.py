@@ -150,6 +150,19 @@ def test_what_is_stored_is_counted_before_kernels_take_its_place(clip: CLIPWrapp
     assert after["executed_flops"].value < before["executed_flops"].value
 
 
+def test_both_models_are_timed_in_evaluation_mode_and_left_in_training(clip: CLIPWrapper, few: Splits) -> None:
+    modes = []
+    other = adapter_of(OneBlock())
+    for model in (clip, other):
+        model.module.train()
+        model.module.register_forward_hook(lambda module, *_: modes.append(module.training))
+    EfficiencyEvaluator(batch_size=2, seconds=0).evaluate(clip, few.test, few, beside=other)
+    assert modes
+    assert not any(modes)
+    assert clip.module.training
+    assert other.module.training
+
+
 def test_wrong_options_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_evaluator("efficiency", batch_size=0, seconds=-1, dtype="float61")

@@ -34,6 +34,23 @@ def test_a_replaced_module_takes_over_modes_and_flags_and_gradients_are_dropped(
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
+def test_gradients_of_before_are_neither_added_to_nor_lost():
+    module = net()
+    module(torch.ones(1, 3)).sum().backward()
+    before = {name: (parameter.grad, parameter.grad.clone()) for name, parameter in module.named_parameters()}
+    with evaluating(module):
+        assert all(parameter.grad is None for parameter in module.parameters())
+        module(torch.full((1, 3), 2.0)).sum().backward()
+        module[2] = nn.Linear(4, 2)
+    for name, parameter in module.named_parameters():
+        kept, values = before[name]
+        if name.startswith("2."):
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is kept
+            assert torch.equal(kept, values)
+
+
 def test_an_error_inside_puts_everything_back_too():
     module = net().train()
     with pytest.raises(ValueError, match="stop"), evaluating(module):

@@ -16,8 +16,7 @@ from rcc.data.files.images import ArrayImages
 from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.evaluation.classes.templates import prompts
-from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.models.registry import embedded

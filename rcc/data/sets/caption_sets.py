@@ -13,8 +13,7 @@ from rcc.data.files.columns import captioned_parts
 from rcc.data.files.location import entries, located
 from rcc.data.files.pairs import check_unpaired, paired
 from rcc.data.files.tables import has_tables, read_tables
-from rcc.data.sets.coco_annotations import annotation_files, read_annotations
-from rcc.data.sets.karpathy import image_folder, karpathy_file, read_karpathy
+from rcc.data.sets.annotations import annotation_files, image_folder, karpathy_file, read_annotations, read_karpathy
 from rcc.data.splits import Splits
 from rcc.errors import UserError
 

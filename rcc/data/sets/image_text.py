@@ -11,7 +11,7 @@ from rcc.data.files.location import located
 from rcc.data.files.pairs import check_unpaired, paired
 from rcc.data.files.tables import has_tables, read_tables
 from rcc.data.files.tar_shards import read_shards, shards_of
-from rcc.data.sets.karpathy import image_folder
+from rcc.data.sets.annotations import image_folder
 from rcc.data.splits import Splits
 
 DATASET = "image_text"

@@ -12,6 +12,7 @@ from rcc.evaluation.captioning.corpus import CaptionScore
 from rcc.evaluation.captioning.java import unavailable
 from rcc.evaluation.captioning.metrics import METRICS, NEED_JAVA, MetricComputer, check_metrics
 from rcc.evaluation.fitting import what_fits
+from rcc.layers.modes import evaluating
 from rcc.measurement import Measurement, Metric
 from rcc.models.abilities import Captioner
 from rcc.models.adapter import Adapter
@@ -99,14 +100,10 @@ class CaptioningEvaluator:
         self.check(adapter, split, splits)
         assert isinstance(adapter, Captioner)
         predictions: list[str] = []
-        training = adapter.module.training
-        adapter.eval()
-        try:
+        with evaluating(adapter.module):
             for start in range(0, len(split), self.batch_size):
                 pictures = list(split.images[start : start + self.batch_size])
                 predictions += adapter.generate_caption(pictures, **self.settings)
-        finally:
-            adapter.module.train(training)
         found = self.computer.compute(predictions, split.captions, self.metrics, split.images.name)
         if self.metrics[0] in found.unavailable:
             raise WorkError(found.unavailable[self.metrics[0]])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rcc.errors import UserError
 from rcc.evaluation.classes.metrics import TOP_K, ranked
+from rcc.layers.modes import evaluating
 
 
 def loader_accuracies(model: Any, loader: Iterable[Any], classes: Tensor) -> dict[str, float]:
@@ -23,9 +24,8 @@ def loader_accuracies(model: Any, loader: Iterable[Any], classes: Tensor) -> dic
     Raises:
         UserError: an element that is no such pair, a label without a class, or no element.
     """
-    ranks, training = [], model.module.training
-    model.eval()
-    try:
+    ranks = []
+    with evaluating(model.module):
         for item in loader:
             if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[1], Tensor):
                 raise UserError(
@@ -41,8 +41,6 @@ def loader_accuracies(model: Any, loader: Iterable[Any], classes: Tensor) -> dic
             with torch.inference_mode():
                 scores = model.encode_image(images).float().cpu() @ classes.T
             ranks.append(ranked(scores, labels.cpu())[0])
-    finally:
-        model.module.train(training)
     if not ranks:
         raise UserError("eval 'zero_shot': the loader gave nothing; check that its data set is not empty.")
     found = torch.cat(ranks)

@@ -14,6 +14,7 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
 from rcc.evaluation.fitting import what_fits
+from rcc.layers.modes import evaluating
 from rcc.measurement import Measurement
 from rcc.models.abilities import Classifier
 from rcc.models.adapter import Adapter
@@ -56,16 +57,12 @@ class ClassificationEvaluator:
         """
         labels = labels_of(split, splits, "classification")
         names = adapter.class_names if isinstance(adapter, Classifier) else ()
-        training = adapter.module.training
-        adapter.eval()
-        try:
+        with evaluating(adapter.module):
             logits = self._logits(adapter, split, splits)
             first = next(logits)
             places, matched = class_places(names, splits.class_names, first.shape[1], self.classes)
             scores = (block[:, places] for block in chain([first], logits))
             found = class_measurement(scores, split, splits, labels, of="classifier_")
-        finally:
-            adapter.module.train(training)
         return replace(found, details={"note": f"Classes were matched {matched}", **found.details})
 
     def _logits(self, adapter: Adapter, split: Split, splits: Splits) -> Iterator[Tensor]:

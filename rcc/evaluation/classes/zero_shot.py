@@ -21,7 +21,6 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.by_loader import loader_accuracies
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
-from rcc.evaluation.classes.templates import prompts
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.embeddings.fingerprint import Fingerprint
 from rcc.measurement import Measurement
@@ -152,3 +151,20 @@ class ZeroShotEvaluator:
         given."""
         embeddings = self.cache.texts(adapter, prompts(class_names, templates), model)
         return F.normalize(embeddings.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)
+
+
+def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Every template filled with every class name: all templates of the first class, then of the second, ….
+
+    Raises:
+        UserError: no class, no template, or a template without exactly one `{}`.
+    """
+    problems = Problems("prompts")
+    problems.check(len(class_names) > 0, "there are no class names.")
+    problems.check(len(templates) > 0, "there are no templates; a plain one is 'a photo of a {}'.")
+    for template in templates:
+        problems.check(
+            template.count("{}") == 1, f"the template '{template}' must hold '{{}}' once, for the class name."
+        )
+    problems.done()
+    return [template.replace("{}", name) for name in class_names for template in templates]

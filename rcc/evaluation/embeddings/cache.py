@@ -23,6 +23,7 @@ from rcc.evaluation.embeddings.files import EmbeddingFiles
 from rcc.evaluation.embeddings.fingerprint import Fingerprint, Fingerprinter
 from rcc.evaluation.fitting import what_fits
 from rcc.layers.model import Batch
+from rcc.layers.modes import evaluating
 from rcc.models.adapter import Adapter
 
 IMAGES, TEXTS = "image_embeds", "text_embeds"
@@ -151,14 +152,8 @@ def _tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
 
 def _encoded(adapter: Adapter, batches: Iterable[Batch], output: str) -> Tensor:
     """Normalised rows of that output for all the batches, (N, D) float32 on the CPU."""
-    training = adapter.module.training
-    adapter.eval()
-    try:
-        with torch.inference_mode():
-            found = [_normalised(adapter, batch, output) for batch in batches]
-    finally:
-        adapter.module.train(training)
-    return torch.cat(found)
+    with evaluating(adapter.module), torch.inference_mode():
+        return torch.cat([_normalised(adapter, batch, output) for batch in batches])
 
 
 def _normalised(adapter: Adapter, batch: Batch, output: str) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from rcc.data.splits import Split
 from rcc.errors import WorkError
 from rcc.evaluation.retrieval.ranks import Pairs, Ranks, slices
+from rcc.layers.modes import evaluating
 from rcc.models.abilities import Matcher
 from rcc.models.adapter import Adapter
 
@@ -72,9 +73,7 @@ def _matches(adapter: Adapter, split: Split, texts: Sequence[str], asked: Tensor
     """Probabilities of the pairs `asked`, image · T + text, a batch at a time."""
     assert isinstance(adapter, Matcher)
     decoded, picture = -1, None
-    training = adapter.module.training
-    adapter.eval()
-    try:
+    with evaluating(adapter.module):
         for batch in asked.split(batch_size):
             images = []
             for image in (batch // len(texts)).tolist():
@@ -86,8 +85,6 @@ def _matches(adapter: Adapter, split: Split, texts: Sequence[str], asked: Tensor
             if not bool(torch.isfinite(found).all()):
                 raise WorkError("the model's matches of images and texts hold NaN or infinite values.")
             yield found.double().cpu()
-    finally:
-        adapter.module.train(training)
 
 
 def _new_ranks(matches: Tensor, right: Tensor, before: Tensor) -> Tensor:

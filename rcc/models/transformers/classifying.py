@@ -8,8 +8,9 @@ from torch import Tensor
 from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
+from rcc.models.batches import LABELS
 
-LOGITS, LABELS = "logits", "labels"
+LOGITS = "logits"
 
 
 def classification_loss(adapter: Adapter, batch: Batch) -> Tensor:

@@ -67,24 +67,6 @@ def test_captions_without_their_image_and_images_without_captions_are_counted_an
         load_data("coco", unpaired="ignore", **options)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("{", "JSONDecodeError"),
-        ('{"annotations": []}', "KeyError: 'images'"),
-        ('{"images": [{"filename": "a.jpg", "split": "train"}]}', "KeyError: 'sentences'"),
-        (
-            '{"images": [{"filename": "a.jpg", "split": "odd", "sentences": []}]}',
-            "ValueError: the split 'odd' is none of",
-        ),
-    ],
-)
-def test_another_json_file_is_told_apart(tmp_path: Path, content: str, reason: str) -> None:
-    (tmp_path / "dataset_coco.json").write_text(content)
-    with pytest.raises(UserError, match=rf"is not laid out as a Karpathy caption file \({reason}"):
-        load_data("coco", path=str(tmp_path))
-
-
 def test_a_folder_without_captions_shows_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UserError, match=r"neither parquet files nor dataset_flickr30k\.json\. Found: 'notes\.txt'"):
@@ -126,47 +108,6 @@ def test_a_row_or_a_column_for_each_caption_are_read_as_well(tmp_path: Path) -> 
     write_table(tmp_path / "wide" / "train.parquet", wide)
     written = load_data("coco", path=str(tmp_path / "wide"), **sizes).test.captions[0]
     assert [text.split(", ")[1] for text in written] == ["column 0", "column 1", "column 10"]
-
-
-def write_annotations(folder: Path, part: str, count: int, start: int, **changed: Any) -> Path:
-    """COCO's own caption file of a part, ids out of order, and its images."""
-    images, written = [], []
-    (folder / part).mkdir(parents=True)
-    for number in range(start, start + count):
-        (folder / part / f"{number:012d}.jpg").write_bytes(picture(number, "JPEG"))
-        images.append({"id": 7 * number, "file_name": f"{number:012d}.jpg", "height": 5, "width": 6})
-        written += [
-            {"id": 10 * number + time, "image_id": 7 * number, "caption": text}
-            for time, text in enumerate(captions_of(number))
-        ]
-    (folder / "annotations").mkdir(exist_ok=True)
-    file = folder / "annotations" / f"captions_{part}.json"
-    file.write_text(json.dumps({"images": images, "annotations": written[::-1]} | changed))
-    return file
-
-
-def test_cocos_own_files_are_read_too(tmp_path: Path) -> None:
-    write_annotations(tmp_path, "train2017", 6, 0)
-    file = write_annotations(tmp_path, "val2017", 4, 6)
-    alone = load_data("coco", path=str(file), images=str(tmp_path), calibration=1, selection=1)
-    assert alone.sizes() == {"train": 0, "calibration": 1, "selection": 1, "test": 2}
-    splits = load_data("coco", path=str(tmp_path), train=None, calibration=2, selection=1)
-    assert splits.sizes() == {"train": 3, "calibration": 2, "selection": 1, "test": 4}
-    assert sorted(numbers(splits.test)) == [6, 7, 8, 9]
-    for _, split in splits:
-        assert [list(written) for written in split.captions] == [captions_of(number) for number in numbers(split)]
-
-
-def test_cocos_own_files_are_checked(tmp_path: Path) -> None:
-    file = write_annotations(tmp_path, "val2014", 4, 0, annotations=[{"id": 1, "image_id": 99, "caption": "a"}])
-    with pytest.raises(UserError, match=r"captions_val2014\.json' is not laid out as COCO's captions \(KeyError: 99"):
-        load_data("coco", path=str(tmp_path))
-    file.write_text(json.dumps({"images": [], "annotations": []}))
-    write_annotations(tmp_path, "val2017", 1, 0)
-    with pytest.raises(
-        UserError, match=r"captions_val2014\.json, captions_val2017\.json\. Keep one file of train and one"
-    ):
-        load_data("coco", path=str(tmp_path))
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from transformers import CLIPModel
 from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError, WorkError
-from rcc.evaluation.classes.templates import prompts
-from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
+from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.registry import load_evaluator
 from rcc.measurement import Measurement
@@ -181,6 +180,19 @@ def test_by_hand_a_loader_gives_the_accuracies_of_the_split(clip: CLIPWrapper, f
     assert evaluator.evaluate(loader) == pytest.approx(wanted)
     assert evaluator.evaluate(loader, few.class_names) == pytest.approx(wanted)
     assert ZeroShotEvaluator(clip, "cifar10").class_names[0] == "airplane"
+
+
+def test_by_hand_each_parts_mode_and_each_gradient_are_as_before_afterwards(clip: CLIPWrapper, few: Splits) -> None:
+    clip.module.train()
+    frozen = clip.module.vision_model.eval()
+    projection = clip.module.visual_projection.weight
+    projection.grad = torch.ones_like(projection)
+    gradient = projection.grad
+    config = {"class_names": few.class_names, "templates": few.templates}
+    ZeroShotEvaluator(clip, config).evaluate([(list(few.test.images[:3]), torch.from_numpy(few.test.labels[:3]))])
+    assert clip.module.training
+    assert not any(part.training for part in frozen.modules())
+    assert projection.grad is gradient
 
 
 def test_by_hand_what_cannot_be_used_is_refused(clip: CLIPWrapper) -> None:
