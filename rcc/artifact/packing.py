@@ -45,12 +45,14 @@ def pack(
         WorkError: a matrix is not on the grid of its steps, or `dtype` does not hold the steps.
     """
     contents = Contents() if contents is None else contents
+    # Norms and biases are many and short: together they take one digest and one entropy code, not one each.
     vectors = {name: tensor for name, tensor in tensors.items() if tensor.dim() < 2}
     by_dtype: dict[str, list[str]] = {}
     for name in vector_order(vectors):
         entry = Vector(tuple(tensors[name].shape), dtype_name(stored(tensors[name], dtype).dtype))
         contents.tensors[name] = entry
         by_dtype.setdefault(entry.dtype, []).append(name)
+    # The manifest has lengths and no offsets: who reads it adds them up in the order in which parts are given here.
     for name in sorted(by_dtype):
         values = torch.cat([stored(tensors[vector], dtype).reshape(-1).cpu() for vector in by_dtype[name]])
         parts = encode_dense(values, entropy).parts
@@ -90,11 +92,13 @@ def dtype_name(dtype: torch.dtype) -> str:
 def _whole(name: str, matrix: Tensor, step: Tensor, dtype: torch.dtype | None) -> Tensor:
     """The whole numbers of a quantised matrix, once `dtype` is known to hold its steps to within its precision."""
     kept = stored(step, dtype)
+    # Rounding to nearest errs by half of eps, relatively. More means that the step underflowed or overflowed.
     if bool(((kept.to(step.dtype) - step).abs() > torch.finfo(kept.dtype).eps * step).any()):
         raise WorkError(
             f"{name} {tuple(matrix.shape)}: {kept.dtype} does not hold its quantisation steps, of "
             f"{float(step.min()):.3g} and more. Store the artifact in float32: export.dtype=float32."
         )
+    # The values are multiples of the step as it was solved for; of the rounded one they need not be.
     try:
         return to_grid(matrix.detach(), step.detach())
     except ValueError as error:

@@ -37,6 +37,7 @@ def expand_part(stored: Buffer, length: int) -> Buffer:
     Raises:
         ValueError: the part is longer than its raw bytes, or is no whole frame of exactly `length` bytes.
     """
+    # A frame is stored only where it is shorter than the raw bytes, so that the length alone tells the two apart.
     if len(stored) == length:
         return stored
     if len(stored) > length:
@@ -45,6 +46,7 @@ def expand_part(stored: Buffer, length: int) -> Buffer:
         raise ValueError(f"has a part of {len(stored)} bytes, which cannot hold the {length} it needs")
     frame = _MAGIC + stored
     try:
+        # zstd believes a size that the frame declares, and then ignores `max_output_size`: it must be looked at first.
         declared = zstandard.get_frame_parameters(frame).content_size
         if declared not in (zstandard.CONTENTSIZE_UNKNOWN, length):
             raise ValueError(f"has a part that declares {declared} bytes where {length} are needed")
@@ -66,6 +68,8 @@ def compress_values(bits: np.ndarray) -> tuple[Buffer, ...]:
     if bits.itemsize == 1:
         return (compress_part(whole),)
     planes = bits.view(np.uint8).reshape(-1, bits.itemsize).T
+    # No plane is stored longer than it is, so that they are smaller in all unless none of them compresses: then raw
+    # bytes as they lie in memory spare the reader putting the planes together.
     parts = tuple(compress_part(np.ascontiguousarray(plane).data) for plane in planes)
     return parts if sum(map(len, parts)) < len(whole) else (whole,)
 
@@ -83,6 +87,7 @@ def expand_values(stored: Sequence[Buffer], count: int, itemsize: int) -> np.nda
 
 
 def _frame(raw: Buffer, level: int) -> bytes:
+    # The manifest has the length and a digest. In thousands of small parts they would count if frames said them again.
     options: dict[str, Any] = {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
     parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw), **options)
     return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)[len(_MAGIC) :]

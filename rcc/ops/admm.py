@@ -72,6 +72,8 @@ def admm_prune(
     moment = problem.moment.to(dtype)
     columns = _sizes(moment)
     norms = columns.expand(shape)
+    # In V' = V D the objective has H' = D⁻¹ H D⁻¹ and G' = G D⁻¹, and likewise for A: ρ = 1 then means the same in every
+    # layer, and values are compared by their |V'|.
     moment = (moment / columns[:, None]).div_(columns)
     if coupling is not None:
         coupling = coupling.to(dtype)
@@ -82,21 +84,27 @@ def admm_prune(
     del moment, coupling
     solved = solve(problem.cross.to(dtype) / norms)
 
-    # One matrix is all the state: the solution plus the running sum of its differences from what was kept.
+    # Scaled ADMM with Z for what is kept and U for the running sum of V − Z:
+    #     Z ← the largest of V + U,   U ← U + V − Z,   V ← (G + Z − U)(H + I)⁻¹.
+    # All three need V + U alone, which is the state; its next value is U + G(H + I)⁻¹ + (Z − U)(H + I)⁻¹.
     state = start.to(dtype) * norms
     gone = torch.zeros(shape, dtype=torch.bool, device=state.device)
     for iteration in range(iterations):
+        # Once the mask stays, the problem is a convex one, and further rounds converge to its least squares.
         if iteration < growing:
             count = round(share("polynomial", iteration, growing) * (total - keep))
             gone = _smallest(state, count, scope, scale, within, pattern)
         kept = state.masked_fill(gone, 0.0)
         state -= kept
         state += solved + solve(kept.sub_(state))
+    # Of the two copies Z is returned, which keeps the count; V has values everywhere.
     return state.div_(norms).masked_fill_(gone, 0.0)
 
 
 def _sizes(matrix: Tensor) -> Tensor:
-    """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; 1 where M_jj is 0."""
+    """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; M_jj = 0 counts as 1."""
+    # By the correlations C: [M⁻¹]_jj = [C⁻¹]_jj / M_jj, so that it is √M_jj [C⁻¹]_jj^−¼. C has ones on its diagonal and
+    # is far better conditioned than M, whose variances may differ by orders of magnitude; a ridge keeps the ones.
     root = torch.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0).sqrt()
     correlation = (1 + RIDGE) * root[:, None] * root
     torch.div(matrix, correlation, out=correlation)
@@ -109,12 +117,15 @@ def _sizes(matrix: Tensor) -> Tensor:
 def _solver(moment: Tensor, coupling: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The map from R to the V with A V H + V = R. H is written over."""
     if coupling is None:
+        # No eigenvalue of H + I is below 1: it may well be inverted, once, and each iteration is one product.
         moment.diagonal().add_(1)
         torch.linalg.cholesky(moment, out=moment)
         inverse = torch.cholesky_inverse(moment, out=moment)
         return lambda right: right @ inverse
+    # In the eigenvectors of A and H, A V H + V = R falls apart into (a_i h_j + 1) v_ij = r_ij.
     across, left = torch.linalg.eigh(coupling)
     along, right_vectors = torch.linalg.eigh(moment)
+    # Neither has an eigenvalue below zero but for rounding, which must not bring the divisor near 0.
     divisor = across.clamp_min(0)[:, None] * along.clamp_min(0) + 1
     return lambda right: left @ ((left.T @ right @ right_vectors) / divisor) @ right_vectors.T
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from rcc.ops.scores import LARGEST, Scores
 
 SAMPLE = 1
-"""Values drawn to bracket the k-th of n keys, in units of n^⅔: sampling and what it saves then cost the same."""
+"""Values drawn to bracket the k-th of n keys, in units of n^⅔. The rank in a sample of s deviates by about √s, that is
+n/√s of all keys, which must be gathered: s + n/√s is least where s grows as n^⅔."""
 GROUP = 8
 """Neighbours drawn together, from one line of the cache."""
 DEVIATIONS = (2, 6)
@@ -68,6 +69,7 @@ def find_cut(scores: Scores, count: int) -> Boundary:
         if not brackets:
             brackets = _next_brackets(scores, count, low, high, upto - below, limit, next(deviations, None))
         first, last, expected = brackets.pop(0)
+        # Of two brackets the second may lie beyond what the first one left.
         first, last = max(first, low), min(last, high)
         if first > last:
             continue
@@ -80,6 +82,7 @@ def find_cut(scores: Scores, count: int) -> Boundary:
             low, high, below, upto = first, last, found.under, found.upto
             if found.complete:
                 return _within(scores, found, count)
+    # All keys that are left are equal: the cut runs among them, by their places.
     return _place(scores, low, count - below)
 
 
@@ -89,6 +92,8 @@ def _next_brackets(
     """Where to look next for a key that is one of `inside` from `low` to `high`: (first, last, how many expected)."""
     if inside <= (DIRECT if deviations else limit):
         return [(low, high, inside)]
+    # After both samples, halves: whatever the values are, the range is one key after as many passes
+    # as a key has bits.
     if deviations is None:
         return [(low, low + (high - low) // 2, inside)]
     first, last, expected = _bracket(scores, count, deviations)
@@ -157,7 +162,9 @@ def _probe(scores: Scores, first: int, last: int, rows: int, limit: int) -> _Fou
             found.complete = found.upto - found.under <= limit
             if between and found.complete:
                 columns = inside.nonzero().view(-1)
+                # Row by row is the order of flat indices: a tie among the gathered is cut as one among all would be.
                 gathered = torch.gather(matrix, 1, columns.expand(height, -1)).view(-1)
+                # The comparisons are summed up: their memory is free.
                 places = _between(gathered, first, last, classes).nonzero().view(-1)
                 found.parts.append(_Part(index, start, width, columns, places, gathered[places]))
     return found
@@ -171,6 +178,7 @@ def _between(keys: Tensor, first: int, last: int, room: Tensor) -> Tensor:
 
 def _within(scores: Scores, found: _Found, count: int) -> Boundary:
     """The cut of `scores` from that of the keys gathered, among which the one in question is."""
+    # A key is the bits of its magnitude: read as a number again, it orders as before, divisors included.
     keys = torch.cat([part.keys for part in found.parts]).view(scores.dtype)
     inner = find_cut(Scores.of([keys]), count - found.under)
     number, left = 0, inner.place - 1
@@ -220,9 +228,11 @@ def _bracket(scores: Scores, count: int, deviations: float) -> tuple[int, int, i
     keys = torch.cat(drawn)
     share = count / total
     rank = 1 + share * len(keys)
+    # The rank of the k-th key in the sample is binomial: variance s · p(1 − p) at p = k/n.
     margin = deviations * (len(keys) * share * (1 - share)) ** 0.5 + 1
     lower, upper = (min(len(keys), max(1, int(rank + side))) for side in (-margin, margin))
     first = int(keys.kthvalue(lower).values)
+    # Nothing below `first` can be `last`: the second search is over the rest, whose ranks are so much lower.
     above = keys[keys >= first]
     last = int(above.kthvalue(upper - len(keys) + len(above)).values)
     inside = int(torch.count_nonzero(above <= last))

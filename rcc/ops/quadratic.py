@@ -35,6 +35,7 @@ class Quadratic:
     def around(cls, weight: Tensor, moment: Tensor) -> Quadratic:
         """The objective of staying near `weight` (out, in) on inputs of second moment `moment`: G = W H."""
         weight = weight.to(moment.dtype)
+        # y = W x makes E[y xᵀ] = W H and E[y yᵀ] = W H Wᵀ, of which the diagonal is the energy.
         cross = weight @ moment
         return cls(moment, cross, (cross * weight).sum(1, dtype=torch.float64))
 
@@ -42,10 +43,12 @@ class Quadratic:
         """The same with λ‖V − near‖² added, λ = share · mean(diag H), or 1 of H = 0: what inputs do not tell, `near`
         decides. H + λI is positive definite but for rounding.
         """
+        # A share of the mean of H's diagonal, so that λ scales with H where the inputs come in other units.
         weight = share * float(self.moment.diagonal().mean()) or 1.0
         moment = self.moment.clone()
         moment.diagonal().add_(weight)
         near = near.to(self.cross.dtype)
+        # λ‖V − N‖² = tr(V λI Vᵀ) − 2 tr(V λNᵀ) + λ‖N‖²: each term joins the one of its kind.
         return Quadratic(
             moment,
             self.cross + weight * near,
@@ -58,6 +61,8 @@ class Quadratic:
         Raises:
             torch.linalg.LinAlgError: it is indefinite even where `near` counts as much as the inputs do.
         """
+        # Rounding H errs in proportion to its largest eigenvalue, which may be as much as `in` times the mean of the
+        # diagonal that λ is measured by: no fixed share suffices for every layer.
         while True:
             damped = self.damped(near, share)
             try:
@@ -76,6 +81,8 @@ class Quadratic:
     def error(self, weight: Tensor) -> Tensor:
         """E[(yᵢ − vᵢ x)²] of each output, (out,), float64; rounding below zero is cut off."""
         weight = weight.to(self.moment.dtype)
+        # Row by row, no (out, out) product for a trace. The terms nearly cancel where the fit is good, hence float64 in
+        # sums, and a result that rounding may leave below zero.
         change = (weight @ self.moment - 2 * self.cross) * weight
         return (change.sum(1, dtype=torch.float64) + self.energy).clamp_min(0)
 
@@ -96,4 +103,5 @@ class Quadratic:
     @cached_property
     def solution(self) -> Tensor:
         """The dense minimum G H⁻¹ (out, in), by the Cholesky factor; computed once."""
+        # H is symmetric, so that (G H⁻¹)ᵀ = H⁻¹ Gᵀ: two triangular solves, and no inverse is formed.
         return torch.cholesky_solve(self.cross.T, self.cholesky).T

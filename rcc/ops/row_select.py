@@ -53,6 +53,8 @@ def share_among_rows(widths: Tensor, zeros: Tensor, count: int) -> Tensor:
     counts = zeros.clone()
     free = torch.ones_like(zeros, dtype=torch.bool)
     left = count
+    # A row with more zeros than its share is settled at its zeros, which leaves less for each value of the others: what
+    # was above its share stays above it, so that no row is ever opened again, and each round settles one at least.
     while bool(free.any()) and left > 0:
         # Rounding the running sum, not each part, keeps the total exact and each row within one of its share.
         running = torch.cat((widths.new_zeros(1), widths[free].cumsum(0)))
@@ -93,21 +95,27 @@ def _thresholds(keys: Tensor, counts: Tensor) -> Tensor:
     All rows halve their ranges together. A row is done as soon as its count is right, which is long before
     its range is one key: the keys of a row lie far apart.
     """
+    # Keys are integers: halving ends after as many passes as they have bits, each a comparison and a sum, where sorting
+    # would move all of them and need their places too.
     width = keys.shape[1]
     open_rows = ((counts > 0) & (counts < width)).nonzero().view(-1)
-    # The rows that give all or nothing are done already.
+    # The rows that give all or nothing are done already: no key is below 0, and none above the largest integer.
     found = torch.where(counts > 0, torch.iinfo(keys.dtype).max, -1).to(keys.dtype)
     if not open_rows.numel():
         return found
     keys, wanted = keys[open_rows], counts[open_rows].to(keys.dtype)
     low, high, room = keys.amin(1), keys.amax(1), torch.empty_like(keys)
+    # Invariant: at or under `high` there are as many keys as wanted, or more.
     while open_rows.numel():
+        # Not (low + high) // 2, which overflows: keys of large values are beyond half the largest integer.
         middle = low + (high - low) // 2
         reached = torch.le(keys, middle[:, None], out=room[: len(keys)]).sum(1, dtype=keys.dtype)
         high = torch.where(reached >= wanted, middle, high)
+        # With just as many as wanted the range closes at `middle` at once.
         low = torch.where(reached > wanted, low, torch.where(reached < wanted, middle + 1, middle))
         found[open_rows] = high
         going = low < high
+        # Taking rows out copies all that stay: worth it once half of them are done. The others keep their `high`.
         if int(torch.count_nonzero(going)) <= len(keys) // 2:
             keys, open_rows, low, high, wanted = keys[going], open_rows[going], low[going], high[going], wanted[going]
     return found

@@ -31,6 +31,7 @@ class Threshold:
     def zero_(self, tensor: Tensor) -> Tensor:
         """Write +0.0 over the values of `tensor` that are selected, in its own memory; the rest stays as it is."""
         flat = tensor.detach().reshape(-1)
+        # Keys are integers: those below `key` are those up to key − 1.
         self._zero_up_to(flat[: self.ties_before], self.key)
         self._zero_up_to(flat[self.ties_before :], self.key - 1)
         if not tensor.is_contiguous():  # then `flat` may be a copy
@@ -41,6 +42,7 @@ class Threshold:
         if key < 0 or not values.numel():
             return
         bound = torch.tensor([key], dtype=KEYS[self.dtype]).view(self.dtype)
+        # A cut among NaNs cannot be a threshold of values, since no comparison with NaN holds: their keys do compare.
         if bool(bound.isnan()):
             keys = Scores([values.numel()], lambda _: values, self.dtype).key(0, values)
             values.masked_fill_(keys <= key, 0.0)
@@ -48,6 +50,7 @@ class Threshold:
         narrow = bound.to(values.dtype)
         if bool(narrow > bound):  # rounded up: the next magnitude below, which is the largest within the bound
             narrow = (narrow.view(KEYS[values.dtype]) - 1).view(values.dtype)
+        # One pass and no mask: +0.0 where |x| is at most the bound, of either sign; all else, NaN too, as it is.
         torch.hardshrink(values, float(narrow), out=values)
 
 
@@ -98,6 +101,7 @@ def count_selected(scores: Sequence[Tensor], count: int) -> list[int]:
 
 def random_scores(values: Tensor, seed: int) -> Tensor:
     """Uniform scores in (0, 1], the same for the same seed and shape; 0 where a value is zero."""
+    # On the CPU whatever the device is, since each has its own generator. 1 − [0, 1) is never 0, which means gone.
     draws = torch.rand(values.shape, generator=torch.Generator().manual_seed(seed))
     return draws.neg_().add_(1).to(values.device).masked_fill_(values == 0, 0.0)
 

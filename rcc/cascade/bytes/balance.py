@@ -161,6 +161,8 @@ def due_of_stage(now: float, due: float, shares: Mapping[str, float], label: str
     to_come = labels[labels.index(label) :]
     if len(to_come) == 1:
         return due
+    # Of those still to come, not of all: the first of p, q, r takes p and leaves 1 − p of the logarithm, of which
+    # q / (1 − p) is q again. Each takes its share, and what one misses is spread over those after it.
     part = shares[label] / sum(shares[other] for other in to_come)
     return now * min(1.0, due / now) ** part
 

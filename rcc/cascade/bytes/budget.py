@@ -242,6 +242,8 @@ class Budget:
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """Why doing the last round again would come no nearer; empty where it may."""
+        # First what the gate did: of a step that it rolled back or softened, the bytes are not those of the strength that
+        # was solved for, and a line through them would lead astray.
         for record in last_round:
             strengths = [attempt.strength for attempt in record.attempts]
             if record.outcome == "skipped":
@@ -251,10 +253,12 @@ class Budget:
         solved = self._solved
         if solved is None:
             return f"{self.stage.who} was not asked for a strength"
+        # Plans said so before the round too, but they may err; the artifact itself decides.
         if not solved.met and reached > self.target.nbytes:
             raise self._impossible(f"{reached:,} bytes, at strength {solved.strength:.3f}", fixed)
         if solved.strength == 0 and reached < self.target.nbytes:
             return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
+        # The same plan would make the same layers: there is nothing new to learn from it.
         if any(solved.planned == trial.planned for trial in self._search.trials):
             return f"the sizes that {self.stage.who} can give come in steps, and it found none nearer"
         if len(self._search.trials) >= REPEATS:
@@ -300,6 +304,7 @@ class Budget:
                 f"this state belongs to a run to {data['target']:,} bytes, this one is to take {self.target.nbytes:,}."
                 " Resume with the target the run was started with, or start afresh."
             )
+        # In the order of the stages, which `due_of_stage` goes by.
         self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
         self._round_due = data["round_due"][0], data["round_due"][1]
         self._solved = None if data["solved"] is None else Solved(*data["solved"])
