@@ -72,8 +72,8 @@ def admm_prune(
     moment = problem.moment.to(dtype)
     columns = _sizes(moment)
     norms = columns.expand(shape)
-    # In V' = V D the objective has H' = D⁻¹ H D⁻¹ and G' = G D⁻¹, and likewise for A: ρ = 1 then means the same in every
-    # layer, and values are compared by their |V'|.
+    # In V' = V D the objective has H' = D⁻¹ H D⁻¹ and G' = G D⁻¹, and likewise for A: ρ = 1 then means the same in
+    # every layer, and values are compared by their |V'|.
     moment = (moment / columns[:, None]).div_(columns)
     if coupling is not None:
         coupling = coupling.to(dtype)

@@ -242,8 +242,8 @@ class Budget:
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """Why doing the last round again would come no nearer; empty where it may."""
-        # First what the gate did: of a step that it rolled back or softened, the bytes are not those of the strength that
-        # was solved for, and a line through them would lead astray.
+        # First what the gate did: of a step that it rolled back or softened, the bytes are not those of the strength
+        # that was solved for, and a line through them would lead astray.
         for record in last_round:
             strengths = [attempt.strength for attempt in record.attempts]
             if record.outcome == "skipped":
