@@ -5,8 +5,12 @@ Every message says what was asked, what was found, what exists and what to do ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
 
 
 class RccError(Exception):
@@ -52,12 +56,28 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     return f"unknown {kind} '{name}'.{nearest(name, choices)} Available: {', '.join(choices) or 'none'}."
 
 
+INFINITY = float("inf")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether `value` is an int or a float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether `value` is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 class Problems:
     """Collects what is wrong with an input, so that one `UserError` can say all of it.
 
     >>> problems = Problems("stage 'dare'")
-    >>> problems.check(0 <= s <= 0.99, f"target_sparsity is {s}; it must lie in [0, 0.99].")
+    >>> problems.within("target_sparsity", s, "[0, 0.99]")
+    >>> problems.check(n < m, f"pattern is {n}:{m}; fewer than all of the {m} inputs can be kept.")
     >>> problems.done()
+
+    The checks of one option's value all return whether it holds, and say the value as Python writes it: '3' is no 3.
     """
 
     def __init__(self, where: str = "") -> None:
@@ -77,6 +97,53 @@ class Problems:
             return True
         # Only now: near names are looked for by difflib, which would take a third of the time that loading takes.
         return self.check(False, unknown(option, str(value), choices))
+
+    def within(self, option: str, value: object, interval: str) -> bool:
+        """Note a problem unless `value` is a number in `interval`, which is written as '[0, 1)'."""
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        holds = is_number(value) and low <= value <= high
+        holds = holds and not (value == low and interval[0] == "(") and not (value == high and interval[-1] == ")")
+        return self._must_be(holds, option, value, f"a number in {interval}")
+
+    def positive(self, option: str, value: object) -> bool:
+        """Note a problem unless `value` is a finite number above 0."""
+        return self._must_be(is_number(value) and 0 < value < INFINITY, option, value, "a number above 0")
+
+    def at_least(self, option: str, value: object, least: float) -> bool:
+        """Note a problem unless `value` is a finite number from `least` up."""
+        holds = is_number(value) and least <= value < INFINITY
+        return self._must_be(holds, option, value, f"a number from {least} up")
+
+    def finite(self, option: str, value: object) -> bool:
+        """Note a problem unless `value` is a finite number."""
+        return self._must_be(is_number(value) and abs(value) < INFINITY, option, value, "a finite number")
+
+    def whole(self, option: str, value: object, least: int, most: int | None = None) -> bool:
+        """Note a problem unless `value` is a whole number from `least` up, or to `most`."""
+        holds = is_whole(value) and value >= least and (most is None or value <= most)
+        return self._must_be(
+            holds, option, value, f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+        )
+
+    def flag(self, option: str, value: object) -> bool:
+        """Note a problem unless `value` is True or False."""
+        return self._must_be(isinstance(value, bool), option, value, "true or false")
+
+    def path(self, option: str, value: object) -> bool:
+        """Note a problem unless `value` can name a file or a directory."""
+        return self._must_be(isinstance(value, str | Path) and bool(str(value)), option, value, "a path")
+
+    def attempt(self, build: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
+        """What `build` makes, or None after its problems were noted."""
+        try:
+            return build(*arguments, **options)
+        except UserError as error:
+            for problem in error.problems:
+                self.check(False, problem)
+        return None
+
+    def _must_be(self, holds: bool, option: str, value: object, wanted: str) -> bool:
+        return self.check(holds, f"{option} is {value!r}; it must be {wanted}.")
 
     def done(self) -> None:
         """Raise one `UserError` with everything found, or return if nothing was."""

@@ -180,7 +180,7 @@ class RCCPipeline:
         self._require_stages()
         learned = judged = items_of(dataloader, adapter)
         own_data = callable(validator) and not hasattr(validator, "compute_metrics")
-        if not own_data and any(stage.needs_calibration or stage.needs_targets for stage in self.stages):
+        if not own_data and any(stage.uses_calibration for stage in self.stages):
             learned, judged = held_out(learned)
         if validator is None:
             validator = OutputCosine(self.state, [item.batch for item in judged])

@@ -132,7 +132,7 @@ class Request:
 
     def calibration(self, adapter: Adapter, split: Split) -> list[Batch] | None:
         """The calibration split as batches, prepared once; None when no stage would look at them."""
-        if not any(stage.needs_calibration or stage.needs_targets for stage in self.stages):
+        if not any(stage.uses_calibration for stage in self.stages):
             return None
         size = self.settings["calibration"]["batch_size"]
         return [self.batch(adapter, split, start) for start in range(0, len(split), size)]

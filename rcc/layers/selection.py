@@ -25,6 +25,9 @@ class Selection:
 
     A unit named by `include` is asked for, whatever its role: this is how embeddings, norms and tied weights,
     which are left alone otherwise, are reached.
+
+    Raises:
+        UserError: one of them is no list of texts, nor null.
     """
 
     include: Sequence[str] | None = None
@@ -33,9 +36,17 @@ class Selection:
     towers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        problems = Problems()
         for name in ("include", "exclude", "roles", "towers"):
-            if isinstance(getattr(self, name), str):  # one pattern, not its letters
-                object.__setattr__(self, name, (getattr(self, name),))
+            value = getattr(self, name)
+            if isinstance(value, str):  # one pattern, not its letters
+                value = (value,)
+            texts = isinstance(value, Sequence) and all(isinstance(each, str) for each in value)
+            if problems.check(
+                value is None or texts, f"{name} is {value!r}; it must be a list of texts, as ['a', 'b'], or null."
+            ):
+                object.__setattr__(self, name, None if value is None else tuple(value))
+        problems.done()
 
     def split(self, units: Sequence[Unit], default_roles: Sequence[str]) -> tuple[list[Unit], list[Skipped]]:
         """Divide `units` into those to touch and those skipped, each with its reason.

@@ -127,6 +127,10 @@ class Unit:
         """A tensor in the layout of the plain layer's weight (its gradient, another checkpoint's) as (out, in)."""
         return tensor.reshape(1, -1) if self.kind == "norm" else matrix_of(self.module, tensor)
 
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """The inverse of `as_matrix`: a matrix (out, in) in the layout of the plain layer's weight."""
+        return matrix.reshape(-1) if self.kind == "norm" else weight_of(self.module, matrix.contiguous())
+
     def modules(self) -> list[nn.Module]:
         """The modules that hold the weight, each once, the unit's own first."""
         found = {id(module): module for module in map(self.root.get_submodule, (self.name, *self.tied))}

@@ -142,6 +142,11 @@ class Stage(ABC):
     selection: Selection = Selection()
 
     @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration data make a difference: they are needed, or taken where they are there."""
+        return self.needs_calibration or self.needs_targets
+
+    @property
     @abstractmethod
     def strength(self) -> float | None:
         """How hard the stage compresses, in (0, 1); None when it has no such knob and cannot be softened."""

@@ -20,8 +20,9 @@ SOLVERS = ("admm", "obs")
 
 
 def pruned(options: dict[str, Any], model: SmallModel | None = None) -> tuple[SmallModel, Any]:
+    """A pruned model and the report; layers keep equal shares unless the options say otherwise."""
     model = model or SmallModel()
-    report = DARECompressor(**options).apply(model, context_for(SmallModel()))
+    report = DARECompressor(**{"allocation": "uniform", **options}).apply(model, context_for(SmallModel()))
     return model, report
 
 

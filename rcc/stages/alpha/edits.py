@@ -12,32 +12,25 @@ from torch import Tensor, nn
 
 from rcc.calibration.gradients import ChannelGradients
 from rcc.errors import UserError
+from rcc.layers.model import Model
 from rcc.ops.scale import activation_sensitivity, channel_norms, normalised, scale_channels, to_scale
+from rcc.stages.alpha.options import AlphaOptions, check_interpolation
+from rcc.stages.options import ConfiguredStage
 
 
-class ChannelEdits:
+class ChannelEdits(ConfiguredStage[AlphaOptions]):
     """Importance, task vectors and alphas of layers, by name.
 
-    Args:
-        importance_metric: 'gradient', 'magnitude', 'taylor' or 'fisher'.
-        weight_by_importance: whether task vectors are multiplied by the importance of their channels.
-        task_strength: how much of the interpolated task vector `apply_alpha_scaling` adds.
-
     Attributes:
+        model: what the stage was made with, by hand; None in a cascade.
         alpha_parameters: raw parameter (out,) of each layer; the scale is 2 sigmoid(raw).
         importance_scores: (out,) of each layer, in [0, 1].
         task_vectors: by task, then by layer: fine-tuned minus reference weight.
         interpolated: by layer, what `interpolate_task_vectors` made of them.
     """
 
-    def __init__(self, importance_metric: str, weight_by_importance: bool, task_strength: float) -> None:
-        self.importance_metric = importance_metric
-        self.weight_by_importance = weight_by_importance
-        self.task_strength = task_strength
-        self.forget()
-
     def forget(self) -> None:
-        """Drop everything known of any layer."""
+        self.model: Model | None = None
         self.alpha_parameters: dict[str, nn.Parameter] = {}
         self.importance_scores: dict[str, Tensor] = {}
         self.task_vectors: dict[str, dict[str, Tensor]] = {}
@@ -62,12 +55,12 @@ class ChannelEdits:
         """
         if gradients is None and weight_tensor.is_leaf and weight_tensor.grad is not None:
             gradients = ChannelGradients.of(weight_tensor, weight_tensor.grad)
-        if self.importance_metric == "taylor" and activations is not None and activations.grad is not None:
+        if self.options.importance_metric == "taylor" and activations is not None and activations.grad is not None:
             scores = activation_sensitivity(activations, activations.grad)
-        elif self.importance_metric == "magnitude" or gradients is None:
+        elif self.options.importance_metric == "magnitude" or gradients is None:
             scores = channel_norms(weight_tensor)
         else:
-            field = {"gradient": "norm", "fisher": "squared", "taylor": "sensitivity"}[self.importance_metric]
+            field = {"gradient": "norm", "fisher": "squared", "taylor": "sensitivity"}[self.options.importance_metric]
             scores = getattr(gradients, field)
         self.importance_scores[layer_name] = normalised(scores)
         return self.importance_scores[layer_name]
@@ -87,7 +80,7 @@ class ChannelEdits:
             )
         reference = reference_weight.detach().float()
         vector = fine_tuned_weight.detach().to(reference.device, torch.float32) - reference
-        if self.weight_by_importance and layer_name in self.importance_scores:
+        if self.options.weight_by_importance and layer_name in self.importance_scores:
             vector = scale_channels(vector, self.importance_scores[layer_name].to(vector.device))
         self.task_vectors.setdefault(task, {})[layer_name] = vector
         return vector
@@ -118,19 +111,6 @@ class ChannelEdits:
             result = scale_channels(result, to_scale(self.alpha_parameters[layer_name].detach()).to(result.dtype))
         if layer_name in self.interpolated:
             vector = self.interpolated[layer_name].to(result.device).view_as(result)
-            moved = (result + self.task_strength * vector).to(result.dtype)
+            moved = (result + self.options.task_strength * vector).to(result.dtype)
             result = torch.where(weight_tensor.detach() != 0, moved, result)
         return result
-
-
-def check_interpolation(weights: Mapping[str, float], tasks: Mapping[str, object]) -> None:
-    """Refuse weights that do not sum to 1 or do not name exactly the tasks there are.
-
-    Raises:
-        UserError: what was given, and what must hold.
-    """
-    if set(weights) != set(tasks):
-        raise UserError(f"task weights name {sorted(weights)}; the tasks are {sorted(tasks)}.")
-    total = sum(weights.values())
-    if abs(total - 1) > 1e-6:
-        raise UserError(f"task weights sum to {total:g}; they must sum to 1.")

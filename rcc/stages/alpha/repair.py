@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.layer_fits import LayerFit
-from rcc.errors import Problems
 from rcc.layers.form import Form
 from rcc.layers.model import Model
 from rcc.layers.units import Unit
@@ -22,7 +21,6 @@ from rcc.ops.null_space import ENERGY
 from rcc.ops.quadratic import DAMPING, Quadratic
 from rcc.stages.alpha.repair_fits import moved_in_null_space, refitted, scaled
 from rcc.stages.base import StageContext, StageReport
-from rcc.stages.dare.options import is_number
 from rcc.stages.layerwise import Unfitted, layerwise
 
 WAYS = ("none", "scales", "least_squares", "null_space")
@@ -42,20 +40,10 @@ class Repair:
     'null_space' may hold.
     """
 
-    way: str = "none"
+    way: str
     rounds: int = 1
     damping: float = DAMPING
     energy: float = ENERGY
-
-    def check(self, problems: Problems) -> None:
-        """Note every option that is out of range."""
-        problems.choice("repair", self.way, WAYS)
-        whole = is_number(self.rounds) and isinstance(self.rounds, int) and self.rounds >= 1
-        problems.check(whole, f"repair_rounds is {self.rounds}; it must be a whole number from 1 up.")
-        within = is_number(self.damping) and 0 < self.damping < float("inf")
-        problems.check(within, f"damping is {self.damping}; it must be above 0.")
-        within = is_number(self.energy) and 0 <= self.energy < 1
-        problems.check(within, f"null_space_energy is {self.energy}; it must lie in [0, 1).")
 
     @torch.no_grad()
     def apply(self, model: Model, units: Sequence[Unit], context: StageContext, report: StageReport) -> dict[str, Any]:

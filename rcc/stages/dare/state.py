@@ -145,9 +145,12 @@ class PruningState:
         return Form(sparse=weight.reshape(unit.shape), bias=form.bias)
 
     def kept(self) -> dict[str, Tensor]:
-        """True where a value is not zero: by unit, or 'unit.left' and 'unit.right' where factors are stored."""
+        """True where a value is not zero: by unit, in the shape of its weight, or 'unit.left' and 'unit.right' where
+        factors are stored."""
         return {
-            unit.name if name == "sparse" else f"{unit.name}.{name}": matrix != 0
+            unit.name if name == "sparse" else f"{unit.name}.{name}": (
+                unit.as_weight(matrix != 0) if name == "sparse" else matrix != 0
+            )
             for unit in self.units
             for name, matrix in self.matrices(unit).items()
         }

@@ -10,17 +10,24 @@ from torch import Tensor
 
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Model
-from rcc.stages.base import Stage
+from rcc.stages.dare.options import DAREOptions
 from rcc.stages.dare.state import PruningState
+from rcc.stages.options import ConfiguredStage
 
 
-class PruningViews(Stage):
+class PruningViews(ConfiguredStage[DAREOptions]):
     """Counts, masks and the original weights; and putting these back."""
 
-    model: Model | None = None
-    current_sparsity: float = 0.0
-    current_iteration: int = 0
-    _prepared: PruningState | None = None
+    def forget(self) -> None:
+        self.model: Model | None = None
+        self.current_sparsity = 0.0
+        self.current_iteration = 0
+        self._prepared: PruningState | None = None
+
+    @property
+    def pruning_schedule(self) -> str:
+        """How much of the target each step asks for: the option `schedule`."""
+        return self.options.schedule
 
     def get_compression_stats(self) -> dict[str, Any]:
         """Counts, shares of zeros and encoded bytes of the units prepared, in all and by layer."""
@@ -51,14 +58,14 @@ class PruningViews(Stage):
 
     @property
     def pruning_masks(self) -> dict[str, Tensor]:
-        """True where a value is kept, made from the values as they are: by layer, or 'layer.left' and
-        'layer.right' where factors are stored."""
+        """True where a value is kept, made from the values as they are: by layer, in the shape of its weight, or
+        'layer.left' and 'layer.right' where factors are stored."""
         return self._state.kept()
 
     @property
     def original_weights(self) -> dict[str, Tensor]:
-        """The dense weight (out, in) that `restore_weights` goes back to, by layer."""
-        return {unit.name: self._state.original(unit).dense() for unit in self._state.units}
+        """The dense weight that `restore_weights` goes back to, in the layer's own shape, by layer."""
+        return {unit.name: unit.as_weight(self._state.original(unit).dense()) for unit in self._state.units}
 
     @property
     def device(self) -> torch.device | None:

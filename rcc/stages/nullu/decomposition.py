@@ -12,35 +12,28 @@ from torch import Tensor
 
 from rcc.errors import UserError, nearest
 from rcc.layers.form import Form
+from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.factorise import Rank, Svd, select_rank, svd_of_product, thin_svd
 from rcc.ops.subspace import Comparison, compare, complement, row_basis
+from rcc.stages.nullu.options import NulluOptions
+from rcc.stages.options import ConfiguredStage
 
 
-class LayerDecompositions:
-    """Decomposes layers by name under a rule for the rank.
-
-    Args:
-        rank_reduction_ratio: share of a weight's parameters that its factors must do without, or None.
-        energy_threshold: share of the squared singular values to keep, or None.
-        precision: of the SVD, see `ops.factorise.thin_svd`.
+class LayerDecompositions(ConfiguredStage[NulluOptions]):
+    """Decomposes layers by name under the stage's rule for the rank.
 
     Attributes:
-        original_ranks: min(m, n) of each layer decomposed.
+        model: what the stage was made with, by hand; None in a cascade.
+        original_ranks: min(m, n) of each layer decomposed, and of each that may be in the model.
         selected_ranks: the rank each was truncated to.
         decomposed_layers: truncated SVDs of the layers given to `decompose_layer`; a cascade keeps none.
         null_spaces: the bases that `project_to_null_space` was asked for.
         applied: units whose pair was written into a model; their SVD is computed from it when asked for.
     """
 
-    def __init__(self, rank_reduction_ratio: float | None, energy_threshold: float | None, precision: str) -> None:
-        self.rank_reduction_ratio = rank_reduction_ratio
-        self.energy_threshold = energy_threshold
-        self.precision = precision
-        self.forget()
-
     def forget(self) -> None:
-        """Drop everything known of any layer."""
+        self.model: Model | None = None
         self.original_ranks: dict[str, int] = {}
         self.selected_ranks: dict[str, int] = {}
         self.decomposed_layers: dict[str, Svd] = {}
@@ -48,10 +41,15 @@ class LayerDecompositions:
         self.applied: dict[str, Unit] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
+    def hold(self, model: Model) -> None:
+        self.model = model
+        self.original_ranks = {unit.name: min(unit.shape) for unit in self.choose(model)[0] if unit.factorable}
+
     @property
     def share(self) -> float | None:
         """Share of a weight's parameters that its factors may hold; None where that rule is off."""
-        return None if self.rank_reduction_ratio is None else 1 - self.rank_reduction_ratio
+        ratio = self.options.rank_reduction_ratio
+        return None if ratio is None else 1 - ratio
 
     def compute_svd_decomposition(self, weight_tensor: Tensor | Form) -> Svd:
         """Thin SVD (U, values, V) of a weight, (out, …) flattened to (out, in), or of a form.
@@ -60,8 +58,8 @@ class LayerDecompositions:
         """
         form = weight_tensor.folded() if isinstance(weight_tensor, Form) else Form(sparse=weight_tensor.flatten(1))
         if form.sparse is None and form.left is not None and form.right is not None:
-            return svd_of_product(form.left, form.right, self.precision)
-        return thin_svd(form.dense(), self.precision)
+            return svd_of_product(form.left, form.right, self.options.precision)
+        return thin_svd(form.dense(), self.options.precision)
 
     def select_optimal_rank(
         self,
@@ -76,7 +74,7 @@ class LayerDecompositions:
             energy_threshold: in place of the stage's own.
             shape: (m, n) of the weight, for the share of parameters; without it energy alone decides.
         """
-        energy = self.energy_threshold if energy_threshold is None else energy_threshold
+        energy = self.options.energy_threshold if energy_threshold is None else energy_threshold
         return select_rank(singular_values, shape or (1, 1), energy, None if shape is None else self.share)
 
     def decompose_layer(self, layer_name: str, weight_tensor: Tensor | Form) -> dict[str, Any]:

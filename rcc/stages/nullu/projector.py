@@ -5,11 +5,9 @@ The method, its sources and where it departs from the specification: docs/method
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +15,11 @@ from torch import Tensor
 from rcc.calibration.paired import PairedFeatures
 from rcc.errors import UserError
 from rcc.layers.model import Model
-from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
 from rcc.ops.factorise import kept_energy
-from rcc.stages.base import DID_NOT_PAY, Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
-from rcc.stages.dare.options import is_number
+from rcc.stages.base import DID_NOT_PAY, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.nullu.decomposition import LayerDecompositions
-from rcc.stages.nullu.options import check_options
+from rcc.stages.nullu.options import NulluOptions
 from rcc.stages.nullu.plan import no_gain, plan_truncation
 from rcc.stages.nullu.projection import matrix_bytes, projected
 from rcc.stages.nullu.rank_budget import BOUNDS, RankRule, Spectrum, allocated
@@ -31,139 +27,79 @@ from rcc.stages.nullu.target import Target, note_on_samples
 from rcc.stages.nullu.truncation import TruncationPass, nonzeros_kept
 
 
-class NulluProjector(LayerDecompositions, Stage):
+class NulluProjector(LayerDecompositions):
     """Replaces each weight by the low-rank pair U V that is nearest to what is wanted, where that takes fewer bytes.
 
-    Args:
-        rank_reduction_ratio: share of a weight's parameters to do without, in [0, 1): factors of rank r hold
-            r (m + n) values, and at most 1 - ratio of m n are kept. None switches the rule off.
-        energy_threshold: share of the squared singular values to keep, in (0, 1]. None switches the rule off.
-            The smaller of the two ranks is taken, and the report says which rule bound.
-        paired_features: a safetensors file with '<unit>.positive' and '<unit>.negative', (n, out) each: the
-            units it names are first projected out of the leading directions of positive - negative.
-        paired_rank: how many of these directions.
-        precision: 'auto', 'float64' or 'float32': how a plain SVD is computed, see `ops.factorise.thin_svd`. The
-            calibrated metric takes float64 up to 1024 inputs and float32 beyond.
-        factors: 'orthonormal' (singular values in U, rows of V orthonormal) or 'balanced' (half of them in
-            each).
-        metric: what 'nearest' means. 'plain': the weights, ‖W − U V‖. 'calibration': the dense model's outputs
-            on the calibration data, given the inputs that the layer sees in the compressed model, layer after
-            layer, E‖y − U V x − b‖²; energy and orthonormal are then of that metric too.
-        of: 'weight' makes one pair of all there is; 'residual' keeps S as it is and adds the pair that is best beside
-            it (in the plain metric, of W0 − S); 'joint' finds an S of its own beside the pair.
-        sparse_share: for 'joint', S's part of the parameters that the ratio leaves, in (0, 1).
-        allocation: 'uniform' leaves each layer the same share of its parameters; 'spectra' spends the share of all
-            layers' parameters where it lowers their relative errors most. That takes a second pass over the data.
-        scope: for 'spectra', what shares one budget: all layers ('global') or those of a 'tower'.
-        refit: whether a pair that is there already, and would not get smaller, is fitted again to calibration data.
-        include, exclude, roles, towers: which units, see `Selection`.
+    Args: see `ConfiguredStage`; the options are those of `NulluOptions`.
 
-    Raises:
-        UserError: every option that is out of range, at once.
+    By hand: `NulluProjector(model, …)`, then the methods on one layer, `decompose_layer(name, weight)` first.
     """
 
     method = "nullu"
     strength_option = "rank_reduction_ratio"
-
-    def __init__(
-        self,
-        rank_reduction_ratio: float | None = 0.75,
-        energy_threshold: float | None = 0.95,
-        paired_features: str | Path | None = None,
-        paired_rank: int = 1,
-        precision: str = "auto",
-        factors: str = "balanced",
-        metric: str = "plain",
-        of: str = "weight",
-        sparse_share: float = 0.5,
-        allocation: str = "uniform",
-        scope: str = "global",
-        refit: bool = True,
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
-        roles: Sequence[str] | None = None,
-        towers: Sequence[str] | None = None,
-    ) -> None:
-        check_options(**{name: value for name, value in locals().items() if name not in ("self", "__class__")})
-        super().__init__(rank_reduction_ratio, energy_threshold, precision)
-        self.paired_features = paired_features
-        self.paired_rank = paired_rank
-        self.factors = factors
-        self.metric = metric
-        self.of = of
-        self.sparse_share = sparse_share
-        self.allocation = allocation
-        self.scope = scope
-        self.refit = refit
-        self.needs_calibration = metric == "calibration"
-        self.selection = Selection(include, exclude, roles, towers)
-
-    @property
-    def strength(self) -> float | None:
-        return self.rank_reduction_ratio
-
-    def at(self, strength: float) -> Self:
-        if self.rank_reduction_ratio is None:
-            raise UserError("stage 'nullu': rank_reduction_ratio is null, so there is no strength to change.")
-        if not (is_number(strength) and 0 <= strength < 1):
-            raise UserError(f"stage 'nullu': strength {strength} is not a rank_reduction_ratio in [0, 1).")
-        other = copy.copy(self)
-        other.rank_reduction_ratio = strength
-        other.forget()
-        return other
+    no_strength = "rank_reduction_ratio is null"
+    options_type = NulluOptions
 
     @property
     def rule(self) -> RankRule:
-        return RankRule(self.share, self.energy_threshold, self.of, self.sparse_share)
+        return RankRule(self.share, self.options.energy_threshold, self.options.of, self.options.sparse_share)
 
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
-        return [plan_truncation(unit, self.rule, itemsize, self.allocation) for unit in units]
+        return [plan_truncation(unit, self.rule, itemsize, self.options.allocation) for unit in units]
 
     @torch.no_grad()
     def apply(self, model: Model, context: StageContext) -> StageReport:
         self.forget()
-        self._require(context)
+        self.model = model
+        metric = self._metric(context)
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
         bytes_before = sum(bytes_of(unit, context.itemsize) for unit in chosen)
         directions = self._project(chosen, model, context, report)
-        way = TruncationPass(self, self.metric, self.rule, model, context, directions, self.compute_svd_decomposition)
-        ranks = self._allocated(way, chosen) if self.allocation == "spectra" else {}
+        way = TruncationPass(self, metric, self.rule, model, context, directions, self.compute_svd_decomposition)
+        ranks = self._allocated(way, chosen) if self.options.allocation == "spectra" else {}
         for done, step in enumerate(way.steps(chosen)):
             context.progress(done, len(chosen), f"layers ({step.unit.name})")
             self._truncate(way.target(step), step.unit, context.itemsize, report, ranks.get(step.unit.name))
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
-        report.facts |= self._facts(report, bytes_before, bytes_after)
+        report.facts |= {"metric": metric, **self._facts(report, bytes_before, bytes_after)}
         context.progress(len(chosen), len(chosen), "layers")
         return report
 
-    def _require(self, context: StageContext) -> None:
-        if self.metric == "calibration" and not context.calibration:
+    def _metric(self, context: StageContext) -> str:
+        """The metric for this context.
+
+        Raises:
+            UserError: the data or the dense weights that it is of are not there.
+        """
+        metric = self.options.resolved(bool(context.calibration)).metric
+        if metric == "calibration" and not context.calibration:
             raise UserError(
                 f"{self.who}: metric=calibration compares outputs on calibration data, and"
                 " there is none. Choose data with a calibration split (from Python:"
                 " StageContext(calibration=batches)), or metric=plain."
             )
-        if self.metric == "plain" and self.of == "residual" and context.reference is None:
+        if metric == "plain" and self.options.of == "residual" and context.reference is None:
             raise UserError(
                 f"{self.who}: of=residual truncates what the sparse part leaves of the dense weights, and they are not"
                 " known (from Python: StageContext(reference=...)). Take of=weight, or metric=calibration."
             )
+        return metric
 
     def _project(
         self, chosen: Sequence[Unit], model: Model, context: StageContext, report: StageReport
     ) -> dict[str, Tensor]:
         """Project the units that the paired features name; returns the directions (k, out) by name."""
-        if self.paired_features is None:
+        if self.options.paired_features is None:
             return {}
-        paired = PairedFeatures(self.paired_features, model.units(), self.paired_rank)
+        paired = PairedFeatures(self.options.paired_features, model.units(), self.options.paired_rank)
         found = {}
         for unit in chosen:
             if unit.name in paired.names:
                 with naming(self, unit):
                     found[unit.name] = paired.directions(unit)
                     unit.write(projected(unit.read(), found[unit.name], unit.factorable, context.itemsize))
-                report.touched[unit.name] = {"projected_out": self.paired_rank}
+                report.touched[unit.name] = {"projected_out": self.options.paired_rank}
         report.facts["paired_features_not_chosen"] = sorted(paired.names - {unit.name for unit in chosen})
         return found
 
@@ -174,11 +110,11 @@ class NulluProjector(LayerDecompositions, Stage):
             found.append(spectrum)
             way.context.progress(len(found), len(units), f"spectra ({spectrum.name})")
         try:
-            return allocated(found, self.rule, self.scope)
+            return allocated(found, self.rule, self.options.scope)
         except ValueError as error:
             raise UserError(
-                f"{self.who}: allocation=spectra at rank_reduction_ratio={self.rank_reduction_ratio}, in parameters:"
-                f" {error}. Take a lower ratio, or allocation=uniform."
+                f"{self.who}: allocation=spectra at rank_reduction_ratio={self.options.rank_reduction_ratio}, in"
+                f" parameters: {error}. Take a lower ratio, or allocation=uniform."
             ) from error
 
     def _truncate(
@@ -197,13 +133,13 @@ class NulluProjector(LayerDecompositions, Stage):
         if granted is not None and chosen.rank == min(unit.shape):
             report.skip(unit, "by the spectra it is best left as it is")
             return
-        if self.of == "joint":
+        if self.options.of == "joint":
             target = target.with_sparse(chosen.rank, self.rule.kept_beside(unit.shape, 0))
-        fitted = target.truncated(chosen.rank, self.factors)
+        fitted = target.truncated(chosen.rank, self.options.factors)
         now, would = matrix_bytes(form, itemsize), matrix_bytes(fitted, itemsize)
-        again = self.refit and target.fit is not None and form.left is not None
+        again = self.options.refit and target.fit is not None and form.left is not None
         # Beside an S that stays nothing gets smaller: a pair is worth its bytes while the whole is below a dense layer.
-        grows = self.of == "residual" and (form.left is None or again)
+        grows = self.options.of == "residual" and (form.left is None or again)
         limit = unit.numel * itemsize if grows else now
         if would > limit or (would == limit and not again):
             report.skip(unit, f"rank {chosen.rank} (bound by {chosen.bound}): {no_gain(would, limit)}")
@@ -227,7 +163,7 @@ class NulluProjector(LayerDecompositions, Stage):
 
     def _calibrated(self, target: Target, rank: int) -> dict[str, Any]:
         """What the pair was fitted to, where the metric is that of calibration data."""
-        if self.metric == "plain":
+        if target.fit is None and not target.note:
             return {}
         if target.fit is None:
             return {"metric": "plain", "note": f"truncated in the plain metric: {target.note}"}

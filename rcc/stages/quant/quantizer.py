@@ -8,82 +8,41 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 
 from rcc.calibration.layer_fits import LayerFit
-from rcc.errors import Problems, UserError
+from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.layers.model import Model
-from rcc.layers.selection import Selection
 from rcc.layers.units import Unit
-from rcc.ops.grid import CLIPS
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
-from rcc.stages.base import Stage, StageContext, StageReport, UnitPlan, bytes_of, naming
+from rcc.stages.base import StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.layerwise import Unfitted, layerwise
+from rcc.stages.options import ConfiguredStage
+from rcc.stages.quant.options import EMBEDDING, QuantOptions
 from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
 
-ROUNDINGS = ("feedback", "nearest")
 NORM = "a norm has no quantisation steps; its values stay as they are"
 NO_GAIN = "with a step a row its values would take no fewer bytes"
 
 
-class Quantizer(Stage):
+class Quantizer(ConfiguredStage[QuantOptions]):
     """Rounds every stored matrix, S, U and V, to step[:, None] * q with whole numbers q of `bits` bits.
 
     q lies in [-L, L], L = 2^(bits - 1) - 1; zeros stay zeros; a step is a value of the artifact's dtype. Biases and
     norms stay as they are. A matrix that would take no fewer bytes with its steps is left.
 
-    Args:
-        bits: of a value, 2 to 8. The artifact keeps a byte a value, and codes the entropy out of fewer bits.
-        embedding_bits: the same for units of the role 'embedding': the tables of tokens and positions, and the
-            convolution that embeds patches.
-        rounding: 'nearest' by itself; 'feedback' chooses whole numbers one column after the other so that later
-            ones make up for the errors of earlier ones in the outputs on the calibration data, against those
-            of the dense model, and settles the bias. Units that are no sum over inputs are rounded to nearest.
-        clip: steps by the largest magnitude of a row ('absmax') or by least squared error ('mse'), which is nearer at
-            the same bits and takes more bytes once entropy is coded.
-        include, exclude, roles, towers: which units, see `Selection`; by default embeddings too.
-
-    Raises:
-        UserError: every option that is out of range, at once.
+    Args: see `ConfiguredStage`; the options are those of `QuantOptions`.
     """
 
     method = "quant"
     last = True
-    more_roles: ClassVar[Sequence[str]] = ("embedding",)
-
-    def __init__(
-        self,
-        bits: int = 4,
-        embedding_bits: int = 4,
-        rounding: str = "feedback",
-        clip: str = "absmax",
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] | None = None,
-        roles: Sequence[str] | None = None,
-        towers: Sequence[str] | None = None,
-    ) -> None:
-        problems = Problems("stage 'quant'")
-        for name, value in (("bits", bits), ("embedding_bits", embedding_bits)):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            problems.check(whole and 2 <= value <= 8, f"{name} is {value}; it must be a whole number from 2 to 8.")
-        problems.choice("rounding", rounding, ROUNDINGS)
-        problems.choice("clip", clip, CLIPS)
-        problems.done()
-        self.bits, self.embedding_bits = bits, embedding_bits
-        self.rounding, self.clip = rounding, clip
-        self.needs_calibration = rounding == "feedback"
-        self.selection = Selection(include, exclude, roles, towers)
-
-    @property
-    def strength(self) -> None:
-        return None
-
-    def at(self, strength: float) -> Self:
-        raise UserError("stage 'quant' has no strength to change: set its bits and embedding_bits.")
+    more_roles: ClassVar[Sequence[str]] = (EMBEDDING,)
+    options_type = QuantOptions
+    no_strength = "set its bits and embedding_bits"
 
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
         return [self._planned(unit, itemsize) for unit in units]
@@ -97,10 +56,10 @@ class Quantizer(Stage):
         return replace(unit, steps=steps, note=f"{self._bits(unit.role)} bits a value, a byte before entropy coding")
 
     def _bits(self, role: str) -> int:
-        return self.embedding_bits if role == "embedding" else self.bits
+        return self.options.embedding_bits if role == EMBEDDING else self.options.bits
 
     def _grid(self, role: str, storage: torch.dtype) -> Grid:
-        return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.clip)
+        return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.options.clip)
 
     @torch.no_grad()
     def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
@@ -128,7 +87,7 @@ class Quantizer(Stage):
         return report
 
     def _steps(self, model: Model, context: StageContext, chosen: Sequence[Unit]) -> Iterator[LayerFit | Unfitted]:
-        if self.rounding == "nearest":
+        if self.options.rounding == "nearest":
             return (Unfitted(unit, "") for unit in chosen)
         return layerwise(model, context, chosen)
 
@@ -165,7 +124,7 @@ class Quantizer(Stage):
         if isinstance(step, LayerFit):
             return step.note
         # Rounding to nearest is what was asked for, or all there is for a table of rows.
-        expected = self.rounding == "nearest" or step.unit.kind == "embedding"
+        expected = self.options.rounding == "nearest" or step.unit.kind == "embedding"
         return "" if expected else f"rounded to nearest: {step.reason}"
 
     def _facts(self, report: StageReport) -> dict[str, Any]:
@@ -177,5 +136,6 @@ class Quantizer(Stage):
             if fitted
         }
         totals = {name: sum(facts[name] for facts in touched) for name in ("steps", "bytes_before", "bytes_after")}
-        options = {"bits": self.bits, "embedding_bits": self.embedding_bits, "rounding": self.rounding}
-        return {**options, "clip": self.clip, "quantised": len(report.touched), **totals, **means}
+        own = self.options
+        options = {"bits": own.bits, "embedding_bits": own.embedding_bits, "rounding": own.rounding, "clip": own.clip}
+        return {**options, "quantised": len(report.touched), **totals, **means}

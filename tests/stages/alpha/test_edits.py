@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from toys.models import SmallModel
 
 from rcc.errors import UserError
 from rcc.ops.scale import to_scale
@@ -59,7 +60,7 @@ def test_a_task_vector_is_the_plain_difference():
 
 
 def test_a_task_vector_is_weighted_by_importance_only_if_asked():
-    editor = AlphaEditor(weight_by_importance=True)
+    editor = AlphaEditor(SmallModel(), weight_by_importance=True)
     editor.compute_importance_scores("layer", WEIGHT)
     assert editor.extract_task_vector("layer", WEIGHT, WEIGHT + 1).tolist() == [[1.0, 1.0], [pytest.approx(0.2)] * 2]
 
@@ -100,7 +101,7 @@ def test_a_layer_that_lacks_a_task_is_named():
 
 
 def test_scaling_multiplies_channels_and_adds_the_task_vector_where_the_weight_is_not_zero():
-    editor = AlphaEditor(task_strength=0.5)
+    editor = AlphaEditor(SmallModel(), task_strength=0.5)
     editor.alpha_parameters["layer"] = nn.Parameter(torch.tensor([1.0, -1.0]))
     editor.extract_task_vector("layer", WEIGHT, WEIGHT + 4)
     editor.interpolate_task_vectors({"task": 1.0})

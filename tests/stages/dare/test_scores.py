@@ -137,10 +137,10 @@ def test_the_plan_has_the_counts_of_the_run(model, context) -> None:
 
 
 def test_rows_are_the_default_scope_of_this_score_and_layers_of_the_others() -> None:
-    assert DARECompressor(score="wanda").scope == "row"
-    assert DARECompressor().scope == DARECompressor(score="random").scope == "layer"
-    assert DARECompressor(score="wanda", scope="global").at(0.3).scope == "global"
-    assert DARECompressor(score="wanda").at(0.3).scope == "row"
+    assert DARECompressor(score="wanda").options.shared_in == "row"
+    assert DARECompressor().options.shared_in == DARECompressor(score="random").options.shared_in == "layer"
+    assert DARECompressor(score="wanda", scope="global").at(0.3).options.shared_in == "global"
+    assert DARECompressor(score="wanda").at(0.3).options.shared_in == "row"
 
 
 def test_it_asks_for_calibration_data_and_touches_nothing_without(model) -> None:

@@ -66,7 +66,7 @@ def test_a_unit_of_zeros_held_as_factors_harms_nothing() -> None:
 
 def test_without_a_dense_model_the_one_that_comes_in_is_the_target() -> None:
     model = SmallModel()
-    DARECompressor(0.7, solver="admm").apply(model, StageContext(calibration=data()))
+    DARECompressor(0.7, solver="admm", allocation="uniform").apply(model, StageContext(calibration=data()))
     assert bits(model) == bits(pruned({"target_sparsity": 0.7, "solver": "admm"})[0])
 
 

@@ -113,7 +113,7 @@ def test_a_kept_part_that_is_over_the_share_alone_is_left_with_both_numbers(cont
 def test_a_residual_in_the_plain_metric_is_that_of_the_dense_weight(context) -> None:
     model = pruned()
     kept = weight_of(model, "hidden")
-    stage = NulluProjector(0.2, None, of="residual", include=["hidden"])
+    stage = NulluProjector(0.2, None, metric="plain", of="residual", include=["hidden"])
     stage.apply(model, context)
     rest = weight_of(SmallModel(), "hidden") - kept
     u, s, v = np.linalg.svd(rest, full_matrices=False)

@@ -230,7 +230,9 @@ def test_another_strength_is_another_stage_with_the_same_options():
 
 def test_all_bad_options_are_reported_at_once():
     with pytest.raises(UserError) as caught:
-        NulluProjector(1.5, 0.0, "nowhere.safetensors", 0, "float8", "neither")
+        NulluProjector(
+            1.5, 0.0, paired_features="nowhere.safetensors", paired_rank=0, precision="float8", factors="neither"
+        )
     text = str(caught.value)
     for part in ("rank_reduction_ratio is 1.5", "energy_threshold is 0.0", "nowhere", "paired_rank is 0", "float8"):
         assert part in text
@@ -256,7 +258,7 @@ def test_paired_features_take_their_directions_out_of_weight_and_bias(model, tmp
     directions = torch.linalg.svd(difference, full_matrices=False)[2][:2]
     original = model.unit("hidden").read()
     weight, bias = original.sparse.double(), original.bias.double()
-    stage = NulluProjector(None, 1.0, path, paired_rank=2, include=["hidden"])
+    stage = NulluProjector(None, 1.0, paired_features=path, paired_rank=2, include=["hidden"])
     report = stage.apply(model, StageContext())
     form = model.unit("hidden").read()
     identity = torch.eye(16, dtype=torch.float64)
@@ -270,7 +272,9 @@ def test_paired_features_take_their_directions_out_of_weight_and_bias(model, tmp
 
 def test_truncation_after_the_projection_stays_inside_its_null_space(model, tmp_path):
     pairs = {"hidden__positive": features(30, 16, 0), "hidden__negative": torch.zeros(30, 16)}
-    stage = NulluProjector(0.5, None, paired(tmp_path / "pairs.safetensors", **pairs), include=["hidden"])
+    stage = NulluProjector(
+        0.5, None, paired_features=paired(tmp_path / "pairs.safetensors", **pairs), include=["hidden"]
+    )
     report = stage.apply(model, StageContext())
     direction = torch.linalg.svd(features(30, 16, 0), full_matrices=False)[2][:1]
     assert {"projected_out", "rank"} <= report.touched["hidden"].keys()
@@ -286,12 +290,12 @@ def test_units_that_the_features_do_not_name_or_the_selection_leaves_out_are_not
     }
     pairs |= {"hidden__negative": features(20, 16, 5), "head__negative": features(20, 10, 6)}
     path = paired(tmp_path / "pairs.safetensors", **pairs)
-    report = NulluProjector(None, 1.0, path, include=["hidden", "conv"]).apply(model, StageContext())
+    report = NulluProjector(None, 1.0, paired_features=path, include=["hidden", "conv"]).apply(model, StageContext())
     assert [name for name, facts in report.touched.items() if "projected_out" in facts] == ["hidden"]
     assert report.facts["paired_features_not_chosen"] == ["head"]
 
 
 @pytest.mark.parametrize("option", ["rank_reduction_ratio", "energy_threshold", "paired_rank"])
 def test_an_option_that_is_no_number_is_refused_by_name(option):
-    with pytest.raises(UserError, match=f"{option} is much"):
+    with pytest.raises(UserError, match=f"{option} is 'much'"):
         NulluProjector(**{option: "much"})

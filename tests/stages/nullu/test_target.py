@@ -77,7 +77,9 @@ def test_a_projected_layer_is_fitted_to_projected_outputs_and_stays_orthogonal(r
     model, context = SmallModel(), context_for(SmallModel())
     x, y = rows(model, "hidden", context.calibration)
     near = projection @ weight_of(model, "hidden")
-    stage = NulluProjector(ratio, None, tmp_path / "pairs.safetensors", 2, metric="calibration", include=["hidden"])
+    stage = NulluProjector(
+        ratio, None, paired_features=tmp_path / "pairs.safetensors", paired_rank=2, include=["hidden"]
+    )
     facts = stage.apply(model, context).touched["hidden"]
     expected, bias, _ = svd_llm(x, y @ projection, near, facts["rank"], bias=True)
     form = model.unit("hidden").read()

@@ -151,7 +151,7 @@ def test_a_unit_that_never_fires_is_truncated_plainly_with_the_reason(context) -
     with torch.no_grad():
         for parameter in model.module.hidden.parameters():
             parameter.zero_()
-    NulluProjector(0.6, None, include=["head"]).apply(plain, context)
+    NulluProjector(0.6, None, metric="plain", include=["head"]).apply(plain, context)
     facts = NulluProjector(0.6, None, metric="calibration", include=["head"]).apply(model, context).touched["head"]
     assert facts["metric"] == "plain"
     assert "no calibration batch reached it with an input other than zero" in facts["note"]
