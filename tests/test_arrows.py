@@ -53,12 +53,7 @@ UNSAFE_CALLS = ("torch.load", "torch.save", "torch.jit.load", "np.load", "numpy.
 LONG_ENOUGH_FOR_A_TEST = 100
 WITHOUT_A_TEST_OF_THEIR_NAME = {
     "rcc.calibration.paused_forward",
-    "rcc.composing.checks",
     "rcc.composing.telling",
-    "rcc.data.files.columns",
-    "rcc.data.files.tar_shards",
-    "rcc.evaluation.embeddings.fingerprint",
-    "rcc.evaluation.retrieval.ranks",
     "rcc.jobs.request",
     "rcc.models.transformers.dual",
     "rcc.models.transformers.pretrained",

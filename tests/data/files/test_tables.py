@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 from toys.files import picture, write_table
 
-from rcc.data.files.columns import captioned, sentences, stored_images
+from rcc.data.files.columns import captioned, stored_images
 from rcc.data.files.tables import has_tables, read_tables
 from rcc.errors import UserError
 
@@ -113,18 +113,3 @@ def test_a_path_in_a_folder_that_is_here_is_no_name_on_the_hub(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data\.path=sets/flicker does not exist\. .* holds nothing"):
         read_tables("it", "sets/flicker")
-
-
-@pytest.mark.parametrize(
-    ("cell", "found"),
-    [
-        (" a cat ", ["a cat"]),
-        (["a", "", "b"], ["a", "b"]),
-        ([{"raw": "a", "tokens": ["a"]}, {"raw": " "}], ["a"]),
-        ({"raw": ["a", "b"]}, ["a", "b"]),
-        (None, []),
-        (7, []),
-    ],
-)
-def test_captions_are_found_in_every_cell_that_holds_them(cell: Any, found: list[str]) -> None:
-    assert sentences(cell) == found

@@ -19,7 +19,6 @@ from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError, WorkError
 from rcc.evaluation.embeddings.cache import EmbeddingCache
-from rcc.evaluation.embeddings.fingerprint import Fingerprinter
 from rcc.models.own.module import ModuleAdapter
 from rcc.models.transformers.clip import CLIPWrapper
 
@@ -198,27 +197,6 @@ def test_a_model_whose_inputs_only_the_caller_knows_is_not_kept_on_disk(few: Spl
     )
     assert torch.equal(cache.images(one, few.test), -cache.images(other, few.test))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
-def test_every_tensor_counts_and_packed_ones_by_identity() -> None:
-    class Holder(nn.Module):
-        def __init__(self, plain: Tensor) -> None:
-            super().__init__()
-            self.weight, self.plain = nn.Parameter(torch.ones(2)), plain
-
-    fingerprint = Fingerprinter()
-
-    def checksum(plain: Tensor) -> str:
-        adapter.module.plain = plain
-        return fingerprint(adapter).checksum
-
-    adapter = ModuleAdapter(Holder(torch.ones(2)))
-    rows = torch.eye(3).to_sparse_csr()
-    packed = [torch.ones(4, 4).to_mkldnn() for _ in range(2)]
-    found = [checksum(plain) for plain in (torch.ones(2), torch.zeros(2), rows, 2 * rows, *packed)]
-    assert len(set(found)) == 6
-    assert found == [checksum(plain) for plain in (torch.ones(2), torch.zeros(2), rows, 2 * rows, *packed)]
 
 
 def test_bad_input_is_refused(clip: CLIPWrapper, few: Splits) -> None:
