@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "models": ("layers", "ops"),
     "data": ("models", "layers.model"),
     "evaluation": ("models", "data", "layers", "runtime", "artifact.size"),
-    "training": ("models", "data", "evaluation", "layers", "ops"),
+    "training": ("learning", "models", "data", "evaluation", "layers", "ops"),
     "artifact": ("layers", "learning", "models"),
     "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),

@@ -1,5 +1,7 @@
-"""Order the items of a training epoch: rare classes as often as common ones, shared out among processes, or texts
-of like length together. Each order follows from its seed and epoch."""
+"""Order the items of a training epoch: rare classes as often as common ones, or texts of like length together.
+
+Each order follows from its seed and epoch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DistributedSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import Sampler, WeightedRandomSampler
 
 from rcc.errors import Problems
 
@@ -31,22 +33,6 @@ def balanced_sampler(labels: NDArray[np.int64], seed: int, epoch: int, count: in
     weights = len(labels) / np.bincount(labels)[labels]
     size = len(labels) if count is None else count
     return WeightedRandomSampler(weights.tolist(), size, generator=_generator(seed, epoch))
-
-
-def distributed_sampler(count: int, rank: int, world: int, seed: int, epoch: int, shuffle: bool = True) -> Sampler[int]:
-    """The share of process `rank` of `world` in `count` items: ⌈count / world⌉ indices for each, the first items once
-    more where the division leaves a rest, so that no process waits for another.
-
-    Raises:
-        UserError: no item, or a rank that is not in 0 … world − 1.
-    """
-    problems = Problems("distributed sampler")
-    problems.check(count >= 1, f"there are {count} items; one or more are needed.")
-    problems.check(0 <= rank < world, f"rank is {rank} of {world} processes; it must lie in 0 … {world - 1}.")
-    problems.done()
-    sampler: DistributedSampler[int] = DistributedSampler(range(count), world, rank, shuffle, seed)  # type: ignore[arg-type]
-    sampler.set_epoch(epoch)
-    return sampler
 
 
 def length_grouped_sampler(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> Sampler[int]:

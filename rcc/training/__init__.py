@@ -1,1 +1,1 @@
-"""Training: one loop, its augmentation, and the pre-training of the embedded checkpoint."""
+"""Train models on data: augmentation, the order of an epoch, and the pre-training of the embedded checkpoint."""

@@ -1,17 +1,19 @@
-"""Train by one loop: AdamW, linear warm-up and cosine decay, clipped gradients, the best epoch kept."""
+"""Train a model on its own loss: AdamW, linear warm-up and cosine decay, clipped gradients, the best epoch kept."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rcc.errors import Problems, WorkError
+from rcc.errors import Problems
 from rcc.layers.model import Batch
+from rcc.learning.loop import Best, Loop
 from rcc.models.adapter import Adapter
 
 Progress = Callable[[int, int, str], None]
@@ -83,7 +85,7 @@ class Trainer:
         mode.
 
         Raises:
-            WorkError: the loss became NaN or infinite.
+            WorkError: the loss became NaN or infinite, or an epoch has no batches.
         """
         options, module = self.options, adapter.module
         optimiser = torch.optim.AdamW(
@@ -91,26 +93,25 @@ class Trainer:
         )
         total = options.epochs * steps_per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, total, options.warmup))
-        history, best = History(), {}
-        for number in range(1, options.epochs + 1):
-            module.train()
-            losses = []
-            for batch in batches(number):
-                loss = adapter.loss(batch)
-                losses.append(_checked(loss, number))
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                nn.utils.clip_grad_norm_(module.parameters(), options.clip_norm)
-                optimiser.step()
-                schedule.step()
+        history, best = History(), Best(module.state_dict, operator.ge)
+
+        def measure(number: int, loss: float) -> None:
             module.eval()
-            epoch = Epoch(number, sum(losses) / len(losses), self.score())
-            if not history.epochs or epoch.score >= max(past.score for past in history.epochs):
-                history.kept = number
-                best = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+            epoch = Epoch(number, loss, self.score())
             history.epochs.append(epoch)
+            best.offer(number, epoch.score)
             self.progress(number, options.epochs, f"loss {epoch.loss:.3f}, selection {epoch.score:.4f}")
-        module.load_state_dict(best)
+            module.train()
+
+        def clip() -> None:
+            nn.utils.clip_grad_norm_(module.parameters(), options.clip_norm)
+
+        module.train()
+        Loop(adapter.loss, optimiser, schedule, after_backward=(clip,)).fit(batches, options.epochs, measure)
+        module.eval()
+        best.restore()
+        assert best.epoch is not None  # there is at least one epoch
+        history.kept = best.epoch
         return history
 
 
@@ -129,10 +130,3 @@ def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]
         {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
     ]
-
-
-def _checked(loss: Tensor, epoch: int) -> float:
-    value = loss.item()
-    if not math.isfinite(value):
-        raise WorkError(f"the training loss became {value} in epoch {epoch}; lower learning_rate or clip_norm.")
-    return value

@@ -1,8 +1,7 @@
-"""Orders of an epoch: balanced, shared out, grouped by length; the same seed and epoch, the same order."""
+"""Orders of an epoch: balanced, grouped by length; the same seed and epoch, the same order."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcc.data.loading import prepared
-from rcc.data.samplers import balanced_sampler, distributed_sampler, length_grouped_sampler
+from rcc.data.samplers import balanced_sampler, length_grouped_sampler
 from rcc.data.splits import Splits
 from rcc.errors import UserError
 from rcc.models.transformers.clip import CLIPWrapper
@@ -29,7 +28,6 @@ def test_a_rare_class_is_drawn_as_often_as_a_common_one() -> None:
     "order",
     [
         lambda seed, epoch: list(balanced_sampler(np.arange(50) % 3, seed, epoch)),
-        lambda seed, epoch: list(distributed_sampler(50, 1, 2, seed, epoch)),
         lambda seed, epoch: list(length_grouped_sampler(list(range(50)), 4, seed, epoch)),
     ],
 )
@@ -37,18 +35,6 @@ def test_an_order_follows_from_seed_and_epoch(order) -> None:
     assert order(3, 1) == order(3, 1)
     assert order(3, 1) != order(3, 2)
     assert order(3, 1) != order(4, 1)
-
-
-@given(st.integers(1, 60), st.integers(1, 7), st.booleans())
-def test_processes_share_all_items_in_equal_numbers(count: int, world: int, shuffle: bool) -> None:
-    shares = [list(distributed_sampler(count, rank, world, 0, 0, shuffle)) for rank in range(world)]
-    each = math.ceil(count / world)
-    assert [len(share) for share in shares] == [each] * world
-    times = Counter(index for share in shares for index in share)
-    assert set(times) == set(range(count))
-    assert sum(times.values()) - count == each * world - count
-    if not shuffle:
-        assert shares[0] == [(rank * world) % count for rank in range(each)]
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=80), st.integers(1, 9), st.integers(0, 5))
@@ -70,7 +56,7 @@ def test_grouping_by_length_leaves_less_padding_than_chance() -> None:
 
 def test_a_sampler_orders_prepared_batches(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     split = digits.test.take(12)
-    sampler = distributed_sampler(12, 0, 2, seed=0, epoch=0)
+    sampler = list(balanced_sampler(np.arange(12) % 3, seed=0, epoch=0, count=6))
     (batch,) = prepared(clip_tiny, split, 6, order=sampler, fields=("images",))
     direct = clip_tiny.prepare(images=[split.images[index] for index in sampler])
     assert (batch["pixel_values"] == direct["pixel_values"]).all()
@@ -81,8 +67,6 @@ def test_a_sampler_orders_prepared_batches(clip_tiny: CLIPWrapper, digits: Split
     [
         (lambda: balanced_sampler(np.array([], np.int64), 0, 0), "there are no labels"),
         (lambda: balanced_sampler(np.array([0]), 0, 0, 0), "count is 0"),
-        (lambda: distributed_sampler(0, 0, 1, 0, 0), "there are 0 items"),
-        (lambda: distributed_sampler(5, 2, 2, 0, 0), "rank is 2 of 2 processes"),
         (lambda: length_grouped_sampler([], 1, 0, 0), "there are no lengths"),
         (lambda: length_grouped_sampler([1], 0, 0, 0), "batch_size is 0"),
     ],

@@ -1,11 +1,13 @@
-"""Scales that learn: units held with one per output channel, and the loop that finds them."""
+"""Learn one scale per output channel: hold units with scales, then descend a loss on their raw parameters."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +17,7 @@ from torch.nn.utils import parametrize
 from rcc.errors import WorkError
 from rcc.layers.modes import evaluating, train_only
 from rcc.layers.units import Unit
+from rcc.learning.loop import Best, Loop
 from rcc.ops.scale import to_raw, to_scale
 
 Item = TypeVar("Item")
@@ -104,40 +107,43 @@ class ScaleLearner:
         Raises:
             WorkError: a loss is not finite.
         """
-        optimizer = torch.optim.Adam(raws, lr=self.learning_rate)
-        best = [raw.detach().clone() for raw in raws]
-        losses = [mean_loss(items, criterion)]
+        losses: list[float] = []
+        best = Best(lambda: {str(index): raw for index, raw in enumerate(raws)}, operator.lt)
         total = epochs * len(items)
-        for epoch in range(epochs):
+
+        def measure(epoch: int, _: float = 0.0) -> None:
+            losses.append(mean_loss(items, criterion))
+            best.offer(epoch, losses[-1])
+
+        def shuffled(epoch: int) -> Iterator[Item]:
             order = torch.randperm(len(items), generator=generator).tolist()
             for step, index in enumerate(order):
-                progress(epoch * len(items) + step, total, "alpha steps")
-                self.step(optimizer, raws, criterion(items[index]))
-            losses.append(mean_loss(items, criterion))
-            if losses[-1] < min(losses[:-1]):
-                best = [raw.detach().clone() for raw in raws]
-        with torch.no_grad():
-            for raw, value in zip(raws, best, strict=True):
-                raw.copy_(value)
-        progress(total, total, "alpha steps")
-        lowest = min(losses)
-        return {
-            "loss_before": losses[0],
-            "loss_after": lowest,
-            "losses": losses,
-            "best_epoch": losses.index(lowest),
-        }
+                progress((epoch - 1) * len(items) + step, total, "alpha steps")
+                yield items[index]
 
-    def step(self, optimizer: torch.optim.Optimizer, raws: Sequence[nn.Parameter], loss: Tensor) -> None:
-        """One step down `loss` and the pull together: backward, clip, step, clamp."""
-        optimizer.zero_grad()
-        pull = self.l2 * torch.stack([raw.square().mean() for raw in raws]).sum()
-        (loss + pull).backward()
-        nn.utils.clip_grad_norm_(raws, self.clip_norm)
-        optimizer.step()
-        with torch.no_grad():
-            for raw in raws:
-                raw.clamp_(-self.clamp, self.clamp)
+        measure(0)
+        optimiser = torch.optim.Adam(raws, lr=self.learning_rate)
+        self.loop(raws, criterion, optimiser).fit(shuffled, epochs, measure)
+        best.restore()
+        progress(total, total, "alpha steps")
+        return {"loss_before": losses[0], "loss_after": best.value, "losses": losses, "best_epoch": best.epoch}
+
+    def loop(
+        self, raws: Sequence[nn.Parameter], criterion: Callable[[Item], Tensor], optimiser: torch.optim.Optimizer
+    ) -> Loop[Item]:
+        """Steps down `criterion` and the pull together, with gradients clipped and raws clamped."""
+
+        def pulled(item: Item) -> Tensor:
+            pull = self.l2 * torch.stack([raw.square().mean() for raw in raws]).sum()
+            return criterion(item) + pull
+
+        def clamp() -> None:
+            with torch.no_grad():
+                for raw in raws:
+                    raw.clamp_(-self.clamp, self.clamp)
+
+        clip = partial(nn.utils.clip_grad_norm_, raws, self.clip_norm)
+        return Loop(pulled, optimiser, after_backward=(clip,), after_step=(clamp,))
 
 
 def mean_loss(items: Sequence[Item], criterion: Callable[[Item], Tensor]) -> float:

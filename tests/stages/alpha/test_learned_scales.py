@@ -117,7 +117,7 @@ def test_one_step_of_adam_moves_every_raw_by_the_learning_rate_against_its_gradi
     subject = raw(0.0, 0.0)
     learner = ScaleLearner(learning_rate=0.1, l2=0.0, clip_norm=1.0, clamp=3.0)
     optimizer = torch.optim.Adam([subject], lr=0.1)
-    learner.step(optimizer, [subject], (subject * torch.tensor([5.0, -2.0])).sum())
+    learner.loop([subject], lambda _: (subject * torch.tensor([5.0, -2.0])).sum(), optimizer).step(None, 1)
     assert subject.tolist() == pytest.approx([-0.1, 0.1])
 
 
@@ -126,7 +126,7 @@ def test_gradients_are_clipped_to_a_total_norm_of_one():
     first, second = raw(0.0, 0.0), raw(0.0)
     learner = ScaleLearner(learning_rate=1.0, l2=0.0, clip_norm=1.0, clamp=3.0)
     optimizer = torch.optim.SGD([first, second], lr=1.0)
-    learner.step(optimizer, [first, second], 3 * first[0] + 4 * second[0])
+    learner.loop([first, second], lambda _: 3 * first[0] + 4 * second[0], optimizer).step(None, 1)
     assert first.tolist() + second.tolist() == pytest.approx([-0.6, 0.0, -0.8], abs=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_raws_are_clamped_after_the_step():
     subject = raw(2.9, -2.9, 0.0)
     learner = ScaleLearner(learning_rate=1.0, l2=0.0, clip_norm=100.0, clamp=3.0)
     optimizer = torch.optim.SGD([subject], lr=1.0)
-    learner.step(optimizer, [subject], (subject * torch.tensor([-1.0, 1.0, 0.5])).sum())
+    learner.loop([subject], lambda _: (subject * torch.tensor([-1.0, 1.0, 0.5])).sum(), optimizer).step(None, 1)
     assert subject.tolist() == [3.0, -3.0, -0.5]
 
 
@@ -142,7 +142,7 @@ def test_the_pull_is_two_l2_raw_over_the_width_towards_the_identity_and_none_at_
     subject = raw(1.0, -0.5, 0.0)
     learner = ScaleLearner(learning_rate=1.0, l2=0.75, clip_norm=100.0, clamp=3.0)
     optimizer = torch.optim.SGD([subject], lr=1.0)
-    learner.step(optimizer, [subject], 0 * subject.sum())
+    learner.loop([subject], lambda _: 0 * subject.sum(), optimizer).step(None, 1)
     assert subject.tolist() == [0.5, -0.25, 0.0]
 
 
