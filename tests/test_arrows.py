@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "calibration": ("layers", "ops"),
     "learning": ("layers", "ops"),
     "analysis": ("layers", "ops"),
-    "stages": ("calibration", "layers", "ops", "models"),
+    "stages": ("learning", "calibration", "layers", "ops", "models"),
     "models": ("layers", "ops"),
     "data": ("models", "layers.model"),
     "evaluation": ("models", "data", "layers", "runtime", "artifact.size"),
