@@ -52,12 +52,7 @@ UNSAFE_MODULES = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib
 UNSAFE_CALLS = ("torch.load", "torch.save", "torch.jit.load", "np.load", "numpy.load")
 LONG_ENOUGH_FOR_A_TEST = 100
 WITHOUT_A_TEST_OF_THEIR_NAME = {
-    "rcc.calibration.paused_forward",
-    "rcc.composing.telling",
     "rcc.jobs.request",
-    "rcc.models.transformers.dual",
-    "rcc.models.transformers.pretrained",
-    "rcc.models.transformers.processor_files",
     "rcc.run",
     "rcc.stages.base",
     "rcc.stages.dare.state",
