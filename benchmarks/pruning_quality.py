@@ -29,8 +29,10 @@ from rcc.stages.base import StageContext
 from rcc.stages.dare.compressor import DARECompressor
 
 BATCH = 16
+UNIFORM = {"allocation": "uniform"}
+"""What a way takes unless it says otherwise."""
 WAYS: dict[str, dict[str, Any]] = {
-    "magnitude": {},
+    "magnitude": {"solver": "none"},
     "wanda": {"score": "wanda"},
     "wanda, layer": {"score": "wanda", "scope": "layer"},
     "taylor": {"score": "taylor"},
@@ -58,7 +60,7 @@ def main() -> None:
     for way in options.only or WAYS:
         print(f"| {way} ", end="", flush=True)
         for number, sparsity in columns:
-            distance, accuracy = measurement.of(pruned(model, DARECompressor(sparsity, **WAYS[way]), number))
+            distance, accuracy = measurement.of(pruned(model, DARECompressor(sparsity, **(UNIFORM | WAYS[way])), number))
             print(f"| {distance:.4f} ({100 * accuracy:.1f}) ", end="", flush=True)
         print("|", flush=True)
 

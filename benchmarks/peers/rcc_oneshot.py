@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, safe_open(directory / "model.safetensors", "pt") as weights:
         dense = Path(scratch) / "dense"
         write_artifact(adapter, dense, entropy="none")  # what the cascade has of the dense model: its step 0
-        stage = None if method == "dense" else DARECompressor(0.5, **METHODS[method])
+        stage = None if method == "dense" else DARECompressor(0.5, allocation="uniform", **METHODS[method])
 
         def prune(batches: list[dict[str, Tensor]]):
             context = StageContext(

@@ -15,6 +15,7 @@ from rcc.by_name import find
 from rcc.composing import locations
 from rcc.composing.composition import Composer, chosen, composer, misplaced, own
 from rcc.evaluation.registry import EVALUATORS
+from rcc.stages.named import STAGES
 from rcc.stages.options import WITH_A_MODEL
 
 CONF = locations.config_dir()
@@ -128,6 +129,11 @@ def test_a_stage_file_has_every_option_of_its_constructor_with_the_same_default(
     assert isinstance(node, dict)
     options = _parameters(get_class(node.pop("_target_")))
     assert node == {key: default for key, default in options.items() if key not in WITH_A_MODEL}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_has_the_same_class_by_its_type_as_by_its_file(configs: Composer, name: str) -> None:
+    assert find("stage", name, STAGES) is get_class(configs.compose([f"stage={name}"]).stage[name]._target_)
 
 
 def test_other_files_have_the_options_of_what_they_configure(configs: Composer) -> None:
