@@ -60,7 +60,9 @@ def main() -> None:
     for way in options.only or WAYS:
         print(f"| {way} ", end="", flush=True)
         for number, sparsity in columns:
-            distance, accuracy = measurement.of(pruned(model, DARECompressor(sparsity, **(UNIFORM | WAYS[way])), number))
+            distance, accuracy = measurement.of(
+                pruned(model, DARECompressor(sparsity, **(UNIFORM | WAYS[way])), number)
+            )
             print(f"| {distance:.4f} ({100 * accuracy:.1f}) ", end="", flush=True)
         print("|", flush=True)
 

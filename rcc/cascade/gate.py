@@ -34,11 +34,11 @@ class Gate:
 
     def __post_init__(self) -> None:
         problems = Problems("gate")
-        number = isinstance(self.threshold, int | float) and not isinstance(self.threshold, bool)
-        problems.check(number and 0 < self.threshold <= 1, f"threshold is {self.threshold}; it must lie in (0, 1].")
-        problems.check(isinstance(self.tries, int) and self.tries >= 0, f"tries is {self.tries}; it must be 0 or more.")
+        problems.within("threshold", self.threshold, "(0, 1]")
+        problems.whole("tries", self.tries, 0)
         problems.choice("on_failure", self.on_failure, FAILURES)
         problems.choice("on_error", self.on_error, ERRORS)
+        problems.flag("rollback", self.rollback)
         problems.done()
 
     def problem(self, retention: float) -> str:

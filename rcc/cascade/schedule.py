@@ -26,9 +26,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         problems = Problems("schedule")
-        problems.check(
-            isinstance(self.rounds, int) and self.rounds >= 1, f"rounds is {self.rounds}; it must be 1 or more."
-        )
+        problems.whole("rounds", self.rounds, 1)
         problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 

@@ -7,7 +7,6 @@ constructor's signature is made of the fields, `at(strength)` replaces one of th
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from inspect import Parameter, Signature
@@ -133,17 +132,19 @@ class ConfiguredStage(Stage, Generic[Options]):
     no_strength: ClassVar[str] = "none of its options is one"
     """Why `strength` may be None."""
 
+    _signature: ClassVar[Signature] = Signature()
+
     options: Options
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        by_hand = cls.hold is not ConfiguredStage.hold
-        cls.__signature__ = signature_of(cls.options_type, by_hand)  # type: ignore[attr-defined]
+        cls._signature = signature_of(cls.options_type, with_a_model=cls.hold is not ConfiguredStage.hold)
+        if cls.__init__ is ConfiguredStage.__init__:
+            cls.__signature__ = cls._signature  # type: ignore[attr-defined]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        signature = inspect.signature(type(self))
-        by_hand = WITH_A_MODEL[0] in signature.parameters
-        if by_hand and arguments and not is_model(arguments[0]):
+        signature = self._signature
+        if WITH_A_MODEL[0] in signature.parameters and arguments and not is_model(arguments[0]):
             arguments = (None, *arguments)
         problems = Problems(self.who)
         for name in options:

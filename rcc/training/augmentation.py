@@ -22,9 +22,9 @@ class Affine:
 
     def __post_init__(self) -> None:
         problems = Problems("augmentation")
-        problems.check(0 <= self.degrees <= 180, f"degrees is {self.degrees}; it must lie in [0, 180].")
-        problems.check(0 <= self.scale < 1, f"scale is {self.scale}; it must lie in [0, 1).")
-        problems.check(0 <= self.shift <= 1, f"shift is {self.shift}; it must lie in [0, 1].")
+        problems.within("degrees", self.degrees, "[0, 180]")
+        problems.within("scale", self.scale, "[0, 1)")
+        problems.within("shift", self.shift, "[0, 1]")
         problems.done()
 
     def __call__(self, pixels: Tensor, generator: torch.Generator, background: Tensor) -> Tensor:

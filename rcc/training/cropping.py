@@ -29,9 +29,9 @@ class Crop:
 
     def __post_init__(self) -> None:
         problems = Problems("augmentation")
-        problems.check(0 < self.area <= 1, f"area is {self.area}; it must lie in (0, 1].")
-        problems.check(0 <= self.flip <= 1, f"flip is {self.flip}; it must lie in [0, 1].")
-        problems.check(0 <= self.jitter < 1, f"jitter is {self.jitter}; it must lie in [0, 1).")
+        problems.within("area", self.area, "(0, 1]")
+        problems.within("flip", self.flip, "[0, 1]")
+        problems.within("jitter", self.jitter, "[0, 1)")
         problems.done()
 
     def __call__(self, pixels: Tensor, generator: torch.Generator, side: int) -> Tensor:

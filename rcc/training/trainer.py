@@ -32,11 +32,11 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         problems = Problems("training")
-        problems.check(self.epochs >= 1, f"epochs is {self.epochs}; it must be at least 1.")
-        problems.check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0.")
-        problems.check(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative.")
-        problems.check(self.warmup >= 0, f"warmup is {self.warmup} steps; it must not be negative.")
-        problems.check(self.clip_norm > 0, f"clip_norm is {self.clip_norm}; it must be above 0.")
+        problems.whole("epochs", self.epochs, 1)
+        problems.positive("learning_rate", self.learning_rate)
+        problems.at_least("weight_decay", self.weight_decay, 0)
+        problems.whole("warmup", self.warmup, 0)
+        problems.positive("clip_norm", self.clip_norm)
         in_range = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         problems.check(in_range, f"betas are {self.betas}; they must be two numbers in [0, 1).")
         problems.done()
