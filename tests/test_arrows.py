@@ -54,8 +54,6 @@ LONG_ENOUGH_FOR_A_TEST = 100
 WITHOUT_A_TEST_OF_THEIR_NAME = {
     "rcc.jobs.request",
     "rcc.run",
-    "rcc.stages.base",
-    "rcc.stages.dare.state",
 }
 """Long modules that other modules' tests exercise. No name is added here; one that has its own test is removed."""
 NO_VERB = {"what", "how", "where", "which", "whether", "who", "why", "a", "an", "the", "any", "all", "in", "from"}
