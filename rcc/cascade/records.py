@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from rcc.layers.form import Size
 from rcc.measurement import Measurement
+from rcc.stages.base import CHOSEN
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class StepRecord:
     @property
     def peak_bytes(self) -> int:
         return max((attempt.peak_bytes for attempt in self.attempts), default=0)
+
+    @property
+    def chosen(self) -> str:
+        """What the stage's options at 'auto' came to, as 'solver=admm, allocation=sensitivity'; empty without any."""
+        return ", ".join(f"{name}={value}" for name, value in self.facts.get(CHOSEN, {}).items())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

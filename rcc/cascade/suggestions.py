@@ -6,16 +6,25 @@ from collections.abc import Sequence
 
 from rcc.cascade.gate import Gate
 from rcc.cascade.records import StepRecord
-from rcc.stages.base import DID_NOT_PAY
+from rcc.stages.base import DID_NOT_PAY, WITHOUT_DATA
 
 SPARE = 0.03
 
 
 def suggest(records: Sequence[StepRecord], gate: Gate) -> tuple[str, ...]:
     """What to try next, most telling first; empty when the run leaves nothing to say."""
-    found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_spare(records, gate)]
-    found += _slowest(records)
+    found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_without_data(records)]
+    found += [*_spare(records, gate), *_slowest(records)]
     return tuple(dict.fromkeys(found))
+
+
+def _without_data(records: Sequence[StepRecord]) -> list[str]:
+    return [
+        f"{record.step.label} had no calibration data and took {record.chosen}: give some"
+        " (`pipeline.run(..., calibration=batches)`), since fitting to outputs keeps far more of a model."
+        for record in records
+        if record.facts.get(WITHOUT_DATA)
+    ]
 
 
 def _rolled_back(records: Sequence[StepRecord]) -> list[str]:

@@ -107,6 +107,9 @@ def _steps(summary: Summary) -> Iterator[str]:
         "is better). Retention is against the dense model. Size is what the artifact's weights would take, "
         "times smaller is against the dense weights at the same dtype. Peak memory is the whole process's."
     )
+    chosen = {record.step.label: record.chosen for record in summary.records if record.chosen}
+    if chosen:
+        yield f"Options left at `auto` came to: {'; '.join(f'{label} {text}' for label, text in chosen.items())}."
     failed = [
         f"- {record.step.name}, attempt {attempt.number}{at_strength(attempt.strength)}: {attempt.problem}"
         for record in summary.records

@@ -30,6 +30,11 @@ from rcc.ops.nonzeros import count_nonzeros
 DID_NOT_PAY = "did_not_pay"
 """The fact of a report under which a stage counts the units it left alone because they would not get smaller."""
 
+CHOSEN = "auto"
+"""The fact of a report under which a stage tells what its options at 'auto' came to, by name."""
+WITHOUT_DATA = "without_calibration_data"
+"""The fact of a report that these options would have come to something else with calibration data."""
+
 
 @dataclass(frozen=True)
 class StageContext:

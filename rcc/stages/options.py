@@ -17,7 +17,7 @@ from torch import nn
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Model
 from rcc.layers.selection import Selection
-from rcc.stages.base import Stage, StageContext
+from rcc.stages.base import CHOSEN, WITHOUT_DATA, Stage, StageContext
 from rcc.stages.by_hand import adapted
 
 AUTO = "auto"
@@ -228,6 +228,13 @@ class ConfiguredStage(Stage, Generic[Options]):
         except UserError as error:
             without = f"{self.who}: there is no calibration data, without which 'auto' is what is said above."
             raise UserError(*error.problems, *([] if data else [without])) from None
+
+    def chosen(self, taken: Options, context: StageContext) -> dict[str, Any]:
+        """The facts of a report on what options at 'auto' came to; none where no option is."""
+        options = {field.name: getattr(taken, field.name) for field in fields(taken)}
+        found = {name: value for name, value in options.items() if getattr(self.options, name) == AUTO != value}
+        missed = not self._has_data(context) and taken != self.options.resolved(True)
+        return ({CHOSEN: found} if found else {}) | ({WITHOUT_DATA: True} if missed else {})
 
     def _has_data(self, context: StageContext) -> bool:
         return bool(context.calibration)

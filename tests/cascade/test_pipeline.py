@@ -203,6 +203,15 @@ def test_what_a_run_needs_is_asked_for_before_it_starts(model, validator):
         RCCPipeline([Erase(0.1, "erase"), Erase(0.2, "erase")])
 
 
+def test_a_stage_that_did_without_calibration_data_says_what_it_took(model, validator):
+    pipeline = RCCPipeline([DARECompressor(target_sparsity=0.1)], directory=None)
+    pipeline.run(model, validator)
+    assert (
+        "dare had no calibration data and took allocation=uniform, solver=none: give some"
+        in pipeline.get_pipeline_summary().suggestions[0]
+    )
+
+
 def test_suggestions_follow_from_the_numbers(model, validator):
     pipeline = RCCPipeline([Erase(0.99)], tries=1)
     pipeline.run(model, validator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from toys.records import attempt_at, measured, sized, steps_of
 
@@ -14,6 +15,14 @@ def test_a_record_costs_what_its_attempts_cost() -> None:
     record = StepRecord(step, "kept", (attempt_at(0.9), attempt_at(0.8, 2)), sized(1), 1.0, measured(1.0))
     assert (record.seconds, record.peak_bytes) == (5.0, 400_000_000)
     assert StepRecord(step, "kept", (), sized(1), 1.0, measured(1.0)).peak_bytes == 0
+
+
+def test_a_record_tells_what_options_at_auto_came_to() -> None:
+    (step,) = steps_of("dare")
+    facts = {"auto": {"solver": "none", "allocation": "uniform"}}
+    record = StepRecord(step, "kept", (attempt_at(0.9),), sized(1), 1.0, measured(1.0), facts=facts)
+    assert record.chosen == "solver=none, allocation=uniform"
+    assert replace(record, facts={}).chosen == ""
 
 
 def test_a_record_comes_back_from_json_with_every_skipped_layer_and_an_attempt_that_broke() -> None:

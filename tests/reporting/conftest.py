@@ -36,7 +36,7 @@ def records(steps: list[Step]) -> tuple[StepRecord, ...]:
             measured(0.9872),
             touched={"visual_projection": {"sparsity": 0.45, "score": "magnitude"}},
             skipped=norms,
-            facts={"sparsity": 0.45},
+            facts={"sparsity": 0.45, "auto": {"solver": "admm", "allocation": "sensitivity"}},
         ),
         StepRecord(
             steps[1],

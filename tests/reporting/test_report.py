@@ -57,6 +57,10 @@ def test_the_test_split_stands_with_errors_and_the_disk_with_both_dense_director
     assert "| dense (float16) | 2,550,000 | 2.55 MB | 2.55× |" in text
 
 
+def test_options_at_auto_are_told_with_what_they_came_to(content):
+    assert "Options left at `auto` came to: dare solver=admm, allocation=sensitivity." in report_text(content)
+
+
 def test_failed_attempts_are_named_with_their_reason(content):
     text = report_text(content)
     assert "- dare, attempt 1 at strength 0.9: kept 42.0% of the dense model, less than 95.0%" in text

@@ -162,8 +162,10 @@ def test_pruning_is_solved_where_there_is_data_and_by_magnitude_where_there_is_n
     assert (stage.needs_calibration, stage.uses_calibration) == (False, True)
     facts = stage.apply(model, context_for(SmallModel())).facts
     assert (facts["solver"], facts["allocation"]) == ("admm", "sensitivity")
+    assert facts["auto"] == {"solver": "admm", "allocation": "sensitivity"}
     facts = stage.apply(SmallModel(), StageContext()).facts
     assert (facts["solver"], facts["allocation"]) == ("none", "uniform")
+    assert facts["without_calibration_data"]
 
 
 @pytest.mark.parametrize(

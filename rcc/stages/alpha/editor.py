@@ -88,7 +88,7 @@ class AlphaEditor(ChannelEdits):
         self, model: Model, units: Sequence[Unit], taken: AlphaOptions, context: StageContext, report: StageReport
     ) -> None:
         """Repair, importance, task vectors, learning, folding: in this order, so that alpha learns what was added."""
-        report.facts["repair"] = taken.repair
+        report.facts |= {"repair": taken.repair} | self.chosen(taken, context)
         if taken.repair != "none":
             repair = Repair(taken.repair, taken.repair_rounds, taken.damping, taken.null_space_energy)
             report.facts |= repair.apply(model, units, context, report)

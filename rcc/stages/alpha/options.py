@@ -148,7 +148,7 @@ class AlphaOptions(StageOptions):
 
     def resolved(self, calibrated: bool) -> Self:
         """`calibrated`: whether there are calibration data and the dense model."""
-        if self.repair != AUTO:
+        if AUTO not in (self.repair, self.num_epochs):
             return self
         # The epochs are those asked for: none are added because the repair turned out to be none.
         return replace(self, repair=self._way(calibrated), num_epochs=self.epochs)

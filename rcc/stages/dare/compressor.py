@@ -76,7 +76,9 @@ class DARECompressor(PruningViews):
         for _ in range(self.options.num_iterations):
             self.apply_pruning_step()
         self.rescale_weights()
-        return StageReport(touched=self._touched(), skipped=skipped, facts=self._facts())
+        return StageReport(
+            touched=self._touched(), skipped=skipped, facts=self._facts() | self.chosen(self._taken, context)
+        )
 
     @torch.no_grad()
     def prepare(self, model: Model, context: StageContext | None = None) -> list[Skipped]:

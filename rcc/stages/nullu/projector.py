@@ -51,7 +51,9 @@ class NulluProjector(LayerDecompositions):
     def apply(self, model: Model, context: StageContext) -> StageReport:
         self.forget()
         self.model = model
-        metric = self._metric(context)
+        taken = self.resolved_options(context)
+        self._require(taken, context)
+        metric = taken.metric
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
         bytes_before = sum(bytes_of(unit, context.itemsize) for unit in chosen)
@@ -62,29 +64,24 @@ class NulluProjector(LayerDecompositions):
             context.progress(done, len(chosen), f"layers ({step.unit.name})")
             self._truncate(way.target(step), step.unit, context.itemsize, report, ranks.get(step.unit.name))
         bytes_after = sum(bytes_of(unit, context.itemsize) for unit in chosen)
-        report.facts |= {"metric": metric, **self._facts(report, bytes_before, bytes_after)}
+        report.facts |= (
+            {"metric": metric} | self.chosen(taken, context) | self._facts(report, bytes_before, bytes_after)
+        )
         context.progress(len(chosen), len(chosen), "layers")
         return report
 
-    def _metric(self, context: StageContext) -> str:
-        """The metric for this context.
-
-        Raises:
-            UserError: the data or the dense weights that it is of are not there.
-        """
-        metric = self.options.resolved(bool(context.calibration)).metric
-        if metric == "calibration" and not context.calibration:
+    def _require(self, taken: NulluOptions, context: StageContext) -> None:
+        if taken.metric == "calibration" and not context.calibration:
             raise UserError(
                 f"{self.who}: metric=calibration compares outputs on calibration data, and"
                 " there is none. Choose data with a calibration split (from Python:"
                 " StageContext(calibration=batches)), or metric=plain."
             )
-        if metric == "plain" and self.options.of == "residual" and context.reference is None:
+        if taken.metric == "plain" and taken.of == "residual" and context.reference is None:
             raise UserError(
                 f"{self.who}: of=residual truncates what the sparse part leaves of the dense weights, and they are not"
                 " known (from Python: StageContext(reference=...)). Take of=weight, or metric=calibration."
             )
-        return metric
 
     def _project(
         self, chosen: Sequence[Unit], model: Model, context: StageContext, report: StageReport
