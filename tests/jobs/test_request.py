@@ -1,0 +1,105 @@
+"""A job's inputs: steps, batches, the pipeline and the command that measures again, from the settings."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rcc.composing.composition import composer, own
+from rcc.data.splits import Splits
+from rcc.jobs.request import Request
+from rcc.models.transformers.clip import CLIPWrapper
+from rcc.run import read
+
+
+@pytest.fixture(scope="module")
+def request_of() -> Iterator[Callable[..., Request]]:
+    """Makes the request of a command line's overrides."""
+    with composer() as configs:
+        yield lambda *texts: read(own(configs.compose(texts)), Path("run"), list(texts))
+
+
+Make = Callable[..., Request]
+
+
+def test_settings_are_at_hand_by_name(request_of: Make) -> None:
+    request = request_of("seed=7", "export.dtype=bfloat16", "export.entropy=none")
+    assert (request.seed, request.dtype, request.entropy, request.resumed) == (7, "bfloat16", "none", False)
+    assert request_of("resume=latest").resumed
+    assert request_of("eval=zero_shot+efficiency").measures_costs
+    assert not request_of().measures_costs
+
+
+def test_strengths_that_a_target_decides_are_left_open_in_the_steps(request_of: Make) -> None:
+    texts = ["stage=dare+nullu", "schedule.rounds=1"]
+    assert None not in [step.strength for step in request_of(*texts).steps()]
+    assert [step.strength for step in request_of(*texts, "target_ratio=9").steps()] == [None, None]
+    first, last = request_of(*texts, "target_bytes=90000", "target_split=last").steps()
+    assert first.strength is not None
+    assert last.strength is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "again"),
+    [
+        ([], []),
+        (["data=cifar10", "data.path=a b", "stage=dare", "threads=2"], ["data=cifar10", "data.path=a b", "threads=2"]),
+        (["eval=zero_shot", "+debug=quick", "seed=3", "device=cpu"], ["eval=zero_shot", "+debug=quick", "device=cpu"]),
+        (["model=clip", "model.path=x"], []),
+    ],
+)
+def test_the_command_that_measures_again_says_what_decides_the_numbers_and_no_more(
+    request_of: Make, texts: list[str], again: list[str]
+) -> None:
+    request = replace(request_of(), overrides=texts)
+    command = shlex.split(request.command_to_measure(Path("some run/artifact")))
+    assert command == ["rcc-run", "job=evaluate", "artifact=some run/artifact", *again]
+
+
+def test_the_code_of_a_network_of_ones_own_is_named_again(request_of: Make) -> None:
+    texts = ["model=module", "model.target=toys.networks:ResNet", "model.path=weights.safetensors"]
+    assert shlex.split(request_of(*texts).command_to_measure(Path("a")))[3:] == texts
+
+
+def test_calibration_batches_cover_the_split_once_with_labels(
+    request_of: Make, clip: CLIPWrapper, digits: Splits
+) -> None:
+    request = request_of("stage=dare", "stage.dare.score=wanda", "calibration.batch_size=7")
+    split = digits.calibration.subset(range(16))
+    batches = request.calibration(clip, split)
+    assert batches is not None
+    assert [len(batch["pixel_values"]) for batch in batches] == [7, 7, 2]
+    assert split.labels is not None
+    assert torch.cat([batch["labels"] for batch in batches]).tolist() == split.labels.tolist()
+    assert torch.equal(request.batch(clip, split, 7)["pixel_values"], batches[1]["pixel_values"])
+
+
+def test_nothing_is_prepared_where_no_stage_looks_at_it(request_of: Make) -> None:
+    unused: Any = object()  # neither the model nor the split is asked for anything
+    by_size_alone = ["stage.dare.score=magnitude", "stage.dare.solver=none", "stage.dare.allocation=uniform"]
+    assert request_of("stage=dare", *by_size_alone).calibration(unused, unused) is None
+
+
+def test_the_pipeline_has_the_gate_the_schedule_and_the_state_of_the_run(request_of: Make) -> None:
+    request = request_of("gate.threshold=0.5", "gate.tries=1", "gate.on_failure=abort", "schedule.rounds=2", "seed=5")
+    pipeline = request.pipeline()
+    assert (pipeline.gate.threshold, pipeline.gate.tries, pipeline.gate.on_failure) == (0.5, 1, "abort")
+    assert pipeline.schedule == request.schedule
+    assert pipeline.seed == 5
+    assert not Path("run").exists()
+
+
+def test_threads_are_those_asked_for_and_else_those_of_the_first_attempt(request_of: Make) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert request_of("threads=2").set_threads(recorded=1) == 2
+        assert request_of().set_threads(recorded=1) == 1
+        assert request_of().set_threads() == 1
+    finally:
+        torch.set_num_threads(before)
