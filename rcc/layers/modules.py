@@ -90,12 +90,16 @@ class FormModule(nn.Module):
         """The weight this module stands for, in the shape of the plain layer's, composed anew at each call."""
         return weight_of(self, self.form.dense())
 
+    def _matrices(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """S, U and V, each read once: one under a parametrisation is computed anew at every reading."""
+        return self.sparse, self.left, self.right
+
     def _scaled(self, output: Tensor, channel: int) -> Tensor:
         """diag(a) · output + bias, with the output channels at dimension `channel`."""
         shape = [1] * output.dim()
         shape[channel] = -1
-        if self.scale is not None:
-            output = output * self.scale.view(shape)
+        if (scale := self.scale) is not None:
+            output = output * scale.view(shape)
         return output if self.bias is None else output + self.bias.view(shape)
 
 
@@ -109,9 +113,10 @@ class FormLinear(FormModule):
         self.out_features, self.in_features = form.shape
 
     def forward(self, input: Tensor) -> Tensor:
-        output = None if self.sparse is None else F.linear(input, self.sparse)
-        if self.left is not None and self.right is not None:
-            low_rank = F.linear(F.linear(input, self.right), self.left)
+        sparse, left, right = self._matrices()
+        output = None if sparse is None else F.linear(input, sparse)
+        if left is not None and right is not None:
+            low_rank = F.linear(F.linear(input, right), left)
             output = low_rank if output is None else output + low_rank
         assert output is not None
         return self._scaled(output, -1)
@@ -151,11 +156,12 @@ class FormConv(FormModule):
         if output_size is not None:
             own: Any = nn.modules.conv._ConvTransposeNd._output_padding
             padding = own(self, input, output_size, self.stride, self.padding, self.kernel_size, places, self.dilation)
-        output = None if self.sparse is None else convolved(self, input, self.sparse, padding)
-        if self.left is not None and self.right is not None:
-            low_rank = convolved(self, input, self.right, padding)
+        sparse, left, right = self._matrices()
+        output = None if sparse is None else convolved(self, input, sparse, padding)
+        if left is not None and right is not None:
+            low_rank = convolved(self, input, right, padding)
             ones = (1,) * places
-            low_rank = _CONVOLVE[places](low_rank, self.left.view(*self.left.shape, *ones))
+            low_rank = _CONVOLVE[places](low_rank, left.view(*left.shape, *ones))
             output = low_rank if output is None else output + low_rank
         assert output is not None
         return self._scaled(output, -places - 1)
@@ -204,13 +210,14 @@ class FormEmbedding(FormModule):
         return module
 
     def forward(self, input: Tensor) -> Tensor:
-        output = None if self.sparse is None else F.embedding(input, self.sparse, self.padding_idx)
-        if self.left is not None and self.right is not None:
-            low_rank = F.embedding(input, self.left, self.padding_idx) @ self.right
+        sparse, left, right = self._matrices()
+        output = None if sparse is None else F.embedding(input, sparse, self.padding_idx)
+        if left is not None and right is not None:
+            low_rank = F.embedding(input, left, self.padding_idx) @ right
             output = low_rank if output is None else output + low_rank
         assert output is not None
-        if self.scale is not None:
-            output = output * F.embedding(input, self.scale[:, None])
+        if (scale := self.scale) is not None:
+            output = output * F.embedding(input, scale[:, None])
         return output
 
 

@@ -102,24 +102,34 @@ class _FormOf(nn.Module):
         self.largest = largest
 
     def forward(self, latent: Tensor) -> Tensor:
-        allowed = latent if self.step is None else _StraightThrough.apply(latent, self.step, self.largest)
-        return allowed if self.zeros is None else allowed.masked_fill(self.zeros, 0.0)
+        if self.step is not None:
+            return _OnGrid.apply(latent, self.step, self.largest, self.zeros)  # type: ignore[no-any-return]
+        assert self.zeros is not None  # what has neither a step nor zeros is not held
+        return latent.masked_fill(self.zeros, 0.0)
 
     def right_inverse(self, matrix: Tensor) -> Tensor:
         return matrix
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Rounds to the grid, exactly: x + (q(x) − x).detach(), the usual way, is off by the rounding of its sums."""
+class _OnGrid(torch.autograd.Function):
+    """Rounds to the grid, exactly: x + (q(x) − x).detach(), the usual way, is off by the rounding of its sums.
+
+    One operation with its mask of zeros, in place where it can: each new matrix costs as much as the arithmetic on it.
+    """
 
     @staticmethod
-    def forward(context: Any, latent: Tensor, step: Tensor, largest: int) -> Tensor:
+    def forward(context: Any, latent: Tensor, step: Tensor, largest: int, zeros: Tensor | None) -> Tensor:
         steps = latent / step.to(latent.dtype)[:, None]
-        context.save_for_backward(steps.abs() <= largest + 0.5)
-        whole = steps.round().clamp(-largest, largest)
+        limit = largest + 0.5  # up to here a latent rounds to the largest number by itself
+        still = (steps > limit).logical_or_(steps < -limit)
+        whole = steps.round_().clamp_(-largest, largest)
+        if zeros is not None:
+            whole.masked_fill_(zeros, 0.0)
+            still.logical_or_(zeros)
+        context.save_for_backward(still)
         return from_grid(whole, step).to(latent.dtype)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inside,) = context.saved_tensors
-        return gradients[0] * inside, None, None
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (still,) = context.saved_tensors
+        return gradients[0].masked_fill(still, 0.0), None, None, None

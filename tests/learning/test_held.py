@@ -124,6 +124,32 @@ def test_small_steps_add_up_in_the_latent_until_a_value_moves_on_its_grid() -> N
     assert seen[0] == float(before[row, column])
 
 
+def test_gradients_pass_through_the_rounding_but_not_to_zeros_nor_to_latents_beyond_the_grid() -> None:
+    whole, step = torch.tensor([[3, 0, -2], [1, 3, 0]], dtype=torch.int8), torch.tensor([0.5, 0.25])
+    module = network(Form(sparse=F.pad(from_grid(whole, step), (0, 3, 0, 6)), sparse_step=F.pad(step, (0, 6), value=1)))
+    layer, slopes = module[0], torch.arange(1.0, 49.0).view(8, 6)
+    with held(module):
+        latent = layer.get_parameter("parametrizations.sparse.original")
+        with torch.no_grad():
+            latent[0, 0], latent[1, 1], latent[1, 0] = 1.74, 0.88, 0.3  # of 0.5: 3.48; of 0.25: 3.52 and 1.2
+        assert layer.sparse[:2, :3].tolist() == [[1.5, 0.0, -1.0], [0.25, 0.75, 0.0]]
+        (layer.sparse * slopes).sum().backward()
+        assert latent.grad is not None
+        assert latent.grad[:2, :3].tolist() == [[1.0, 0.0, 3.0], [7.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "low rank", "quantised"])
+def test_a_held_matrix_is_computed_once_in_a_forward(kind: str) -> None:
+    module = network(form_of(kind, 5))
+    with held(module) as holding:
+        calls: list[nn.Module] = []
+        for place, name in holding.places:
+            keep = place.get_submodule(f"parametrizations.{name}")
+            keep.register_forward_hook(lambda keep, *_: calls.append(keep))
+        module(torch.randn(4, 6))
+        assert len(calls) == len(set(calls)) == len(holding.places) > 0
+
+
 def test_a_layer_without_zeros_trains_as_ever_and_nothing_is_left_after_release() -> None:
     module, plain = network(), network()
     with held(module) as holding:
