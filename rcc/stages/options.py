@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, fields, replace
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+import torch
 from torch import nn
 
 from rcc.errors import Problems, UserError
@@ -187,6 +188,12 @@ class ConfiguredStage(Stage, Generic[Options]):
 
     def forget(self) -> None:
         """Drop all that is known of a model."""
+        self.model: Model | None = None
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model is that the stage was made with or last applied to; None before."""
+        return None if self.model is None else next(self.model.module.parameters()).device
 
     def hold(self, model: Model) -> None:
         """Make ready for use by hand on `model`."""

@@ -241,6 +241,7 @@ def test_factorising_by_hand_as_the_specification_has_it() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Linear(8, 6))
     stage = NulluProjector(net, 0.5, 0.95, "cpu")
     assert stage.original_ranks == {"0": 3, "2": 6}
+    assert (stage.model.module, stage.device) == (net, torch.device("cpu"))
     assert (stage.decomposed_layers, stage.null_spaces, stage.selected_ranks) == ({}, {}, {})
     found = stage.decompose_layer("2", net[2].weight)
     assert found["rank"] == stage.selected_ranks["2"] == 1
@@ -253,6 +254,7 @@ def test_learning_scales_by_hand_as_the_specification_has_it() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     stage = AlphaEditor(net, 0.05, "gradient", "cpu")
     assert {name: raw.tolist() for name, raw in stage.alpha_parameters.items()} == {"0": [0.0] * 5, "2": [0.0] * 3}
+    assert (stage.model.module, stage.device) == (net, torch.device("cpu"))
     assert (stage.task_vectors, stage.importance_scores, stage.interpolation_weights) == ({}, {}, {})
     before = net[0].weight.detach().clone()
     x, y = torch.randn(64, 6), torch.randint(3, (64,))

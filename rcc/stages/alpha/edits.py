@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from rcc.calibration.gradients import ChannelGradients
 from rcc.errors import UserError
-from rcc.layers.model import Model
 from rcc.ops.scale import activation_sensitivity, channel_norms, normalised, scale_channels, to_scale
 from rcc.stages.alpha.options import AlphaOptions, check_interpolation
 from rcc.stages.options import ConfiguredStage
@@ -22,7 +21,6 @@ class ChannelEdits(ConfiguredStage[AlphaOptions]):
     """Importance, task vectors and alphas of layers, by name.
 
     Attributes:
-        model: what the stage was made with, by hand; None in a cascade.
         alpha_parameters: raw parameter (out,) of each layer; the scale is 2 sigmoid(raw).
         importance_scores: (out,) of each layer, in [0, 1].
         task_vectors: by task, then by layer: fine-tuned minus reference weight.
@@ -30,7 +28,7 @@ class ChannelEdits(ConfiguredStage[AlphaOptions]):
     """
 
     def forget(self) -> None:
-        self.model: Model | None = None
+        super().forget()
         self.alpha_parameters: dict[str, nn.Parameter] = {}
         self.importance_scores: dict[str, Tensor] = {}
         self.task_vectors: dict[str, dict[str, Tensor]] = {}

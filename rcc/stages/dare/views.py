@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rcc.errors import Problems, UserError
-from rcc.layers.model import Model
 from rcc.stages.dare.options import DAREOptions
 from rcc.stages.dare.state import PruningState
 from rcc.stages.options import ConfiguredStage
@@ -19,7 +18,7 @@ class PruningViews(ConfiguredStage[DAREOptions]):
     """Counts, masks and the original weights; and putting these back."""
 
     def forget(self) -> None:
-        self.model: Model | None = None
+        super().forget()
         self.current_sparsity = 0.0
         self.current_iteration = 0
         self._prepared: PruningState | None = None
@@ -66,11 +65,6 @@ class PruningViews(ConfiguredStage[DAREOptions]):
     def original_weights(self) -> dict[str, Tensor]:
         """The dense weight that `restore_weights` goes back to, in the layer's own shape, by layer."""
         return {unit.name: unit.as_weight(self._state.original(unit).dense()) for unit in self._state.units}
-
-    @property
-    def device(self) -> torch.device | None:
-        """Where the prepared model is; None before."""
-        return None if self.model is None else next(self.model.module.parameters()).device
 
     @property
     def _state(self) -> PruningState:

@@ -24,7 +24,6 @@ class LayerDecompositions(ConfiguredStage[NulluOptions]):
     """Decomposes layers by name under the stage's rule for the rank.
 
     Attributes:
-        model: what the stage was made with, by hand; None in a cascade.
         original_ranks: min(m, n) of each layer decomposed, and of each that may be in the model.
         selected_ranks: the rank each was truncated to.
         decomposed_layers: truncated SVDs of the layers given to `decompose_layer`; a cascade keeps none.
@@ -33,7 +32,7 @@ class LayerDecompositions(ConfiguredStage[NulluOptions]):
     """
 
     def forget(self) -> None:
-        self.model: Model | None = None
+        super().forget()
         self.original_ranks: dict[str, int] = {}
         self.selected_ranks: dict[str, int] = {}
         self.decomposed_layers: dict[str, Svd] = {}

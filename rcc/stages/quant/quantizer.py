@@ -76,6 +76,7 @@ class Quantizer(ConfiguredStage[QuantOptions]):
                 f"{self.who}: rounding=feedback compares outputs on calibration data, and there is none. Choose data"
                 " with a calibration split (from Python: StageContext(calibration=batches)), or rounding=nearest."
             )
+        self.model = model
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
         for done, step in enumerate(self._steps(model, context, chosen)):
