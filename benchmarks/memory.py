@@ -129,20 +129,23 @@ def watched(overrides: list[str], directory: Path) -> None:
     watch = Watch()
     with (directory / "output").open("w") as output, redirect_stdout(output):
         from rcc.composing.composition import composer, own
+        from rcc.jobs.compression import Compression
         from rcc.jobs.deliver import deliver
         from rcc.jobs.target import target_of
         from rcc.run import read
 
         with composer() as configs:
-            request = read(own(configs.compose(overrides)), directory, overrides)
-        request.set_threads()
-        splits = request.data()
+            cfg = configs.compose(overrides)
+            job = read(own(cfg), cfg.hydra.runtime.choices, directory, overrides)
+        assert isinstance(job, Compression)
+        job.set_threads()
+        splits = job.data()
         watch.next("dense model loaded, calibration batches prepared")
-        model = request.model()
-        pipeline = request.pipeline(watch, target_of(request, model, directory))
-        batches = request.calibration(model, splits.calibration)
-        pipeline.run(model, lambda adapter: request.measure(adapter, splits.selection, splits), batches)
-        deliver(request, pipeline, model, splits)
+        model = job.model()
+        pipeline = job.pipeline(watch, target_of(job.settings, model, directory))
+        batches = job.calibration(model, splits.calibration)
+        pipeline.run(model, lambda adapter: job.measure(adapter, splits.selection, splits), batches)
+        deliver(job, pipeline, model, splits)
         watch.next("end")
     print(json.dumps(watch.parts))
 

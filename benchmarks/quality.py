@@ -36,7 +36,6 @@ from rcc.composing.composition import composer, own
 from rcc.data.splits import Split, Splits
 from rcc.errors import RccError
 from rcc.evaluation.registry import load_evaluator
-from rcc.jobs.compress import compress
 from rcc.models.adapter import Adapter
 from rcc.models.registry import load_model
 from rcc.run import read
@@ -114,10 +113,11 @@ def run(overrides: Sequence[str], seed: int, cache_directory: Path) -> dict[str,
     started, processor = time.perf_counter(), time.process_time()
     try:
         with composer() as configs, (directory / "output").open("w") as output, redirect_stdout(output):
-            request = read(own(configs.compose(overrides)), directory / "run", list(overrides))
-            compress(request)
+            cfg = configs.compose(overrides)
+            job = read(own(cfg), cfg.hydra.runtime.choices, directory / "run", list(overrides))
+            job.run()
         seconds = {"seconds": time.perf_counter() - started, "processor": time.process_time() - processor}
-        return {"problem": "", **seconds, **worth(load(directory / "run" / "artifact"), request.data(), directory)}
+        return {"problem": "", **seconds, **worth(load(directory / "run" / "artifact"), job.data(), directory)}
     except RccError as error:
         return {"problem": str(error)}
     finally:

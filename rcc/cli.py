@@ -7,14 +7,14 @@ instant.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rcc.command_line import command_line, repeating
 from rcc.composing.telling import hydra_raises, plain, report, stacks_wanted, tell
 from rcc.errors import RccError, UserError
 
@@ -29,6 +29,11 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (the process's own when None); returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with repeating(_config_dir(arguments)):
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     outcomes: list[Outcome] = []
     try:
         if {"-h", "--help"} & set(arguments):
@@ -73,7 +78,7 @@ def _checked(flags: Namespace) -> list[str]:
         UserError: with everything that is wrong.
     """
     from rcc.composing import checks, resume
-    from rcc.composing.composition import composer, own
+    from rcc.composing.composition import added, composer, labels_of, own
     from rcc.composing.overrides import verbatim
 
     overrides, where = list(flags.overrides), resume.asked(flags.overrides)
@@ -92,13 +97,15 @@ def _checked(flags: Namespace) -> list[str]:
             raise UserError(*found)
         if directory is not None:
             resume.check(directory, own(configs.compose(overrides)))
+        if _is_sweep(flags):
+            overrides = added(overrides, labels_of(configs.compose([]).hydra.runtime.choices))
     return overrides
 
 
-def _deep_check(cfg: DictConfig) -> list[str]:
+def _deep_check(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
     from rcc.run import problems
 
-    return problems(cfg)
+    return problems(cfg, choices)
 
 
 def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
@@ -106,7 +113,7 @@ def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
     import hydra
 
     from rcc.composing.composition import CONFIG_NAME
-    from rcc.composing.locations import config_dir
+    from rcc.shipped import config_dir
 
     stacks = stacks_wanted()
 
@@ -122,13 +129,15 @@ def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from rcc.composing.composition import heard
     from rcc.composing.outcomes import Outcome
 
     settings = HydraConfig.get()
+    cfg, overrides = heard(cfg, settings.runtime.choices, settings.overrides.task)
     outcome = Outcome(
         number=len(outcomes),
-        overrides=tuple(settings.overrides.task),
-        directory=Path(os.path.relpath(settings.runtime.output_dir)),
+        overrides=tuple(overrides),
+        directory=_as_typed(settings.runtime.output_dir),
     )
     outcomes.append(outcome)
     if settings.mode == RunMode.MULTIRUN:
@@ -136,11 +145,17 @@ def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool) -> Any:
     try:
         from rcc.run import run
 
-        outcome.value = run(cfg)
+        outcome.value = run(cfg, settings.runtime.choices, outcome.directory, overrides)
     except Exception as error:
         outcome.error = error
         report(error, stacks)
     return outcome.value
+
+
+def _as_typed(directory: str) -> Path:
+    """A directory below the current one relative to it, as the user would type it; any other as it is."""
+    path = Path(directory)
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _summarise(outcomes: Sequence[Outcome]) -> None:
@@ -167,7 +182,7 @@ def _interrupted(outcomes: Sequence[Outcome]) -> str:
         return "interrupted before anything was saved."
     if {"job=train", "job=evaluate"} & set(outcomes[-1].overrides):
         return "interrupted. It has no steps to continue from: start it afresh."
-    return f"interrupted. Continue with: {shlex.join(['rcc-run', f'resume={directory}'])}"
+    return f"interrupted. Continue with: {command_line(f'resume={directory}')}"
 
 
 def _is_sweep(flags: Namespace) -> bool:
@@ -184,6 +199,14 @@ def _without(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
         else:
             kept.append(argument)
     return kept[::-1]
+
+
+def _config_dir(arguments: Sequence[str]) -> list[str]:
+    """The flag among the arguments that every command of the same run needs again."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    found = parser.parse_known_args(list(arguments))[0].config_dir
+    return [] if found is None else ["--config-dir", found]
 
 
 @contextmanager

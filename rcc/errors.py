@@ -5,10 +5,11 @@ Every message says what was asked, what was found, what exists and what to do ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar
 
 T = TypeVar("T")
 
@@ -133,19 +134,19 @@ class Problems:
         """Note a problem unless `value` can name a file or a directory."""
         return self._must_be(isinstance(value, str | Path) and bool(str(value)), option, value, "a path")
 
-    def attempt(self, build: Callable[..., T], *arguments: Any, **options: Any) -> T | None:
-        """What `build` makes, or None after its problems were noted."""
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Note the problems of a `UserError` that the block raises, and go on after it."""
         try:
-            return build(*arguments, **options)
+            yield
         except UserError as error:
             for problem in error.problems:
                 self.check(False, problem)
-        return None
-
-    def _must_be(self, holds: bool, option: str, value: object, wanted: str) -> bool:
-        return self.check(holds, f"{option} is {value!r}; it must be {wanted}.")
 
     def done(self) -> None:
         """Raise one `UserError` with everything found, or return if nothing was."""
         if self.found:
             raise UserError(*self.found)
+
+    def _must_be(self, holds: bool, option: str, value: object, wanted: str) -> bool:
+        return self.check(holds, f"{option} is {value!r}; it must be {wanted}.")

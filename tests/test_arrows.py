@@ -15,12 +15,14 @@ PROGRAMS = {
     f"{folder}.{path.stem}": path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).glob("*.py")
 }
 
-EVERYWHERE = ("errors", "limits", "measurement", "atomic", "by_name", "memory")
+EVERYWHERE = ("errors", "limits", "measurement", "atomic", "command_line", "memory", "plugins", "shipped")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "measurement": (),
     "atomic": (),
-    "by_name": (),
+    "command_line": (),
+    "plugins": (),
+    "shipped": (),
     "memory": (),
     "limits": (),
     "ops": (),

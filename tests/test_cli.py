@@ -10,13 +10,12 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rcc import __version__
@@ -35,17 +34,17 @@ class StandIn(ModuleType):
         self.job: Job = lambda cfg, directory: (1.0, 1000.0)
         self.refuses: Callable[[DictConfig], list[str]] = lambda cfg: []
 
-    def problems(self, cfg: DictConfig) -> list[str]:
+    def problems(self, cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
         return self.refuses(cfg)
 
-    def run(self, cfg: DictConfig) -> Any:
+    def run(self, cfg: DictConfig, choices: Mapping[str, str], directory: Path, overrides: Sequence[str]) -> Any:
         self.configs.append(cfg)
-        directory = Path(HydraConfig.get().runtime.output_dir)
+        self.choices = choices
         if not (directory / "run.json").exists():
             (directory / ".hydra").mkdir()
             (directory / "run.json").write_text("{}")
             OmegaConf.save(cfg, directory / ".hydra/config.yaml", resolve=True)
-            OmegaConf.save(HydraConfig.get().overrides.task, directory / ".hydra/overrides.yaml")
+            OmegaConf.save(OmegaConf.create(overrides), directory / ".hydra/overrides.yaml")
         return self.job(cfg, directory)
 
 
@@ -183,7 +182,7 @@ def test_resume_continues_in_the_directory_with_the_recorded_overrides(
     assert main(["resume=latest", "logger=wandb"]) == 0
     first, second = stand_in.configs
     assert (first.stage, second.stage, second.seed) == (second.stage, first.stage, 4)
-    assert (second.resume, second.logger.name) == (str(directory), "wandb")
+    assert (second.resume, stand_in.choices["logger"]) == (str(directory), "wandb")
     assert list(Path().glob("outputs/*/*")) == [directory]
     assert main([f"resume={directory}", "seed=5"]) == 2
     assert "seed: recorded 4, asked 5" in capsys.readouterr().err

@@ -1,16 +1,20 @@
-"""What a composed config describes: every object built, every problem told at once, nothing called that is no stage."""
+"""A composed config becomes the job that it describes; every problem is told at once, nothing else is called."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from rcc import run
 from rcc.composing.composition import Composer, composer, own
 from rcc.errors import UserError
-from rcc.run import problems, read
+from rcc.jobs.compress import Compress
+from rcc.jobs.job import Job
+
+CHOICES = {"job": "compress", "model": "clip_tiny", "data": "digits", "logger": "local"}
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +27,32 @@ def config(configs: Composer, *texts: str) -> DictConfig:
     return own(configs.compose(texts))
 
 
+def problems(cfg: DictConfig) -> list[str]:
+    return run.problems(cfg, CHOICES)
+
+
+def read(cfg: DictConfig, directory: Path = Path(), overrides: Sequence[str] = ()) -> Job:
+    return run.read(cfg, CHOICES, directory, overrides)
+
+
 def test_the_default_describes_a_cascade_a_gate_and_an_evaluator(configs: Composer, tmp_path: Path) -> None:
-    request = read(config(configs), tmp_path, ["threads=1"])
-    assert [(stage.method, stage.label) for stage in request.stages] == [("dare", "dare"), ("quant", "quant")]
-    assert (request.gate.threshold, request.gate.tries) == (0.95, 3)
-    assert request.suite is not None
-    assert (request.directory, request.overrides) == (tmp_path, ["threads=1"])
-    assert OmegaConf.to_container(OmegaConf.create(request.config_text)) == request.settings
+    job = read(config(configs), tmp_path, ["threads=1"])
+    assert type(job) is Compress
+    assert [(stage.method, stage.label) for stage in job.stages] == [("dare", "dare"), ("quant", "quant")]
+    assert (job.gate.threshold, job.gate.tries) == (0.95, 3)
+    assert job.suite is not None
+    assert (job.directory, job.overrides) == (tmp_path, ["threads=1"])
+    recorded = OmegaConf.to_container(OmegaConf.create(job.config_text))
+    assert isinstance(recorded, dict)
+    named = {group: {"name": CHOICES[group], **recorded[group]} for group in ("model", "data", "logger")}
+    assert job.settings == recorded | named
 
 
 def test_options_reach_the_stage_they_are_of(configs: Composer, tmp_path: Path) -> None:
     texts = ["stage=dare+dare", "stage.dare_2.target_sparsity=0.25"]
-    first, second = read(config(configs, *texts), tmp_path, texts).stages
+    job = read(config(configs, *texts), tmp_path, texts)
+    assert isinstance(job, Compress)
+    first, second = job.stages
     assert (second.label, second.strength) == ("dare_2", 0.25)
     assert first.strength != 0.25
 
@@ -51,12 +69,11 @@ def test_everything_that_is_wrong_is_told_at_once(configs: Composer) -> None:
 @pytest.mark.parametrize(
     ("texts", "told"),
     [
-        (["state.keep_last=0"], "state.keep_last is 0; it must be 1 or more."),
-        (["calibration.batch_size=0"], "calibration.batch_size is 0; it must be 1 or more."),
+        (["state.keep_last=0"], "state.keep_last is 0; it must be a whole number from 1 up."),
+        (["calibration.batch_size=0"], "calibration.batch_size is 0; it must be a whole number from 1 up."),
         (["device=gpu"], "gpu"),
         (["stage=quant+dare"], "quant"),
         (["stage=quant", "stage.quant.bits=8", "target_ratio=4"], "a target in bytes needs a stage with a strength"),
-        (["runtime=auto"], "runtime=auto is for job=evaluate; job=compress runs models as stored."),
         (["eval=efficiency"], "efficiency"),
         (["model=clip", "model.path=2020"], "model.path is 2020, which YAML reads as a int; write model.path=./2020."),
     ],
@@ -69,8 +86,8 @@ def test_what_cannot_work_is_told_in_one_sentence(configs: Composer, texts: list
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("os.system", "its _target_ 'os.system' is not a subclass of rcc.stages.base.Stage."),
-        ("rcc.stages.dare.state.PruningState", "is not a subclass of rcc.stages.base.Stage."),
+        ("os.system", "its _target_ 'os.system' is not a subclass of rcc.stages.base.Stage, or"),
+        ("rcc.stages.dare.state.PruningState", "is not a subclass of rcc.stages.base.Stage, or"),
         ("no.such.module.Stage", "its _target_ 'no.such.module.Stage' cannot be imported"),
         ("bare", "its _target_ 'bare' cannot be imported"),
     ],

@@ -17,7 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from rcc.composing import joined
-from rcc.composing.locations import choices, config_dir
+from rcc.shipped import choices, config_dir
 
 SCHEME = "rcc-joined"
 

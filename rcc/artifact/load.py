@@ -22,6 +22,7 @@ def load(
     verify: bool = True,
     skeleton: nn.Module | None = None,
     trainable: bool = False,
+    adapter: type[Adapter] | None = None,
 ) -> Adapter:
     """The model of an artifact, in evaluation mode, ready to use. Nothing in an artifact is ever unpickled.
 
@@ -34,29 +35,35 @@ def load(
             parameters are replaced and may be on the meta device.
         trainable: hold zeros, grids and factors by `rcc.held`, so that an ordinary optimiser over
             `model.module.parameters()` can fine-tune the model, and `rcc.save` then writes it as small as before.
+        adapter: the class that wrote the artifact, where it is one of your own; a manifest names shipped ones alone.
 
     Raises:
-        UserError: the directory is no artifact, is damaged, or needs a skeleton.
+        UserError: the directory is no artifact, is damaged, needs a skeleton, or is of another adapter.
     """
     directory = Path(directory)
     compute = storage_dtype(dtype)
     manifest = read_manifest(directory)
     from rcc.models.registry import adapter_class  # late: an adapter may import transformers
 
-    kind = adapter_class(manifest.adapter)
+    if adapter is not None and adapter.name != manifest.adapter:
+        raise UserError(
+            f"{directory} holds a model of the adapter '{manifest.adapter}' and adapter={adapter.__name__} loads those"
+            f" of '{adapter.name}'."
+        )
+    kind = adapter or adapter_class(manifest.adapter)
     if verify:
         check_files(directory, manifest)
     if skeleton is None:
-        adapter = kind.skeleton(directory)
+        model = kind.skeleton(directory)
     elif issubclass(kind, ModuleAdapter):
-        adapter = kind.around(skeleton, directory)
+        model = kind.around(skeleton, directory)
     else:
         raise UserError(
             f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
             "leave out skeleton=."
         )
-    restore_weights(adapter, manifest, directory, compute, verify)
+    restore_weights(model, manifest, directory, compute, verify)
     if trainable:
-        adapter.module.requires_grad_(True)
-        held(adapter)
-    return adapter.eval()
+        model.module.requires_grad_(True)
+        held(model)
+    return model.eval()

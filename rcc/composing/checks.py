@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rcc.composing import joined, overrides
 from rcc.composing.comparison import compare
-from rcc.composing.composition import Composer, chosen, misplaced, own
+from rcc.composing.composition import Composer, chosen, labels_of, misplaced, own
 from rcc.composing.overrides import Argument
 from rcc.composing.telling import in_words
 from rcc.errors import unknown
@@ -25,7 +25,7 @@ MOST_COMBINATIONS = 64
 PRESETS = ("experiment", "debug")
 """Groups whose files set other groups' options and bring none of their own."""
 
-DeepCheck = Callable[[DictConfig], list[str]]
+DeepCheck = Callable[[DictConfig, Mapping[str, str]], list[str]]
 
 
 def problems(
@@ -37,7 +37,7 @@ def problems(
 ) -> list[str]:
     """Every problem of the arguments `texts`; an empty list when the job can start.
 
-    `deep` is asked about each config that can be composed: what the constructors of the stages refuse.
+    `deep` is asked about each config that can be composed, and the choices in it: what its job refuses.
     """
     arguments, found = overrides.read(texts, composer.loader)
     if not multirun:
@@ -85,6 +85,7 @@ class _Check:
         self.options = [a for a in arguments if not a.hydras and a.key not in self.groups]
         self.removed = [a.text for a in arguments if a.key in self.groups and a.removes]
         self.found: list[str] = []
+        self.labels: dict[str, set[str]] = {}
         self.wrong_groups: set[str] = set()
 
     def problems(self) -> list[str]:
@@ -97,6 +98,7 @@ class _Check:
             [f"{group}={choice}" for group, choice in zip(valid, choices, strict=True)]
             for choices in islice(product(*valid.values()), MOST_COMBINATIONS)
         ]
+        self.labels = self._labels_of(combinations)
         for choices in combinations:
             self._check(choices, first)
         for position, argument in enumerate(self.options):
@@ -134,7 +136,59 @@ class _Check:
         self.wrong_groups.add(group)
         self.found.append(problem)
 
+    def _labels_of(self, combinations: Sequence[Sequence[str]]) -> dict[str, set[str]]:
+        """The labels that some job has, of each joined group."""
+        found: dict[str, set[str]] = {group: set() for group in joined.GROUPS}
+        for choices in combinations:
+            for group, labels in self._labels(choices).items():
+                found[group].update(labels)
+        return found
+
+    def _labels(self, choices: Sequence[str]) -> dict[str, list[str]]:
+        """The labels that the job of these choices has; empty where they cannot be composed, which is told later."""
+        try:
+            return labels_of(self.composer.compose([*choices, *self.removed, *self.hydras]).hydra.runtime.choices)
+        except Exception:
+            return {}
+
+    def _heard(self, choices: Sequence[str], options: Sequence[str]) -> list[str]:
+        """The options without those of stages or evaluators that other jobs of a sweep have and this one lacks."""
+        here = self._labels(choices)
+        return [
+            text
+            for text in options
+            if (place := joined.place(text)) is None
+            or place[1] in here.get(place[0], ())
+            or place[1] not in self.labels[place[0]]
+        ]
+
+    def _used(self, job: str, texts: Sequence[str]) -> list[str]:
+        """The arguments that set what the job uses, or what no job does; notes those that only others use."""
+        kept = []
+        for text in texts:
+            key = text.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
+            owners = self._owners(key)
+            if not owners or job in owners:
+                kept.append(text)
+                continue
+            asked, others = text.lstrip("+"), " and ".join(f"job={name}" for name in owners)
+            self.found.append(
+                f"{asked}: job={job} has no steps to continue from; only {others} resumes. Start it afresh, without it."
+                if key == "resume"
+                else f"{asked}: job={job} does not use '{key}', which belongs to {others}. Leave it out."
+            )
+        return kept
+
+    def _owners(self, key: str) -> list[str]:
+        """The jobs that have a group or an option of this name."""
+        jobs = self.composer.choices("job")
+        return [job for job in jobs if key in own(self.composer.compose([f"job={job}"]))]
+
     def _check(self, choices: Sequence[str], options: Sequence[str]) -> None:
+        default = self.composer.compose([]).hydra.runtime.choices.job
+        job = next((text.partition("=")[2] for text in choices if text.startswith("job=")), default)
+        choices, options = self._used(job, choices), self._used(job, options)
+        options = self._heard(choices, options)
         choices = [*choices, *self.removed]
         asked = self._compose([*choices, *options, *self.hydras], [*choices, *options])
         if asked is None:
@@ -147,20 +201,24 @@ class _Check:
             return
         wrong = {
             path: problem
-            for path, problem in compare(_plain(asked), _plain(shipped), chosen(asked, list(joined.GROUPS)))
+            for path, problem in compare(self._own(asked, shipped), _plain(shipped), chosen(asked, list(joined.GROUPS)))
             if not self._expected(path, shipped)
         }
         self.found += wrong.values()
         if self.deep:
             kept = [text for text in options if not _sets(text, wrong)]
             clean = asked if not wrong else self._compose([*choices, *kept], [])
-            if clean is not None and not any(compare(_plain(clean), _plain(shipped), {})):
-                self.found += self._deep_problems(self.deep, own(clean))
+            if clean is not None and not any(compare(self._own(clean, shipped), _plain(shipped), {})):
+                self.found += self._deep_problems(self.deep, clean)
+
+    def _own(self, cfg: DictConfig, shipped: DictConfig) -> dict[str, Any]:
+        """A config without what a preset sets for other jobs."""
+        return {key: value for key, value in _plain(cfg).items() if key in shipped or not self._owners(key)}
 
     @staticmethod
     def _deep_problems(deep: DeepCheck, cfg: DictConfig) -> list[str]:
         try:
-            return deep(cfg)
+            return deep(own(cfg), cfg.hydra.runtime.choices)
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere
             return [in_words(error)]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import fill
 
-from rcc.composing import joined, locations
+from rcc import shipped
+from rcc.composing import joined
 
 WIDTH = 110
 DOCUMENTATION = "docs/ of the repository: configuration.md, run-directory.md, artifact-format.md, method/"
@@ -59,24 +60,28 @@ HYDRA_FULL_ERROR=1 shows the stack of an error."""
 
 def help_text(directory: Path | None = None) -> str:
     """The whole text; `directory` holds the config files."""
-    directory = directory or locations.config_dir()
-    parts = [INTRODUCTION, TOPICS, _jobs(directory), _groups(directory), _options(directory), FLAGS]
+    directory = directory or shipped.config_dir()
+    shared = _options(directory, "Options of every job (key=value; the default shown)")
+    own = [_options(directory, f"Options of job={job}", job) for job in shipped.choices(directory, "job")]
+    parts = [INTRODUCTION, TOPICS, _jobs(directory), _groups(directory), shared, *filter(None, own), FLAGS]
     return "\n".join(parts) + f"\n\nDocumentation: {DOCUMENTATION}"
 
 
 def _jobs(directory: Path) -> str:
     lines = ["Jobs"]
-    for job in locations.choices(directory, "job"):
-        lines.append(_wrapped(f"  {'job=' + job:<13} ", locations.about(directory, "job", job)))
+    for job in shipped.choices(directory, "job"):
+        lines.append(_wrapped(f"  {'job=' + job:<13} ", shipped.about(directory, "job", job)))
     return "\n".join(lines) + "\n"
 
 
 def _groups(directory: Path) -> str:
     """One line a group: its choices, the default in brackets."""
-    defaults = locations.default_choices(directory)
+    defaults: dict[str, str | None] = {}
+    for job in (*shipped.choices(directory, "job"), None):  # the default job's last
+        defaults |= shipped.default_choices(directory, job)
     lines = ["Config groups (group=choice; the default in brackets)"]
-    for group in locations.groups(directory):
-        names, default = locations.choices(directory, group), defaults.get(group)
+    for group in shipped.groups(directory):
+        names, default = shipped.choices(directory, group), defaults.get(group)
         if group in joined.GROUPS:
             shown = [*names, f"joined by '+', {joined.GROUPS[group].order} [{default}]"]
         else:
@@ -85,17 +90,19 @@ def _groups(directory: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _options(directory: Path) -> str:
-    """The options at the top level, with their defaults and the comment beside each."""
-    comments = _comments(directory / "config.yaml")
-    lines = ["Options (key=value; the default shown)"]
-    for key, value in locations.default_options(directory).items():
+def _options(directory: Path, title: str, job: str | None = None) -> str:
+    """The options of a job, or those of all, with their defaults and the comment beside each; empty where none is."""
+    file = directory / "config.yaml" if job is None else directory / "job" / f"{job}.yaml"
+    comments, options = _comments(file), shipped.default_options(directory, job)
+    lines = [title]
+    for key, value in options.items():
         pairs = value.items() if isinstance(value, dict) else [("", value)]
         for name, default in pairs:
             path = f"{key}.{name}" if name else key
             lines.append(_wrapped(f"  {f'{path}={_shown(default)}':<27} ", comments.get(path, "")))
-    lines.append("  Options of a choice are in its file, each with unit and range: rcc-run --cfg job -p <group>")
-    return "\n".join(lines) + "\n"
+    if job is None:
+        lines.append("  Options of a choice are in its file, each with unit and range: rcc-run --cfg job -p <group>")
+    return "\n".join(lines) + "\n" if options else ""
 
 
 def _comments(path: Path) -> dict[str, str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -13,13 +15,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, Quote, QuotedString
 from hydra.errors import OverrideParseException
 
-from rcc.composing.locations import HYDRA_GROUP
+from rcc.shipped import HYDRA_GROUP
 
 VERBATIM = (
-    "artifact", "model.path", "data.path", "hydra.run.dir", "hydra.sweep.dir", "logger.project", "logger.entity",
-    "logger.group",
+    "resume", "artifact", "model.path", "data.path", "data.images", "data.names", "stage.*.base",
+    "stage.*.paired_features", "eval.*.embeddings", "eval.*.clip_score_model", "hydra.run.dir", "hydra.sweep.dir",
+    "logger.project", "logger.entity", "logger.group", "store.path", "query", "filter", "out",
 )  # fmt: skip
-"""Options that are paths or free text: outside a sweep all after the first '=' is their value."""
+"""Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
 _PLAIN = re.compile(r"[\w./:@%+~-]*")
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
@@ -81,11 +84,22 @@ def verbatim(text: str) -> str:
     What is quoted already, an interpolation, and a list of artifacts say what they mean in the grammar.
     """
     key, _, value = text.partition("=")
-    if key.lstrip("+") not in VERBATIM or _PLAIN.fullmatch(value) or value.startswith("~") or "${" in value:
+    if not _is_verbatim(key.lstrip("+")) or _PLAIN.fullmatch(value) or value.startswith("~") or "${" in value:
         return text
     in_quotes = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
-    is_list = key.lstrip("+") == "artifact" and value.startswith("[") and value.endswith("]")
+    is_list = key.lstrip("+") == "artifact" and value.startswith("[") and value.endswith("]") and not _exists(value)
     return text if in_quotes or is_list else f"{key}={quoted(value)}"
+
+
+def _is_verbatim(key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in VERBATIM)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _argument(text: str, override: Override) -> Argument:

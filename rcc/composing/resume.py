@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rcc.command_line import command_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, without
 from rcc.errors import UserError, nearest
@@ -112,7 +114,7 @@ def check(path: Path, cfg: DictConfig) -> None:
         raise UserError(
             f"resume={path}: the configuration differs in meaning from the recorded one:\n    "
             + "\n    ".join(lines)
-            + f"\n  Continue as recorded with `rcc-run resume={path}`, or start another run without resume=."
+            + f"\n  Continue as recorded with `{command_line(f'resume={path}')}`, or start another run without resume=."
         )
     away = list(_left_behind(path.resolve(), _flat(then)))
     if away:
@@ -146,9 +148,10 @@ def _left_behind(path: Path, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         start = next((folder for folder in path.parents if (folder / value).exists()), None)
         if start is not None:
+            there = command_line(f"resume={path.relative_to(start)}")
             yield (
                 f"{key} is '{value}', seen from the folder where the run was started, and the current one has no such "
-                f"file. {start} has it: `cd {start}` and then `rcc-run resume={path.relative_to(start)}`."
+                f"file. {start} has it: `cd {shlex.quote(str(start))}` and then `{there}`."
             )
 
 

@@ -1,25 +1,24 @@
-"""Evaluators by name, imported only when asked for."""
+"""Define what an evaluator is, and load those that ship by name, imported only when asked for."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from rcc.by_name import call, find
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
-
-EVALUATORS = {
-    "captioning": "rcc.evaluation.captioning.evaluator:CaptioningEvaluator",
-    "classification": "rcc.evaluation.classes.classification:ClassificationEvaluator",
-    "efficiency": "rcc.evaluation.efficiency:EfficiencyEvaluator",
-    "retrieval": "rcc.evaluation.retrieval.evaluator:RetrievalEvaluator",
-    "zero_shot": "rcc.evaluation.classes.zero_shot:ZeroShotEvaluator",
-}
+from rcc.plugins import build_named
 
 
-class Evaluator(Protocol):
+@runtime_checkable
+class Measuring(Protocol):
+    """Anything that an eval file may name: it measures a model on one split of a data set."""
+
+    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
+
+
+class Evaluator(Measuring, Protocol):
     """Measures a model on one split of a data set. Metric names are its own among all evaluators.
 
     Of a measurement's details, `note` is a sentence for people, and `per_image` has for some metrics a value for each
@@ -31,8 +30,6 @@ class Evaluator(Protocol):
         UserError: what can be told to fail before any image is looked at, as data or a model of another kind.
         """
         ...
-
-    def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
 
 
 @runtime_checkable
@@ -63,5 +60,5 @@ def load_evaluator(name: str, **options: Any) -> Evaluator | CostEvaluator:
     Raises:
         UserError: an unknown name or option, or an option it refuses.
     """
-    built: Evaluator | CostEvaluator = call("eval", name, find("eval", name, EVALUATORS), options)
+    built: Evaluator | CostEvaluator = build_named("eval", name, Measuring, options)
     return built

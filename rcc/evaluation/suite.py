@@ -10,9 +10,10 @@ from typing import Any
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings.cache import EmbeddingCache
-from rcc.evaluation.registry import CostEvaluator, EmbeddingEvaluator, Evaluator, load_evaluator
+from rcc.evaluation.registry import CostEvaluator, EmbeddingEvaluator, Evaluator, Measuring, load_evaluator
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
+from rcc.plugins import TARGET, build
 
 SEPARATOR = "+"
 
@@ -109,7 +110,8 @@ class Suite:
 
 
 def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
-    """The suite of `nodes`: by label, an evaluator's `name` and its options.
+    """The suite of `nodes`: by label, an evaluator's options, and its `_target_` where it is not the shipped one that
+    the label names.
 
     Raises:
         UserError: every problem of every evaluator: an unknown name or option, or an option it refuses.
@@ -119,7 +121,10 @@ def load_suite(nodes: Mapping[str, Mapping[str, Any]]) -> Suite:
     for label, options in nodes.items():
         try:
             with _named(label):
-                evaluators[label] = load_evaluator(**{"name": label, **options})
+                if TARGET in options:
+                    evaluators[label] = build(f"eval.{label}", Measuring, options)
+                else:
+                    evaluators[label] = load_evaluator(label, **options)
         except UserError as error:
             problems.found.extend(error.problems)
     problems.done()

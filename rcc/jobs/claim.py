@@ -10,15 +10,16 @@ from filelock import FileLock, Timeout
 
 from rcc.atomic import remove_directory, write_text
 from rcc.cascade.records import Step
+from rcc.command_line import command, command_line
 from rcc.errors import UserError, WorkError
-from rcc.jobs.request import Request
+from rcc.jobs.job import Job
 from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_run_manifest, start_attempt
 
 LOCK, CONFIG = ".lock", ".hydra"
 
 
 @contextmanager
-def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
+def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
     """Hold the run's directory while the block runs, and note in run.json how it ended.
 
     Where the input was wrong and nothing was made of it, the directory is free again for the command mended.
@@ -26,14 +27,14 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
     Raises:
         UserError: another process holds it, it was used before and this is no resume, or it cannot be written.
     """
-    directory = request.directory
+    directory = job.directory
     lock = FileLock(directory / LOCK)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"a run is live in {directory}. Wait for it or stop it; afterwards `rcc-run resume={directory}` "
+            f"a run is live in {directory}. Wait for it or stop it; afterwards `{command_line(f'resume={directory}')}` "
             "continues it if it did not finish."
         ) from None
     except OSError as error:
@@ -42,12 +43,12 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
             "Give another with hydra.run.dir=<directory>."
         ) from error
     try:
-        _refuse_used(request)
-        recorded = read_run_manifest(directory)["environment"]["threads"] if request.resumed else None
-        threads = request.set_threads(recorded)
+        _refuse_used(job)
+        recorded = read_run_manifest(directory)["environment"]["threads"] if job.resumed else None
+        threads = job.set_threads(recorded)
         number = _attempts(directory) + 1
-        _record_config(request, number)
-        start_attempt(directory, command=command(request), seed=request.seed, plan=plan, threads=threads)
+        _record_config(job, number)
+        start_attempt(directory, command=started_by(job), seed=job.seed, plan=plan, threads=threads)
         try:
             yield
         except BaseException as error:
@@ -61,22 +62,20 @@ def claimed(request: Request, plan: Sequence[Step] = ()) -> Iterator[None]:
         lock.release()
 
 
-def finished(request: Request) -> bool:
+def finished(job: Job) -> bool:
     """Whether the run to resume has already finished."""
-    return request.resumed and read_run_manifest(request.directory)["status"] == FINISHED
+    return job.resumed and read_run_manifest(job.directory)["status"] == FINISHED
 
 
-def command(request: Request) -> list[str]:
+def started_by(job: Job) -> list[str]:
     """The command line that started this attempt, the program by its name alone."""
-    if request.resumed:
-        return ["rcc-run", f"resume={request.directory}"]
-    return ["rcc-run", *request.overrides]
+    return command(f"resume={job.directory}") if job.resumed else command(*job.overrides)
 
 
-def _refuse_used(request: Request) -> None:
-    if (request.directory / FILE).exists() and not request.resumed:
+def _refuse_used(job: Job) -> None:
+    if (job.directory / FILE).exists() and not job.resumed:
         raise UserError(
-            f"{request.directory} already holds a run. Continue it with `rcc-run resume={request.directory}`, or "
+            f"{job.directory} already holds a run. Continue it with `{command_line(f'resume={job.directory}')}`, or "
             "give a fresh run another hydra.run.dir (by default every run gets a directory of its own)."
         )
 
@@ -94,17 +93,17 @@ def _attempts(directory: Path) -> int:
     return len(read_run_manifest(directory)["attempts"]) if (directory / FILE).exists() else 0
 
 
-def _record_config(request: Request, attempt: int) -> None:
+def _record_config(job: Job, attempt: int) -> None:
     """Write what was composed under .hydra/, the first attempt at its top, later ones in folders of their own."""
-    folder = request.directory / CONFIG
+    folder = job.directory / CONFIG
     if attempt > 1:
         folder /= f"attempt-{attempt}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkError(f"{folder} could not be made: {error.strerror or error}") from error
-    write_text(folder / "config.yaml", request.config_text)
-    write_text(folder / "overrides.yaml", "".join(f"- {_quoted(line)}\n" for line in request.overrides) or "[]\n")
+    write_text(folder / "config.yaml", job.config_text)
+    write_text(folder / "overrides.yaml", "".join(f"- {_quoted(line)}\n" for line in job.overrides) or "[]\n")
 
 
 def _quoted(text: str) -> str:

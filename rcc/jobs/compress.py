@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import shlex
-
 from rcc.cascade.records import Summary
-from rcc.errors import UserError
+from rcc.command_line import command_line
 from rcc.jobs.claim import claimed, finished
+from rcc.jobs.compression import Compression
 from rcc.jobs.deliver import deliver, provenance
-from rcc.jobs.request import Request
+from rcc.jobs.plan import show_plan
 from rcc.jobs.target import target_of
-from rcc.jobs.watchers import watchers
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.report import ReportContent, write_report
 from rcc.reporting.run_manifest import note_data, read_run_manifest
 
 
-def compress(request: Request) -> tuple[float, float] | None:
-    """Run the cascade, or what is left of it, and deliver.
+class Compress(Compression):
+    """Runs the stages in order behind the gate, and delivers what they left."""
 
-    Returns:
-        (retention on the selection split, bytes of the artifact's directory), the objectives of a sweep; None
-        when there was nothing left to do.
-    """
-    if not request.stages:
-        raise UserError("stage= names no stage. Join one or more names with '+', as in stage=dare+nullu+alpha.")
-    if finished(request):
-        print(
-            f"{request.directory} has already finished: its report is {request.directory / 'report.md'}, its artifact "
-            f"{request.directory / 'artifact'}. Nothing was done; start a fresh run to compress again."
+    def run(self) -> tuple[float, float] | None:
+        """Run the cascade, or what is left of it, and deliver; or only show the plan.
+
+        Returns:
+            (retention on the selection split, bytes of the artifact's directory), the objectives of a sweep; None
+            when there was nothing left to do.
+        """
+        if self.settings["dry_run"]:
+            show_plan(self)
+            return None
+        if finished(self):
+            print(
+                f"{self.directory} has already finished: its report is {self.directory / 'report.md'}, its artifact "
+                f"{self.directory / 'artifact'}. Nothing was done; start a fresh run to compress again."
+            )
+            return None
+        with claimed(self, plan=self.steps()), self.observers() as observers:
+            splits = self.data()
+            note_data(self.directory, splits.fingerprint)
+            model = self.model()
+            pipeline = self.pipeline(observers, target_of(self.settings, model, self.directory, provenance(splits)))
+            pipeline.run(
+                model,
+                lambda adapter: self.measure(adapter, splits.selection, splits),
+                self.calibration(model, splits.calibration),
+                resume=self.resumed,
+            )
+            summary = pipeline.get_pipeline_summary()
+            delivery = deliver(self, pipeline, model, splits)
+            observers.delivered(delivery)
+            write_report(self.directory, self._report(summary, delivery))
+        return summary.retention, float(delivery.nbytes)
+
+    def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:
+        stages = " → ".join(stage.label for stage in self.stages)
+        return ReportContent(
+            title=f"{stages} on {self.settings['model']['name']}, {self.settings['data']['name']}",
+            command=command_line(*self.overrides),
+            summary=summary,
+            delivery=delivery,
+            settings=self.settings,
+            seed=self.seed,
+            environment=read_run_manifest(self.directory)["environment"],
         )
-        return None
-    with claimed(request, plan=request.steps()), watchers(request) as observers:
-        splits = request.data()
-        note_data(request.directory, splits.fingerprint)
-        model = request.model()
-        pipeline = request.pipeline(observers, target_of(request, model, request.directory, provenance(splits)))
-        pipeline.run(
-            model,
-            lambda adapter: request.measure(adapter, splits.selection, splits),
-            request.calibration(model, splits.calibration),
-            resume=request.resumed,
-        )
-        summary = pipeline.get_pipeline_summary()
-        delivery = deliver(request, pipeline, model, splits)
-        observers.delivered(delivery)
-        write_report(request.directory, _content(request, summary, delivery))
-    return summary.retention, float(delivery.nbytes)
-
-
-def _content(request: Request, summary: Summary, delivery: Delivery) -> ReportContent:
-    stages = " → ".join(stage.label for stage in request.stages)
-    return ReportContent(
-        title=f"{stages} on {request.settings['model']['name']}, {request.settings['data']['name']}",
-        command=shlex.join(["rcc-run", *request.overrides]),
-        summary=summary,
-        delivery=delivery,
-        settings=request.settings,
-        seed=request.seed,
-        environment=read_run_manifest(request.directory)["environment"],
-    )

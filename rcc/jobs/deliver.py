@@ -14,7 +14,7 @@ from rcc.cascade.gate import retention
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.data.splits import Splits
 from rcc.evaluation.paired import differences
-from rcc.jobs.request import Request
+from rcc.jobs.compression import Compression
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.reporting.delivery import Delivery
@@ -23,7 +23,7 @@ from rcc.reporting.items import write_items
 DENSE_DTYPES = ("float32", "float16")
 
 
-def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Splits) -> Delivery:
+def deliver(job: Compression, pipeline: RCCPipeline, model: Adapter, splits: Splits) -> Delivery:
     """Write the artifact, reload it, compare it with the model in memory on a calibration batch, and measure it and
     the dense model once on the test split.
 
@@ -33,40 +33,38 @@ def deliver(request: Request, pipeline: RCCPipeline, model: Adapter, splits: Spl
     Raises:
         WorkError: reloaded, the artifact does not give what the model in memory gives.
     """
-    artifact = request.directory / "artifact"
-    clean_leftovers(request.directory)
+    artifact = job.directory / "artifact"
+    clean_leftovers(job.directory)
     if artifact.exists():  # an attempt that was killed between writing it and saying so
         remove_directory(artifact)
     selection = pipeline.get_pipeline_summary()
     chosen_by = selection.records[-1].measurement
     recorded = manifest_metrics(chosen_by, selection.retention, provenance(splits))
-    write_artifact(
-        model, artifact, dtype=request.dtype, config=request.settings, metrics=recorded, entropy=request.entropy
-    )
-    batch = request.batch(model, splits.calibration)
+    write_artifact(model, artifact, dtype=job.dtype, config=job.settings, metrics=recorded, entropy=job.entropy)
+    batch = job.batch(model, splits.calibration)
     round_as_stored(model.module, read_manifest(artifact))  # in place: what is needed next is the dense model
     memory = answers(model, batch)
     pipeline.rollback_to_dense(model)
-    dense = request.measure_all(model, splits)
-    dense_sizes = {dtype: dense_bytes(model, dtype, request.directory) for dtype in DENSE_DTYPES}
-    beside = model if request.measures_costs else None
+    dense = job.measure_all(model, splits)
+    dense_sizes = {dtype: dense_bytes(model, dtype, job.directory) for dtype in DENSE_DTYPES}
+    beside = model if job.measures_costs else None
     if beside is None:
         model.module.to("meta")
-    reloaded = request.artifact(artifact)
+    reloaded = job.artifact(artifact)
     refuse_difference(memory, answers(reloaded, batch), artifact)
-    compressed = request.measure_all(reloaded, splits, beside)
-    write_items(request.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
+    compressed = job.measure_all(reloaded, splits, beside)
+    write_items(job.directory, splits.fingerprint, {"dense": dense, "compressed": compressed})
     record_metrics(artifact, manifest_metrics(chosen_by, selection.retention, provenance(splits), compressed, dense))
     return Delivery(
         artifact=str(artifact),
-        dtype=request.dtype,
+        dtype=job.dtype,
         nbytes=directory_bytes(artifact),
         dense_bytes=dense_sizes,
         dense=dense,
         compressed=compressed,
         retention=retention(dense.main, compressed.main),
         differences=differences(compressed, dense),
-        again=request.command_to_measure(artifact),
+        again=job.command_to_measure(artifact),
         target=selection.target,
     )
 

@@ -12,11 +12,11 @@ from rich.console import Console as Terminal
 
 from rcc.atomic import write_text
 from rcc.data.splits import Splits
-from rcc.errors import UserError
+from rcc.errors import Problems, UserError
 from rcc.evaluation.paired import differences
 from rcc.jobs.claim import claimed
 from rcc.jobs.inference import speed_up
-from rcc.jobs.request import Request
+from rcc.jobs.job import Job
 from rcc.jobs.subjects import ARTIFACT, DENSE, Subject, subjects_of
 from rcc.models.adapter import Adapter
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
@@ -25,32 +25,44 @@ from rcc.reporting.formats import bytes_text
 from rcc.reporting.items import FILE as ITEMS
 from rcc.reporting.items import write_items
 from rcc.reporting.tables import notes_of
+from rcc.runtime.optimise import RUNTIMES
 
 FILE, TABLE_FILE = "evaluation.json", "evaluation.csv"
 WIDTH = 160  # of what is not a terminal: a table in a file is searched, not looked at
 
 
-def evaluate(request: Request) -> None:
-    """Measure what `artifact=` names, each verified and loaded from its files alone; without it, the model of `model=`.
+class Evaluate(Job):
+    """Measures what `artifact=` names, each verified and loaded from its files alone; without it, the model of
+    `model=`.
 
     Prints the metrics, beside those that an artifact's manifest recorded, and writes evaluation.json, evaluation.csv
     and items.json after every model. One model is in memory at a time, and the first beside it where costs
     are compared. With `runtime=` each is made fast on this machine first; of several, the first stays as it is stored.
     """
-    subjects = subjects_of(request.settings["artifact"])
-    terminal = Terminal(highlight=False)
-    with claimed(request):
-        splits = request.data()
-        comparison = _Comparison(request, splits, terminal, len(subjects))
-        for subject in subjects:
-            comparison.add(subject)
-        columns = comparison.columns
-        _show(columns, request.settings["data"]["name"], terminal)
-        say(
-            terminal,
-            f"Written in {request.directory}: {FILE} and {TABLE_FILE}, every number; {ITEMS}, what each evaluator "
-            "found image by image: predictions, ranks, confusions.",
-        )
+
+    subjects: Sequence[Subject] = ()
+
+    def read(self, found: Problems) -> None:
+        super().read(found)
+        found.choice("runtime", self.settings["runtime"], RUNTIMES)
+        with found.collecting():
+            self.subjects = subjects_of(self.settings["artifact"])
+
+    def run(self) -> None:
+        """Measure each model, print the table and write the files."""
+        terminal = Terminal(highlight=False)
+        with claimed(self):
+            splits = self.data()
+            comparison = _Comparison(self, splits, terminal, len(self.subjects))
+            for subject in self.subjects:
+                comparison.add(subject)
+            columns = comparison.columns
+            _show(columns, self.settings["data"]["name"], terminal)
+            say(
+                terminal,
+                f"Written in {self.directory}: {FILE} and {TABLE_FILE}, every number; {ITEMS}, what each evaluator "
+                "found image by image: predictions, ranks, confusions.",
+            )
 
 
 def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
@@ -81,8 +93,8 @@ def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
 class _Comparison:
     """The columns so far, and the first model for as long as others are compared with it."""
 
-    def __init__(self, request: Request, splits: Splits, terminal: Terminal, count: int) -> None:
-        self.request, self.splits, self.terminal, self.count = request, splits, terminal, count
+    def __init__(self, job: Evaluate, splits: Splits, terminal: Terminal, count: int) -> None:
+        self.job, self.splits, self.terminal, self.count = job, splits, terminal, count
         self.columns: list[Column] = []
         self.plans: dict[str, Any] = {}
         self._first: Adapter | None = None
@@ -93,21 +105,21 @@ class _Comparison:
         Raises:
             UserError: the model cannot be loaded, or lacks what an evaluator needs.
         """
-        request, suite = self.request, self.request.suite
+        job, suite = self.job, self.job.suite
         assert suite is not None
-        model, seconds = subject.load(request), None
+        model, seconds = subject.load(job), None
         if suite.measures_costs:
             del model  # the first load also imports libraries and fills the system's file cache
             start = perf_counter()
-            model = subject.load(request)
+            model = subject.load(job)
             seconds = perf_counter() - start
-        nbytes = subject.nbytes(model, request.directory)
-        if request.settings["runtime"] != "dense" and (self.columns or self.count == 1):
+        nbytes = subject.nbytes(model, job.directory)
+        if job.settings["runtime"] != "dense" and (self.columns or self.count == 1):
             suite.note_stored(model, self.splits.test)
-            plan = speed_up(model, request.settings["runtime"], self.splits.calibration, self.terminal)
+            plan = speed_up(model, job.settings["runtime"], self.splits.calibration, self.terminal)
             self.plans[subject.name] = plan.to_json()
         try:
-            measured = request.measure_all(model, self.splits, beside=self._first)
+            measured = job.measure_all(model, self.splits, beside=self._first)
         except UserError as error:
             raise UserError(*(f"{subject.name}: {problem}" for problem in error.problems)) from error
         column = Column(subject.name, subject.kind, nbytes, seconds, measured, recorded=self._recorded(subject))
@@ -133,11 +145,11 @@ class _Comparison:
         return recorded if isinstance(recorded, dict) else None
 
     def _write(self) -> None:
-        directory = self.request.directory
+        directory = self.job.directory
         content = {
-            "data": self.request.settings["data"],
+            "data": self.job.settings["data"],
             "data_fingerprint": self.splits.fingerprint,
-            "eval": self.request.settings["eval"],
+            "eval": self.job.settings["eval"],
             "models": [column.to_json() for column in self.columns],
         }
         if self.plans:

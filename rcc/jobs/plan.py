@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console as Terminal
 
-from rcc.jobs.request import Request
+from rcc.jobs.compression import Compression
 from rcc.jobs.source import plan_source
 from rcc.jobs.target import target_of
 from rcc.reporting.drawing import draw, say
@@ -19,12 +19,12 @@ from rcc.reporting.target import planned_target_text
 WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not looked at
 
 
-def show_plan(request: Request) -> None:
+def show_plan(job: Compression) -> None:
     """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
-    skeleton = plan_source(request.settings["model"])
+    skeleton = plan_source(job.settings["model"])
     with tempfile.TemporaryDirectory() as scratch:
-        target = target_of(request, skeleton, Path(scratch))
-    plan = request.pipeline(target=target).plan(skeleton)
+        target = target_of(job.settings, skeleton, Path(scratch))
+    plan = job.pipeline(target=target).plan(skeleton)
     terminal = Terminal(highlight=False)
     if not terminal.is_terminal:
         terminal.width = WIDTH
@@ -35,17 +35,17 @@ def show_plan(request: Request) -> None:
     if skips.rows:
         say(terminal, "Left alone:")
         draw(terminal, skips)
-    say(terminal, f"Plan, with values stored as {request.dtype}:")
+    say(terminal, f"Plan, with values stored as {job.dtype}:")
     draw(terminal, plan_steps(plan))
     if plan.target is not None:
         say(terminal, planned_target_text(plan))
     say(
         terminal,
-        f"The gate asks for {request.gate.threshold:.1%} of the dense model after every step and allows "
-        f"{request.gate.tries} softer attempts; a step that fails is then handled as '{request.gate.on_failure}'. "
+        f"The gate asks for {job.gate.threshold:.1%} of the dense model after every step and allows "
+        f"{job.gate.tries} softer attempts; a step that fails is then handled as '{job.gate.on_failure}'. "
         "Bytes are of the weights, if every step passes at once. Nothing was written; leave out dry_run=true to run.",
     )
-    _remove_if_made_here(request.directory)
+    _remove_if_made_here(job.directory)
 
 
 def _remove_if_made_here(directory: Path) -> None:

@@ -14,10 +14,12 @@ from rcc.artifact.restore import rebuild
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device
-from rcc.models.registry import EMBEDDED, load_model, load_skeleton
+from rcc.models.own.network import NetworkAdapter
+from rcc.models.registry import load_described, load_skeleton, loader_class
+from rcc.plugins import TARGET
 
 Options = Mapping[str, Any]
-"""The config's `model`: its name and the options of that model, null where not said."""
+"""The config's `model`: its name, the import path of its class, and its options, null where not said."""
 
 
 def load_source(options: Options, device: str) -> Adapter:
@@ -30,7 +32,7 @@ def load_source(options: Options, device: str) -> Adapter:
     given = _given(options)
     artifact = _artifact(given)
     if artifact is None:
-        return load_model(given.pop("name"), **given, device=device)
+        return load_described(given, device=device)
     model = load_artifact(artifact, options, given.get("dtype", "float32"), device)
     if given.get("gradient_checkpointing"):
         enable: Any = model.module.activation_checkpointing_enable
@@ -46,7 +48,9 @@ def load_artifact(directory: Path | str, options: Options, dtype: str = "float32
         UserError: it is no artifact, is damaged, or is of another kind of model than `model=` names where that decides.
     """
     manifest = read_manifest(Path(directory))
-    model = load(directory, dtype, skeleton=_own_network(manifest, options))
+    kind = _loader(options)
+    own = kind if kind.name == manifest.adapter else None
+    model = load(directory, dtype, skeleton=_own_network(manifest, options), adapter=own)
     model.module.to(pick_device(device))
     return model
 
@@ -60,10 +64,10 @@ def plan_source(options: Options) -> Adapter:
     given = _given(options)
     artifact = _artifact(given)
     name, path = given.pop("name"), given.pop("path", None)
-    if artifact is None or name == "module":
+    if artifact is None or issubclass(_loader(options), NetworkAdapter):
         skeleton = load_skeleton(name, path, **given)
     else:
-        skeleton = load_skeleton(name, artifact)
+        skeleton = _loader(options).skeleton(artifact)
     if artifact is not None:
         rebuild(skeleton, read_manifest(artifact), artifact)
     return skeleton
@@ -83,7 +87,7 @@ def _artifact(options: Options) -> Path | None:
     if not (path / MANIFEST).is_file() or "path" not in options:
         return None
     found, name = read_manifest(path).adapter, options["name"]
-    if found != name and name not in EMBEDDED:
+    if found != _loader(options).name:
         raise UserError(
             f"model.path '{path}' is an artifact of the model '{found}' and model={name} was asked for;"
             f" use model={found} model.path={path}."
@@ -93,6 +97,11 @@ def _artifact(options: Options) -> Path | None:
 
 def _own_network(manifest: Manifest, options: Options) -> nn.Module | None:
     """The network that the user's config builds, for an artifact of one; None for all others, or if none is said."""
-    if manifest.adapter != "module" or options["name"] != "module" or options.get("target") is None:
+    own = manifest.adapter == NetworkAdapter.name and issubclass(_loader(options), NetworkAdapter)
+    if not own or options.get("target") is None:
         return None
-    return load_skeleton("module", target=options["target"], arguments=options.get("arguments")).module
+    return NetworkAdapter.planned(options["target"], options.get("arguments")).module
+
+
+def _loader(options: Options) -> type[Adapter]:
+    return loader_class(options["name"], options.get(TARGET))

@@ -9,7 +9,7 @@ from typing import Any
 from rcc.artifact.manifest import MANIFEST, read_manifest
 from rcc.artifact.size import dense_bytes, directory_bytes
 from rcc.errors import Problems, UserError
-from rcc.jobs.request import Request
+from rcc.jobs.job import Job
 from rcc.jobs.source import load_source
 from rcc.models.adapter import Adapter
 from rcc.models.registry import adapter_for
@@ -24,18 +24,18 @@ class Subject:
     name: str
     kind: str
 
-    def load(self, request: Request) -> Adapter:
+    def load(self, job: Job) -> Adapter:
         """The model, on the device that was asked for.
 
         Raises:
             UserError: files that cannot be read.
         """
         if self.kind == DENSE:
-            return request.model().eval()
+            return job.model().eval()
         if self.kind == CHECKPOINT:
             options = {"name": adapter_for(self.name), "path": self.name}
-            return load_source(options, request.settings["device"]).eval()
-        return request.artifact(self.name)
+            return load_source(options, job.settings["device"]).eval()
+        return job.artifact(self.name)
 
     def nbytes(self, model: Adapter, scratch: Path) -> int:
         """Bytes of its directory; of the model of `model=` as a directory in float32, written for a moment."""

@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-import shlex
-
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rcc.jobs.claim import claimed, command
-from rcc.jobs.request import Request
+from rcc.command_line import command_line
+from rcc.data.splits import Splits
+from rcc.errors import Problems
+from rcc.jobs.claim import claimed, started_by
+from rcc.jobs.job import Job
+from rcc.plugins import build, checked
 from rcc.reporting.formats import metric_text
+from rcc.training.pretrain import Trained, save_checkpoint
 
-TRAINERS = ("pretrain",)
+HANDED = ("splits", "seed", "measure", "device", "progress")
+"""What a trainer is given beside its own options."""
 
 
-def train(request: Request) -> None:
-    """Pre-train, keep the epoch that `eval=` finds best on the selection split, measure it once on the test split.
+class Train(Job):
+    """Pre-trains, keeps the epoch that `eval=` finds best on the selection split, measures it once on the test split.
 
     The checkpoint, with the command, the seed and the scores, is `checkpoint/` in the run's directory.
     """
-    from rcc.training.pretrain import pretrain, save_checkpoint
 
-    options = dict(request.settings["trainer"])
-    options.pop("name")
-    with claimed(request):
-        splits = request.data()
-        what = TextColumn("{task.fields[what]}")
-        with Progress(TextColumn("{task.description}"), BarColumn(), what, TimeRemainingColumn()) as display:
-            row = display.add_task("training", total=None, what="")
-            model, history = pretrain(
-                splits,
-                seed=request.seed,
-                measure=request.measure,
-                device=request.settings["device"],
-                progress=lambda done, total, what: display.update(row, completed=done, total=total, what=what),
-                **options,
-            )
-        test = request.measure(model, splits.test, splits)
-        selection = request.measure(model, splits.selection, splits)
+    def read(self, found: Problems) -> None:
+        super().read(found)
+        where, options = self.node("trainer")
+        with found.collecting():
+            checked(where, Trained, options, HANDED)
+        self.refuse_costs_alone(found)
+
+    def run(self) -> None:
+        """Train and leave a checkpoint."""
+        where, options = self.node("trainer")
+        with claimed(self):
+            splits = self.data()
+            what = TextColumn("{task.fields[what]}")
+            with Progress(TextColumn("{task.description}"), BarColumn(), what, TimeRemainingColumn()) as display:
+                row = display.add_task("training", total=None, what="")
+                trained: Trained = build(
+                    where,
+                    Trained,
+                    options,
+                    splits=splits,
+                    seed=self.seed,
+                    measure=self.measure,
+                    device=self.settings["device"],
+                    progress=lambda done, total, what: display.update(row, completed=done, total=total, what=what),
+                )
+            self._leave(trained, splits)
+
+    def _leave(self, trained: Trained, splits: Splits) -> None:
+        """Measure the model, write its checkpoint, and say how to compress it."""
+        test = self.measure(trained.model, splits.test, splits)
+        selection = self.measure(trained.model, splits.selection, splits)
         record = {
-            "command": " ".join(command(request)),
-            "seed": request.seed,
-            "data": request.settings["data"],
-            "trainer": options,
+            "command": " ".join(started_by(self)),
+            "seed": self.seed,
+            "data": self.settings["data"],
+            "trainer": self.settings["trainer"],
             "selection": {metric.name: metric.value for metric in selection.metrics},
             "test": {metric.name: metric.value for metric in test.metrics},
-            "history": history.to_json(),
+            "history": trained.history.to_json(),
         }
-        directory = request.directory / "checkpoint"
-        save_checkpoint(model, directory, record)
+        directory = self.directory / "checkpoint"
+        save_checkpoint(trained.model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, error=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")
-        again = ["rcc-run", "model=clip", f"model.path={directory}", *request.said_of("data", "eval")]
-        print(f"Compress it: {shlex.join(again)}")
+        again = command_line("model=clip", f"model.path={directory}", *self.said_of("data", "eval"))
+        print(f"Compress it: {again}")

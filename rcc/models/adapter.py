@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.layers.units import Unit
 
@@ -55,6 +56,28 @@ class Adapter(ABC):
     @abstractmethod
     def skeleton(cls, directory: Path) -> Self:
         """The model of those files with every parameter on the meta device and every buffer real."""
+
+    @classmethod
+    def load(cls, *args: Any, **options: Any) -> Adapter:
+        """The model with its weights, by the options of its config file and `device`.
+
+        Raises:
+            UserError: what cannot be loaded.
+        """
+        raise NotImplementedError(f"{cls.__name__} is made from a model in memory and has no `load`")
+
+    @classmethod
+    def planned(cls, path: str | Path | None = None, **options: Any) -> Adapter:
+        """The model of the files at `path` without weights, for planning. No option but `path` changes its shape.
+
+        Raises:
+            UserError: there is no path, or its files cannot be read.
+        """
+        if path is None:
+            raise UserError(
+                f"model '{cls.name}' needs a path: a checkpoint directory or a hub name, as model.path=<directory>."
+            )
+        return cls.skeleton(Path(path))
 
     @property
     def device(self) -> torch.device:

@@ -1,42 +1,49 @@
-"""Find models and adapters by name, imported only when asked for."""
+"""Find models and adapters by name or by import path, imported only when asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcc.by_name import call, find
+from rcc import shipped
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.architectures import ARCHITECTURES
+from rcc.plugins import TARGET, call, locate
 
-ADAPTERS = {
-    "bare": "rcc.models.own.module:ModuleAdapter",
-    "blip": "rcc.models.transformers.blip:BLIPWrapper",
-    "blip_retrieval": "rcc.models.transformers.blip_retrieval:BLIPRetrievalWrapper",
-    "clip": "rcc.models.transformers.clip:CLIPWrapper",
-    "clip_vision": "rcc.models.transformers.clip_vision:CLIPVisionWrapper",
-    "module": "rcc.models.own.network:NetworkAdapter",
-    "siglip": "rcc.models.transformers.siglip:SiglipWrapper",
-    "vit": "rcc.models.transformers.vit:ViTWrapper",
-}
-"""The classes behind the names that artifacts carry."""
-EMBEDDED = {"clip_tiny": "clip"}
-LOADABLE = (*(name for name in ADAPTERS if name != "bare"), *EMBEDDED)
-"""What `model=` may name; a bare module comes from Python alone."""
+BARE = "bare"
+"""The name in manifests of a module that was compressed from Python: no choice of `model=` makes one."""
+
+
+def loader_class(name: str, target: str | None = None) -> type[Adapter]:
+    """The class that loads `model=<name>`: that of the import path `target`, else the shipped one of that name.
+
+    Raises:
+        UserError: no model of that name, or a path that leads to no adapter.
+    """
+    found: type[Adapter] = locate(f"model={name}", target or shipped.target("model", name), Adapter)
+    return found
 
 
 def adapter_class(name: str) -> type[Adapter]:
-    """The adapter called `name` in an artifact's manifest.
+    """The shipped adapter called `name` in an artifact's manifest, whose import path is never taken from there.
 
     Raises:
         UserError: no adapter of that name.
     """
-    found: type[Adapter] = find("adapter", name, ADAPTERS)
-    return found
+    if name == BARE:
+        from rcc.models.own.module import ModuleAdapter
+
+        return ModuleAdapter
+    choices = shipped.choices(shipped.config_dir(), "model")
+    if name in choices and (found := loader_class(name)).name == name:
+        return found
+    names = [BARE, *(choice for choice in choices if loader_class(choice).name == choice)]
+    raise UserError(
+        f"{unknown('adapter', name, names)} One of your own is given by its class: from Python as"
+        " rcc.load(directory, adapter=…), on the command line as the model= that names it."
+    )
 
 
 def adapter_for(path: str | Path) -> str:
@@ -67,12 +74,19 @@ def load_model(name: str, **options: Any) -> Adapter:
     Raises:
         UserError: an unknown name or option, or a checkpoint that cannot be loaded.
     """
-    if name not in LOADABLE:
-        raise UserError(unknown("model", name, LOADABLE))
-    load: Callable[..., Adapter] = getattr(_loader(name), "load")  # noqa: B009
-    if name in EMBEDDED:
-        load = partial(load, embedded(name))
-    model: Adapter = call("model", name, load, options)
+    return load_described({"name": name, **options})
+
+
+def load_described(options: Mapping[str, Any], **offered: Any) -> Adapter:
+    """The model that a config describes: its `name`, the `_target_` of its class, and the options of its `load`.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    given = dict(options)
+    name = given.pop("name")
+    kind = loader_class(name, given.pop(TARGET, None))
+    model: Adapter = call(f"model '{name}'", kind.load, given, **offered)
     return model
 
 
@@ -80,37 +94,11 @@ def load_skeleton(name: str, path: str | Path | None = None, **options: Any) -> 
     """The model `name` without weights, for planning: its parameters are on the meta device.
 
     Args:
-        options: for `module`, its `target` and `arguments`; other options change no shape.
+        options: `_target_`, the import path of a class that does not ship; for `module`, its `target` and
+            `arguments`; other options change no shape.
 
     Raises:
         UserError: an unknown name, a model of the package with a `path`, or files that cannot be read.
     """
-    if name not in LOADABLE:
-        raise UserError(unknown("model", name, LOADABLE))
-    if name == "module":
-        planned: Adapter = getattr(_loader(name), "planned")(**options)  # noqa: B009
-        return planned
-    if (name in EMBEDDED) == (path is not None):
-        raise UserError(
-            f"model '{name}' ships with the package and takes no path; use model=clip model.path={path}."
-            if name in EMBEDDED
-            else f"model '{name}' needs a path: a checkpoint directory or a hub name, as model.path=<directory>."
-        )
-    if path is None:
-        return adapter_class(EMBEDDED[name]).skeleton(embedded(name))
-    return adapter_class(name).skeleton(Path(path))
-
-
-def _loader(name: str) -> Any:
-    return find("model", name, {**ADAPTERS, **{key: ADAPTERS[of] for key, of in EMBEDDED.items()}})
-
-
-def embedded(name: str = "clip_tiny") -> Path:
-    """The directory of a checkpoint that ships with the package.
-
-    Raises:
-        UserError: no checkpoint of that name.
-    """
-    if name not in EMBEDDED:
-        raise UserError(unknown("embedded checkpoint", name, EMBEDDED))
-    return Path(str(resources.files("rcc") / "assets" / name))
+    kind = loader_class(name, options.pop(TARGET, None))
+    return kind.planned(**({} if path is None else {"path": path}), **options)

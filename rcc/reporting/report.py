@@ -91,10 +91,8 @@ def _head(content: ReportContent) -> Iterator[str]:
         yield "No artifact was written."
         return
     yield f"The artifact is in `{delivery.artifact}`. Use it from Python, or measure it again:"
-    yield (
-        f'```python\nimport rcc\n\nmodel = rcc.load("{delivery.artifact}")\n```\n\n'
-        f"```\nrcc-run job=evaluate artifact={delivery.artifact}\n```"
-    )
+    path = json.dumps(delivery.artifact, ensure_ascii=False)
+    yield f"```python\nimport rcc\n\nmodel = rcc.load({path})\n```\n\n```\n{delivery.again}\n```"
 
 
 def _steps(summary: Summary) -> Iterator[str]:

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rcc import by_name
+from rcc import shipped
 from rcc.errors import UserError
+from rcc.plugins import build_named
 from rcc.stages.base import Stage
 
-STAGES = {
-    "alpha": "rcc.stages.alpha.editor:AlphaEditor",
-    "dare": "rcc.stages.dare.compressor:DARECompressor",
-    "nullu": "rcc.stages.nullu.projector:NulluProjector",
-    "quant": "rcc.stages.quant.quantizer:Quantizer",
-}
 TYPE_KEYS = ("type", "name")
 
 
@@ -30,7 +25,7 @@ def stage_of(description: Stage | Mapping[str, Any]) -> Stage:
         return description
     wanted = (
         f"give a stage, or its type and options, as {{'type': 'dare', 'target_sparsity': 0.9}}; types are"
-        f" {', '.join(STAGES)}."
+        f" {', '.join(shipped.choices(shipped.config_dir(), 'stage'))}."
     )
     if not isinstance(description, Mapping):
         raise UserError(f"a stage was given as {type(description).__name__}, {description!r}: {wanted}")
@@ -39,6 +34,5 @@ def stage_of(description: Stage | Mapping[str, Any]) -> Stage:
     if len(types) != 1:
         raise UserError(f"a stage was given as {dict(description)!r}, with {len(types)} types: {wanted}")
     label = str(options.pop("label", ""))
-    factory = by_name.find("stage", str(types[0]), STAGES)
-    stage: Stage = by_name.call("stage", str(types[0]), factory, options)
+    stage: Stage = build_named("stage", str(types[0]), Stage, options)
     return stage.labelled(label) if label else stage

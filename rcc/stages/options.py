@@ -161,7 +161,9 @@ class ConfiguredStage(Stage, Generic[Options]):
             f"device={device} has no effect without a model: a cascade computes where its model is.",
         )
         chosen = {name: given.pop(name) for name in _SELECTION if name in given}
-        selection = problems.attempt(Selection, **chosen) or NO_SELECTION
+        selection = NO_SELECTION
+        with problems.collecting():
+            selection = Selection(**chosen)
         checked = self._checked({**given, "selection": selection}, problems)
         if checked is not None and model is None:
             checked.check_cascade(problems)

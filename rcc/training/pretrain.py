@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -45,6 +45,13 @@ Measure = Callable[[Adapter, Split, Splits], Measurement]
 Change = Callable[[Tensor, torch.Generator], Tensor]
 
 
+class Trained(NamedTuple):
+    """What a trainer returns: the model, and what each epoch was like."""
+
+    model: CLIPWrapper
+    history: History
+
+
 def pretrain(
     splits: Splits,
     *,
@@ -69,7 +76,7 @@ def pretrain(
     measure: Measure | None = None,
     device: str = "auto",
     progress: Progress = lambda done, total, what: None,
-) -> tuple[CLIPWrapper, History]:
+) -> Trained:
     """A CLIP trained on `splits.train`; the epoch with the best primary metric of `measure` (zero-shot accuracy by
     default) on `splits.selection` is kept.
 
@@ -128,7 +135,7 @@ def pretrain(
             texts = pairs(chosen, generator)
             yield {"pixel_values": change(pixels(chosen), generator), **texts}
 
-    return adapter, Trainer(options, score, progress).fit(adapter, batches, len(splits.train) // batch_size)
+    return Trained(adapter, Trainer(options, score, progress).fit(adapter, batches, len(splits.train) // batch_size))
 
 
 def _new_adapter(splits: Splits, sizes: Architecture, vocabulary: int, seed: int) -> CLIPWrapper:

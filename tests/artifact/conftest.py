@@ -6,12 +6,13 @@ import pytest
 from toys.adapters import ToyAdapter, compress, dense_toy
 
 from rcc.artifact.write import write_artifact
-from rcc.models.registry import ADAPTERS
+from rcc.models import registry
 
 
 @pytest.fixture(autouse=True)
 def toy_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADAPTERS, "toy", "toys.adapters:ToyAdapter")
+    shipped = registry.adapter_class
+    monkeypatch.setattr(registry, "adapter_class", lambda name: ToyAdapter if name == "toy" else shipped(name))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]
         ("gate.threshold=high", "gate.threshold is 'high'; it must be a number."),
         ("dry_run=maybe", "dry_run is 'maybe'; it must be true or false."),
         ("device=[a,b]", "device is ['a', 'b']; it must be one word or text"),
-        ("logger.name={a:b}", "it must be one word or text"),
+        ("data.path={a:b}", "unknown option 'data.path'"),
         ("gate=0.9", "gate is 0.9; it must be a set of options (threshold, tries,"),
         ("stage.dare=null", "stage.dare is None; it must be a set of options"),
         ("~gate.tries", "the option 'gate.tries' was taken away"),
@@ -83,7 +84,7 @@ def test_a_problem_is_told_in_one_sentence(configs: Composer, text: str, told: s
 
 def test_all_problems_are_told_at_once(configs: Composer) -> None:
     asked = ["stage=dar+foo", "model=clp", "gate.treshold=1", "seed=x", "hydra.nonsense=1", "junk", "modle=1"]
-    found = problems(asked, configs, deep=lambda cfg: [f"deep check of {cfg.model.name}"])
+    found = problems(asked, configs, deep=lambda cfg, choices: [f"deep check of {choices['model']}"])
     for part in ("'dar'", "'foo'", "'clp'", "treshold", "seed is 'x'", "nonsense", "'junk'", "'modle'"):
         assert sum(part in line for line in found) == 1, part
     assert found[-1] == "deep check of clip_tiny", "constructors are asked about all that could be composed"
@@ -102,14 +103,53 @@ def test_options_of_a_choice_that_is_wrong_are_not_called_wrong_too(configs: Com
 def test_every_value_of_a_sweep_is_checked(configs: Composer) -> None:
     found = problems(["stage=dar,nullu,alph", "seed=1,a,b", "model=clip_tiny,clp"], configs, multirun=True)
     assert len(found) == 5
-    found = problems(["stage=dare,nullu", "stage.dare.scope=layer"], configs, multirun=True)
-    assert found == ["no stage is labelled 'dare' in stage=nullu. Labels: nullu."]
+
+
+def test_an_option_of_a_stage_holds_in_every_job_of_a_sweep_that_has_the_stage(configs: Composer) -> None:
+    seen = []
+
+    def deep(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
+        seen.append({label: node.get("rank_reduction_ratio") for label, node in cfg.stage.items()})
+        return []
+
+    texts = ["stage=dare+nullu,dare,nullu", "stage.nullu.rank_reduction_ratio=0.25"]
+    assert problems(texts, configs, multirun=True, deep=deep) == []
+    assert seen == [{"dare": None, "nullu": 0.25}, {"dare": None}, {"nullu": 0.25}]
+    found = problems(["stage=dare,nullu", "stage.alpha.repair=none"], configs, multirun=True)
+    assert {line.split(" in ")[0] for line in found} == {"no stage is labelled 'alpha'"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["job=train", "stage=dare"], "stage=dare: job=train does not use 'stage', which belongs to job=compress."),
+        (["job=train", "model=clip"], "'model', which belongs to job=compress and job=evaluate. Leave it out."),
+        (["job=train", "logger=wandb"], "job=train does not use 'logger'"),
+        (["trainer=pretrain"], "trainer=pretrain: job=compress does not use 'trainer', which belongs to job=train."),
+        (["trainer.epochs=3"], "trainer.epochs=3: job=compress does not use 'trainer'"),
+        (["artifact=somewhere"], "artifact=somewhere: job=compress does not use 'artifact'"),
+        (["runtime=auto"], "which belongs to job=evaluate. Leave it out."),
+        (["job=evaluate", "gate.threshold=0.9"], "job=evaluate does not use 'gate', which belongs to job=compress."),
+        (
+            ["job=evaluate", "resume=x"],
+            "resume=x: job=evaluate has no steps to continue from;",
+        ),
+    ],
+)
+def test_a_setting_that_only_another_job_uses_is_refused(configs: Composer, texts: list[str], told: str) -> None:
+    (found,) = problems(texts, configs)
+    assert told in found
+
+
+def test_a_preset_may_hold_settings_of_other_jobs(configs: Composer) -> None:
+    assert problems(["job=evaluate", "debug=quick"], configs) == []
+    assert problems(["job=train", "debug=quick"], configs) == []
 
 
 def test_the_deep_check_sees_each_value_of_a_sweep_and_both_ends_of_an_interval(configs: Composer) -> None:
     seen = []
 
-    def deep(cfg: DictConfig) -> list[str]:
+    def deep(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
         seen.append((list(cfg.stage), cfg.stage.dare.target_sparsity))
         return []
 
@@ -155,7 +195,7 @@ def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: P
 
 
 def test_an_interpolation_that_leads_nowhere_is_told(configs: Composer) -> None:
-    def deep(cfg: DictConfig) -> list[str]:
+    def deep(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
         return [str(cfg.seed)]
 
     (found,) = problems(["seed=${no.such.key}"], configs, deep=deep)

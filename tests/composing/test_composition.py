@@ -11,15 +11,12 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from rcc.by_name import find
-from rcc.composing import locations
+from rcc import shipped
 from rcc.composing.composition import Composer, chosen, composer, misplaced, own
-from rcc.evaluation.registry import EVALUATORS
-from rcc.stages.named import STAGES
 from rcc.stages.options import WITH_A_MODEL
 
-CONF = locations.config_dir()
-CHOICES = [(group, choice) for group in locations.groups(CONF) for choice in locations.choices(CONF, group)]
+CONF = shipped.config_dir()
+CHOICES = [(group, choice) for group in shipped.groups(CONF) for choice in shipped.choices(CONF, group)]
 
 
 @pytest.mark.parametrize("stage", ["dare", "nullu+dare", "dare+nullu", "dare+nullu+dare", "alpha+alpha+alpha"])
@@ -39,8 +36,8 @@ def test_a_single_stage_has_the_shape_of_several(configs: Composer) -> None:
 
 def test_evaluators_are_composed_like_stages(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
-    (tmp_path / "eval/mine.yaml").write_text("# @package eval.mine\nname: mine\nitems: 3\n")
-    (tmp_path / "eval/lost.yaml").write_text("name: lost\n")
+    (tmp_path / "eval/mine.yaml").write_text("# @package eval.mine\n_target_: my.Evaluator\nitems: 3\n")
+    (tmp_path / "eval/lost.yaml").write_text("_target_: my.Evaluator\n")
     with composer(tmp_path) as configs:
         cfg = configs.compose(["eval=mine+zero_shot", "eval.zero_shot.batch_size=8"])
         assert misplaced(cfg) == ""
@@ -89,11 +86,12 @@ def test_a_stage_of_ones_own_takes_part_and_a_misplaced_one_is_told(tmp_path: Pa
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_shipped_choice_composes_and_says_what_it_is(configs: Composer, group: str, choice: str) -> None:
-    cfg = configs.compose([f"{group}={choice}"])
+    job = "compress" if group in shipped.default_choices(CONF) else "train"
+    cfg = configs.compose([f"job={job}", f"{group}={choice}"] if group != "job" else [f"job={choice}"])
     assert chosen(cfg, [group]) == {group: choice}
     assert misplaced(cfg) == ""
     OmegaConf.to_container(own(cfg), resolve=True)
-    about = locations.about(CONF, group, choice)
+    about = shipped.about(CONF, group, choice)
     assert about.endswith((".", ":")) or len(about) > 20
     head = (CONF / group / f"{choice}.yaml").read_text().split("\n\n")[0]
     assert "rcc-run" in head, "the header shows the command"
@@ -105,14 +103,18 @@ def test_the_default_is_the_embedded_cascade(configs: Composer) -> None:
     assert picked["model"] == "clip_tiny"
     assert picked["data"] == "digits"
     assert picked["stage"] == "dare+quant"
-    assert (picked["trainer"], picked["eval"], picked["logger"]) == ("none", "zero_shot", "local")
+    assert (picked["eval"], picked["logger"]) == ("zero_shot", "local")
+    assert "trainer" not in picked, "a group of another job"
     assert "experiment" not in picked
     assert "debug" not in picked
 
 
-def test_job_train_brings_its_trainer(configs: Composer) -> None:
-    assert configs.compose(["job=train"]).trainer.name == "pretrain"
-    assert configs.compose(["job=train", "trainer=none"]).trainer.name == "none"
+def test_each_job_has_the_groups_and_the_options_that_it_uses_and_no_others(configs: Composer) -> None:
+    shared = {"job", "seed", "device", "threads", "data", "eval"}
+    assert set(own(configs.compose(["job=train"]))) == shared | {"trainer"}
+    assert set(own(configs.compose(["job=evaluate"]))) == shared | {"model", "artifact", "runtime"}
+    compress = {"model", "stage", "schedule", "logger", "gate", "export", "calibration", "state", "dry_run", "resume"}
+    assert set(own(configs.compose([]))) == shared | compress | {"target_ratio", "target_bytes", "target_split"}
 
 
 def _parameters(function: Any) -> dict[str, Any]:
@@ -123,17 +125,12 @@ def _parameters(function: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", locations.choices(CONF, "stage"))
+@pytest.mark.parametrize("name", shipped.choices(CONF, "stage"))
 def test_a_stage_file_has_every_option_of_its_constructor_with_the_same_default(configs: Composer, name: str) -> None:
     node = OmegaConf.to_container(configs.compose([f"stage={name}"]).stage[name])
     assert isinstance(node, dict)
     options = _parameters(get_class(node.pop("_target_")))
     assert node == {key: default for key, default in options.items() if key not in WITH_A_MODEL}
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_has_the_same_class_by_its_type_as_by_its_file(configs: Composer, name: str) -> None:
-    assert find("stage", name, STAGES) is get_class(configs.compose([f"stage={name}"]).stage[name]._target_)
 
 
 def test_other_files_have_the_options_of_what_they_configure(configs: Composer) -> None:
@@ -143,28 +140,29 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     from rcc.reporting.wandb_logger import WandbObserver
     from rcc.training.pretrain import pretrain
 
-    cfg = configs.compose(["logger=wandb", "trainer=pretrain"])
+    cfg, train = configs.compose(["logger=wandb"]), configs.compose(["job=train"])
     assert dict(cfg.gate) == {field.name: field.default for field in fields(Gate)}
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
-    assert dict(cfg.data) == {"name": "digits", **_parameters(load_digits)}
-    assert set(cfg.logger) - {"name"} == set(_parameters(WandbObserver)) - {"directory", "config"}
+    assert dict(cfg.data) == {"_target_": "rcc.data.sets.digits.load_digits", **_parameters(load_digits)}
+    assert set(cfg.logger) - {"_target_"} == set(_parameters(WandbObserver)) - {"directory", "config"}
     given_elsewhere = {"splits", "seed", "measure", "device", "progress"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
-    assert dict(cfg.trainer) == {"name": "pretrain", **trainer}
+    assert dict(train.trainer) == {"_target_": "rcc.training.pretrain.pretrain", **trainer}
 
 
-@pytest.mark.parametrize("name", locations.choices(CONF, "eval"))
+@pytest.mark.parametrize("name", shipped.choices(CONF, "eval"))
 def test_an_evaluators_file_has_every_option_of_its_constructor_with_the_same_default(
     configs: Composer, name: str
 ) -> None:
-    options = _parameters(find("eval", name, EVALUATORS))
+    target = shipped.target("eval", name)
+    options = _parameters(get_class(target))
     for given_elsewhere in ("cache", "model", "dataset"):  # shared by the suite; for use by hand
         options.pop(given_elsewhere, None)
     options = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-    assert OmegaConf.to_container(configs.compose([f"eval={name}"]).eval) == {name: {"name": name, **options}}
+    assert OmegaConf.to_container(configs.compose([f"eval={name}"]).eval) == {name: {"_target_": target, **options}}
 
 
-@pytest.mark.parametrize("choice", locations.choices(CONF, "schedule"))
+@pytest.mark.parametrize("choice", shipped.choices(CONF, "schedule"))
 def test_every_schedule_is_one_that_exists(configs: Composer, choice: str) -> None:
     from rcc.cascade.schedule import Schedule
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rcc.composing import locations
+from rcc import shipped
 from rcc.composing.help import WIDTH, help_text
 
-CONF = locations.config_dir()
+CONF = shipped.config_dir()
 
 
 def test_every_group_with_its_choices_and_default_is_shown() -> None:
@@ -15,9 +15,9 @@ def test_every_group_with_its_choices_and_default_is_shown() -> None:
             lines[line.split()[0]] = line
         elif lines:
             lines[[*lines][-1]] += line
-    defaults = locations.default_choices(CONF)
-    for group in locations.groups(CONF):
-        for choice in locations.choices(CONF, group):
+    defaults = shipped.default_choices(CONF, "train") | shipped.default_choices(CONF)
+    for group in shipped.groups(CONF):
+        for choice in shipped.choices(CONF, group):
             assert choice in lines[group]
         if defaults[group] is not None:
             assert f"[{defaults[group]}]" in lines[group]
@@ -28,15 +28,15 @@ def test_every_option_is_shown_with_its_default_and_an_explanation() -> None:
     for shown in ("gate.threshold=0.95", "dry_run=false", "resume=null", "export.dtype=float16", "seed=0"):
         (line,) = [line for line in lines if line.strip().startswith(shown)]
         assert len(line.split(maxsplit=1)[1]) > 10, line
-    for key in locations.default_options(CONF):
+    for key in [key for job in (None, *shipped.choices(CONF, "job")) for key in shipped.default_options(CONF, job)]:
         assert any(line.strip().startswith((f"{key}=", f"{key}.")) for line in lines), key
 
 
 def test_help_is_grouped_and_fits_a_terminal() -> None:
     text = help_text()
     headings = [line.split(" (")[0] for line in text.splitlines() if line and not line.startswith(" ")]
-    wanted = ["Run", "Stages", "Sweep", "Resume", "Evaluate", "Jobs", "Config groups", "Options", "Flags"]
+    wanted = ["Run", "Stages", "Sweep", "Resume", "Evaluate", "Jobs", "Config groups", "Options of every job", "Flags"]
     assert [heading for heading in headings if heading in wanted] == wanted
     assert max(map(len, text.splitlines())) <= WIDTH
-    for job in locations.choices(CONF, "job"):
+    for job in shipped.choices(CONF, "job"):
         assert f"job={job} " in text

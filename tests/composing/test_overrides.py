@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from rcc.composing.composition import Composer
 from rcc.composing.overrides import verbatim
@@ -15,17 +17,21 @@ ODD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("key", ["model.path", "data.path", "artifact"])
+@pytest.mark.parametrize(
+    "key",
+    ["model.path", "data.path", "artifact", "resume", "stage.dare.base", "eval.retrieval.embeddings", "data.images"],
+)
 @pytest.mark.parametrize("value", ODD)
 def test_free_text_comes_through_as_it_was_typed(configs: Composer, key: str, value: str) -> None:
     group = {
         "model.path": ["model=clip"],
         "data.path": ["data=flickr8k", "eval=retrieval"],
         "artifact": ["job=evaluate"],
+        "eval.retrieval.embeddings": ["eval=retrieval"],
+        "data.images": ["data=image_text", "eval=retrieval"],
     }
-    cfg = configs.compose([*group[key], verbatim(f"{key}={value}")])
-    place, _, name = key.rpartition(".")
-    assert (cfg[place] if place else cfg)[name] == value
+    cfg = configs.compose([*group.get(key, []), verbatim(f"{key}={value}")])
+    assert OmegaConf.select(cfg, key) == value
 
 
 @pytest.mark.parametrize(
@@ -37,6 +43,15 @@ def test_free_text_comes_through_as_it_was_typed(configs: Composer, key: str, va
 )  # fmt: skip
 def test_what_says_what_it_means_in_the_grammar_is_left(text: str) -> None:
     assert verbatim(text) == text
+
+
+def test_a_directory_whose_name_looks_like_a_list_is_that_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert verbatim("artifact=[a,b]") == "artifact=[a,b]"
+    (tmp_path / "[a,b]").mkdir()
+    assert verbatim("artifact=[a,b]") == 'artifact="[a,b]"'
 
 
 def test_what_was_quoted_once_is_quoted_once() -> None:

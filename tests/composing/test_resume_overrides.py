@@ -87,7 +87,7 @@ def test_any_path_can_be_resumed(here: Path, configs: Composer, name: str) -> No
     assert cfg.resume == cfg.hydra.run.dir == str(path)
 
 
-@pytest.mark.parametrize("extra", ["logger=wandb", "dry_run=true", "state.keep_last=5", "logger.name=local"])
+@pytest.mark.parametrize("extra", ["logger=wandb", "dry_run=true", "state.keep_last=5"])
 def test_what_does_not_change_the_result_may_change(here: Path, configs: Composer, extra: str) -> None:
     path = record(here / "run", configs, ["stage=dare"])
     resume.check(path, own(configs.compose(resume.arguments(path, [extra]))))

@@ -104,12 +104,12 @@ def test_two_metrics_of_one_name_are_refused(clip: CLIPWrapper, few: Splits) -> 
 
 
 def test_a_suite_is_built_of_options_by_label_and_tells_every_problem() -> None:
-    suite = load_suite({"zero_shot": {"name": "zero_shot", "batch_size": 3}})
+    suite = load_suite({"zero_shot": {"batch_size": 3}})
     (evaluator,) = suite.evaluators.values()
     assert isinstance(evaluator, ZeroShotEvaluator)
     assert (suite.first, evaluator.cache.batch_size) == ("zero_shot", 3)
     with pytest.raises(UserError) as caught:
-        load_suite({"zero": {"name": "zero"}, "zero_shot": {"batch_size": 0, "cache_megabytes": -1}, "b": {"x": 1}})
+        load_suite({"zero": {}, "zero_shot": {"batch_size": 0, "cache_megabytes": -1}, "b": {"x": 1}})
     assert [problem.split(".")[0] for problem in caught.value.problems] == [
         "unknown eval 'zero'",
         "eval 'zero_shot': embeddings: batch_size is 0; it must be at least 1",

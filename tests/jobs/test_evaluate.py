@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from rcc.artifact.write import write_artifact
-from rcc.composing import locations
 from rcc.models.registry import load_model
 
 SMALL = ("job=evaluate", "data.test=40", "data.selection=20", "data.calibration=24", "threads=1", "hydra.run.dir=run")
@@ -125,9 +124,3 @@ def test_a_compression_measures_costs_once_at_the_end(rcc_run, tmp_path):
     items = json.loads((tmp_path / "run/items.json").read_text())
     assert list(items["models"]) == ["dense", "compressed"]
     assert len(items["models"]["compressed"]["zero_shot"]["predictions"]) == 40
-
-
-def test_every_evaluator_is_offered(rcc_run):
-    from rcc.evaluation.registry import EVALUATORS
-
-    assert set(locations.choices(locations.config_dir(), "eval")) == set(EVALUATORS)

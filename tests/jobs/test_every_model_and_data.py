@@ -7,8 +7,8 @@ import pytest
 from toys.checkpoints import save_vit
 from toys.data_sets import CLASSES
 
-from rcc.composing.locations import choices, config_dir
 from rcc.data.sets.class_lists import class_names
+from rcc.shipped import choices, config_dir
 
 QUICK = ("threads=1", "device=cpu", "hydra.run.dir=run")
 PYTHON = ("eval.captioning.metrics=[cider_d,bleu,rouge_l]", "eval.captioning.tokenizer=python")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rcc.composing.locations import choices, config_dir
+from rcc.shipped import choices, config_dir
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("debug=quick", "threads=1")

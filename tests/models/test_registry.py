@@ -12,8 +12,9 @@ from torch import nn
 from rcc.errors import UserError
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.own.module import ModuleAdapter
-from rcc.models.registry import adapter_class, adapter_for, embedded, load_model, load_skeleton
+from rcc.models.registry import adapter_class, adapter_for, load_model, load_skeleton
 from rcc.models.transformers.clip import CLIPWrapper
+from rcc.models.transformers.clip_tiny import embedded
 
 
 def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path) -> None:
@@ -70,9 +71,7 @@ def test_a_checkpoint_that_no_adapter_loads_is_told_with_those_that_are(tmp_path
 
 
 def test_the_embedded_checkpoint_is_found_by_name() -> None:
-    assert (embedded("clip_tiny") / "model.safetensors").is_file()
-    with pytest.raises(UserError, match="unknown embedded checkpoint"):
-        embedded("clip_huge")
+    assert (embedded() / "model.safetensors").is_file()
 
 
 def test_auto_takes_an_accelerator_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

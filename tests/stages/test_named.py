@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from rcc import shipped
 from rcc.errors import UserError
 from rcc.stages.dare.compressor import DARECompressor
-from rcc.stages.named import STAGES, stage_of
+from rcc.stages.named import stage_of
+
+SHIPPED = shipped.choices(shipped.config_dir(), "stage")
 
 
 @pytest.mark.parametrize("key", ["type", "name"])
@@ -17,7 +20,7 @@ def test_a_description_names_a_type_and_options(key: str) -> None:
 
 
 def test_every_type_makes_a_stage_of_that_method() -> None:
-    assert [stage_of({"type": name}).method for name in STAGES] == list(STAGES)
+    assert [stage_of({"type": name}).method for name in SHIPPED] == SHIPPED
 
 
 def test_a_stage_is_itself() -> None:

@@ -73,8 +73,8 @@ class ImageInput:
 
     def _one(self, image: Image.Image) -> Tensor:
         shorter = self.size if self.resize is None else self.resize
-        share = shorter / min(image.size)
-        width, height = (max(shorter, int(side * share)) for side in image.size)
+        # Whole numbers: 39 × (15 / 13) is 44.99… in floating point, and a processor of transformers makes it 45.
+        width, height = (side * shorter // min(image.size) for side in image.size)
         image = image.convert(MODES[self.channels]).resize((width, height), INTERPOLATIONS[self.interpolation])
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         image = image.crop((left, top, left + self.size, top + self.size))

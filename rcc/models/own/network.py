@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rcc.command_line import command_line
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
 from rcc.models.device import pick_device, pick_dtype
@@ -81,7 +82,9 @@ class NetworkAdapter(ModuleAdapter):
         return cls(module.to(place, precision), images, class_names or (), str(target)).eval()
 
     @classmethod
-    def planned(cls, target: str | None = None, arguments: Mapping[str, Any] | None = None, **_: Any) -> Self:
+    def planned(  # type: ignore[override]
+        cls, target: str | None = None, arguments: Mapping[str, Any] | None = None, **_: Any
+    ) -> Self:
         """The network as it is built, with its parameters on the meta device: none is read."""
         _check_given(target, "")
         return cls(emptied(build(str(target), arguments)), target=str(target)).eval()
@@ -109,10 +112,10 @@ class NetworkAdapter(ModuleAdapter):
             UserError: always; says how to give the network.
         """
         target = cls.around(nn.Identity(), Path(directory)).target
+        told = command_line("job=evaluate", f"artifact={directory}", "model=module", f"model.target={target}")
         raise UserError(
             f"'{directory}' was written from the network '{target}', whose code only you have; nothing is imported"
-            f" because a file says so. If you trust it, say it: rcc-run job=evaluate artifact={directory}"
-            f" model=module model.target={target}, with the same model.arguments; or from Python"
+            f" because a file says so. If you trust it, say it: {told}, with the same model.arguments; or from Python"
             " rcc.load(directory, skeleton=module)."
         )
 

@@ -104,7 +104,8 @@ class AlphaOptions(StageOptions):
         ):
             return
         if tasks:
-            problems.attempt(check_interpolation, self.interpolation_weights, tasks)
+            with problems.collecting():
+                check_interpolation(self.interpolation_weights, tasks)
 
     def _check_unused(self, problems: Problems) -> None:
         way = self._way(calibrated=True)

@@ -34,9 +34,7 @@ def test_pixels_are_those_of_a_processor_with_the_same_settings(
     theirs = processor(images=Image.fromarray(values), return_tensors="pt")["pixel_values"]
     assert ours.shape == (1, 3, size, size)
     # Which of two middle pixels an odd margin leaves out is a matter of convention.
-    if all(
-        (max(size + more, int(side * (size + more) / min(width, height))) - size) % 2 == 0 for side in (width, height)
-    ):
+    if all((max(size + more, side * (size + more) // min(width, height)) - size) % 2 == 0 for side in (width, height)):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 

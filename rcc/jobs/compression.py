@@ -1,0 +1,144 @@
+"""Read what a compression is asked: its stages, schedule, gate, target and calibration, as one checked object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rcc.cascade.bytes.balance import SPLITS, balancing, no_strength, solved_for
+from rcc.cascade.bytes.budget import Target
+from rcc.cascade.gate import Gate
+from rcc.cascade.pipeline import RCCPipeline
+from rcc.cascade.records import Observer, Step
+from rcc.cascade.schedule import Schedule, order_problems
+from rcc.data.loading import batch_of
+from rcc.data.splits import Split
+from rcc.errors import Problems
+from rcc.jobs.job import Job
+from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.entropy import ENTROPIES
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
+from rcc.plugins import build
+from rcc.reporting.console import Console
+from rcc.reporting.metrics_log import MetricsLog
+from rcc.reporting.observers import Observers, RunObserver
+from rcc.stages.base import Stage
+
+
+class Compression(Job):
+    """A compression that is asked for; `Compress` does it."""
+
+    resumes: ClassVar[bool] = True
+    stages: list[Stage]
+    schedule: Schedule
+    gate: Gate
+
+    def read(self, found: Problems) -> None:
+        super().read(found)
+        found.choice("export.dtype", self.settings["export"]["dtype"], STORED_DTYPES)
+        found.choice("export.entropy", self.settings["export"]["entropy"], ENTROPIES)
+        found.whole("state.keep_last", self.settings["state"]["keep_last"], 1)
+        found.whole("calibration.batch_size", self.settings["calibration"]["batch_size"], 1)
+        check_target(self.settings, found)
+        with found.collecting():
+            self.schedule = Schedule(**self.settings["schedule"])
+        with found.collecting():
+            self.gate = Gate(**self.settings["gate"])
+        with found.collecting():
+            self._logger()  # built again for the run: what it opens is opened there
+        self._read_stages(found)
+        self.refuse_costs_alone(found)
+
+    def _read_stages(self, found: Problems) -> None:
+        nodes = self.settings["stage"]
+        self.stages = []
+        for label, node in nodes.items():
+            with found.collecting():
+                stage: Stage = build(f"stage.{label}", Stage, node)
+                self.stages.append(stage.labelled(str(label)))
+        found.check(
+            bool(nodes), "stage= names no stage. Join one or more names with '+', as in stage=dare+nullu+alpha."
+        )
+        found.found.extend(order_problems(self.stages))
+        if is_targeted(self.settings) and len(self.stages) == len(nodes) > 0:
+            found.check(balancing(self.stages) is not None, no_strength(self.stages))
+
+    def steps(self) -> list[Step]:
+        """The plan of the run: those of stages that a target decides have no strength yet."""
+        solved = solved_for(self.stages, self.settings["target_split"]) if is_targeted(self.settings) else ()
+        return self.schedule.steps(self.stages, solved)
+
+    def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
+        """The cascade, with its state under the run's directory."""
+        return RCCPipeline(
+            self.stages,
+            performance_threshold=self.gate.threshold,
+            rollback_enabled=self.gate.rollback,
+            tries=self.gate.tries,
+            on_failure=self.gate.on_failure,
+            on_error=self.gate.on_error,
+            schedule=self.schedule,
+            directory=self.directory / "state",
+            keep_last=self.settings["state"]["keep_last"],
+            seed=self.seed,
+            storage_dtype=self.dtype,
+            storage_entropy=self.entropy,
+            target=target,
+            observer=observer,
+        )
+
+    def observers(self) -> Observers:
+        """Those who watch the run: the terminal, the metrics log, and what `logger=` adds."""
+        return Observers([Console(), MetricsLog(self.directory), self._logger()])
+
+    def _logger(self) -> RunObserver:
+        where, options = self.node("logger")
+        logger: RunObserver = build(where, RunObserver, options, directory=self.directory, config=self.settings)
+        return logger
+
+    @property
+    def dtype(self) -> str:
+        """Of the values the artifact stores."""
+        return str(self.settings["export"]["dtype"])
+
+    @property
+    def entropy(self) -> str:
+        """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
+        return str(self.settings["export"]["entropy"])
+
+    def calibration(self, adapter: Adapter, split: Split) -> list[Batch] | None:
+        """The calibration split as batches, prepared once; None when no stage would look at them."""
+        if not any(stage.uses_calibration for stage in self.stages):
+            return None
+        size = self.settings["calibration"]["batch_size"]
+        return [self.batch(adapter, split, start) for start in range(0, len(split), size)]
+
+    def batch(self, adapter: Adapter, split: Split, start: int = 0) -> Batch:
+        """One calibration batch of `split`, from item `start` on."""
+        end = start + self.settings["calibration"]["batch_size"]
+        return batch_of(adapter, split, start, end, labels=True)
+
+
+def check_target(settings: Mapping[str, Any], found: Problems) -> None:
+    """Note what is wrong with `target_ratio` and `target_bytes`."""
+    ratio, nbytes = settings["target_ratio"], settings["target_bytes"]
+    found.check(
+        ratio is None or (type(ratio) in (int, float) and math.isfinite(ratio) and ratio >= 1),
+        f"target_ratio is {ratio}; it must be a number ≥ 1: how many times smaller than the dense model.",
+    )
+    whole = type(nbytes) is int or (type(nbytes) is float and nbytes.is_integer())
+    found.check(
+        nbytes is None or (whole and nbytes >= 1), f"target_bytes is {nbytes}; it must be a whole number ≥ 1, in bytes."
+    )
+    found.choice("target_split", settings["target_split"], SPLITS)
+    found.check(
+        None in (ratio, nbytes),
+        "target_ratio and target_bytes are both given; one of them says how small the artifact is to be.",
+    )
+
+
+def is_targeted(settings: Mapping[str, Any]) -> bool:
+    """Whether the run is to be of a size that was asked for."""
+    return not (settings["target_ratio"] is None and settings["target_bytes"] is None)

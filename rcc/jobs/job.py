@@ -1,0 +1,161 @@
+"""Define a job of the command line: a class that reads and checks its own settings, and then does its work."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console as Terminal
+
+from rcc.command_line import command_line
+from rcc.data.splits import Split, Splits
+from rcc.errors import Problems
+from rcc.evaluation.suite import Suite, load_suite
+from rcc.jobs.source import load_artifact, load_source
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.models.device import pick_device
+from rcc.models.own.network import NetworkAdapter
+from rcc.models.registry import loader_class
+from rcc.plugins import TARGET, build, checked
+from rcc.reporting.drawing import say
+
+MEASURING = ("data", "eval", "debug", "device", "threads")
+"""What decides the numbers of a measurement beside the model: groups and options."""
+
+
+class Job(ABC):
+    """A job's inputs, and what jobs share: they load models and data, and measure the ones on the others.
+
+    Args:
+        settings: the whole config as plain data; each group that has a choice has its `name`.
+        directory: the run's.
+        overrides: the command line's, one each.
+        config_text: the config as YAML.
+
+    Raises:
+        UserError: everything that is wrong with the settings.
+    """
+
+    resumes: ClassVar[bool] = False
+    """Whether `resume=` continues it."""
+
+    def __init__(
+        self, settings: dict[str, Any], directory: Path = Path(), overrides: Sequence[str] = (), config_text: str = ""
+    ) -> None:
+        self.settings, self.directory, self.overrides = settings, directory, overrides
+        self.config_text = config_text
+        self.suite: Suite | None = None
+        found = Problems()
+        self.read(found)
+        found.done()
+
+    @abstractmethod
+    def run(self) -> tuple[float, float] | None:
+        """Do the work.
+
+        Returns:
+            What a sweep looks at, where there is such a thing: (retention on the selection split, bytes).
+
+        Raises:
+            UserError: an input that turns out wrong.
+            WorkError: the work failed.
+        """
+
+    def read(self, found: Problems) -> None:
+        """Build what the settings describe, and note in `found` all that is wrong with them."""
+        found.whole("seed", self.settings["seed"], 0)
+        if self.settings["threads"] is not None:
+            found.whole("threads", self.settings["threads"], 1)
+        with found.collecting():
+            pick_device(str(self.settings["device"]))
+        if "model" in self.settings:
+            self._read_model(found)
+        if "data" in self.settings:
+            where, options = self.node("data")
+            with found.collecting():
+                checked(where, Splits, options)
+        if "eval" in self.settings:
+            with found.collecting():
+                self.suite = load_suite(self.settings["eval"])
+
+    def _read_model(self, found: Problems) -> None:
+        options = self.settings["model"]
+        path = options.get("path")
+        found.check(
+            path is None or isinstance(path, str),
+            f"model.path is {path}, which YAML reads as a {type(path).__name__}; write model.path=./{path}.",
+        )
+        with found.collecting():
+            loader_class(options["name"], options.get(TARGET))
+
+    def node(self, group: str) -> tuple[str, dict[str, Any]]:
+        """How messages call the choice of a group, and its import path with its options."""
+        options = dict(self.settings[group])
+        return f"{group} '{options.pop('name')}'", options
+
+    @property
+    def resumed(self) -> bool:
+        return bool(self.settings.get("resume"))
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+    def said_of(self, *groups: str) -> list[str]:
+        """What the command line said of these config groups, for the next command to say again."""
+        return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
+
+    def model(self) -> Adapter:
+        """The model of `model=`, loaded to the device that was asked for."""
+        return load_source(self.settings["model"], self.settings["device"])
+
+    def artifact(self, directory: Path | str) -> Adapter:
+        """The model of an artifact, verified, on the device that was asked for."""
+        return load_artifact(directory, self.settings["model"], device=self.settings["device"])
+
+    def data(self) -> Splits:
+        """The splits; what their loader has to say about them is printed."""
+        where, options = self.node("data")
+        splits: Splits = build(where, Splits, options)
+        for note in splits.notes:
+            say(Terminal(highlight=False), f"data: {note}")
+        return splits
+
+    def measure(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        """How good the model is on one split, without what it costs to run."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, split, splits, final=False)
+
+    def measure_all(self, adapter: Adapter, splits: Splits, beside: Adapter | None = None) -> Measurement:
+        """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""
+        assert self.suite is not None
+        return self.suite.evaluate(adapter, splits.test, splits, beside=beside)
+
+    def refuse_costs_alone(self, found: Problems) -> None:
+        """Note a problem where the first evaluator does not say how good a model is."""
+        if self.suite is not None:
+            found.check(not self.suite.leads_with_costs, self.suite.costs_alone())
+
+    @property
+    def measures_costs(self) -> bool:
+        """Whether `eval=` says what a model costs beside another."""
+        return self.suite is not None and self.suite.measures_costs
+
+    def command_to_measure(self, artifact: Path) -> str:
+        """The command line that measures an artifact of this run again: on its data, by its evaluators, and where the
+        code of the model is the user's own, with that."""
+        kind = loader_class(self.settings["model"]["name"], self.settings["model"].get(TARGET))
+        own = issubclass(kind, NetworkAdapter) or not kind.__module__.startswith("rcc.")
+        said = self.said_of(*MEASURING, *(["model"] if own else []))
+        return command_line("job=evaluate", f"artifact={artifact}", *said)
+
+    def set_threads(self, recorded: int | None = None) -> int:
+        """Use the threads asked for, else those of the run's first attempt, since their number moves last bits."""
+        wanted = self.settings["threads"] or recorded
+        if wanted:
+            torch.set_num_threads(wanted)
+        return torch.get_num_threads()
