@@ -19,8 +19,8 @@ from rcc.errors import UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.models.registry import embedded
 from rcc.models.transformers.clip import CLIPWrapper
+from rcc.models.transformers.clip_tiny import embedded
 from rcc.training.architecture import Architecture, new_clip
 from rcc.training.augmentation import Affine
 from rcc.training.pretrain import pretrain, save_checkpoint
@@ -227,19 +227,19 @@ def test_an_impossible_architecture_is_refused(few: Splits, sizes: dict[str, int
 
 def test_the_default_architecture_is_that_of_the_embedded_checkpoint(digits: Splits) -> None:
     new = new_clip(Architecture(), [*digits.class_names, *digits.templates], seed=0)
-    record = json.loads((embedded("clip_tiny") / "TRAINING.json").read_text())
+    record = json.loads((embedded() / "TRAINING.json").read_text())
     assert new.module.num_parameters() == record["parameters"] == 1_327_361
 
 
 def test_the_embedded_checkpoint_reaches_98_percent_on_the_test_split(clip_tiny: CLIPWrapper, digits: Splits) -> None:
     accuracy = ZeroShotEvaluator().evaluate(clip_tiny, digits.test, digits).main
     assert accuracy.value >= 0.98
-    record = json.loads((embedded("clip_tiny") / "TRAINING.json").read_text())
+    record = json.loads((embedded() / "TRAINING.json").read_text())
     assert accuracy.value == pytest.approx(record["test"]["accuracy"], abs=2 / 360)
 
 
 def test_the_embedded_checkpoint_is_small_and_says_how_it_was_made() -> None:
-    directory = embedded("clip_tiny")
+    directory = embedded()
     assert sum(path.stat().st_size for path in directory.iterdir()) < 6e6
     record = json.loads((directory / "TRAINING.json").read_text())
     assert record["command"].startswith("rcc-run job=train")

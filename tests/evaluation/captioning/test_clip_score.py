@@ -15,8 +15,8 @@ from transformers import CLIPModel
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.evaluation.captioning.clip_score import Judge, clip_score, ref_clip_score
-from rcc.models.registry import embedded
 from rcc.models.transformers.clip import CLIPWrapper
+from rcc.models.transformers.clip_tiny import embedded
 
 
 def at(*degrees: float) -> Tensor:
@@ -52,13 +52,13 @@ def pictured(digits: Splits) -> Split:
 
 @pytest.fixture
 def trained() -> Judge:
-    return Judge(str(embedded("clip_tiny")), batch_size=2)
+    return Judge(str(embedded()), batch_size=2)
 
 
 def test_a_judge_agrees_with_a_direct_computation(trained: Judge, clip_tiny: CLIPWrapper, pictured: Split) -> None:
     predictions = ["the digit zero", "one", "three", "nine", ""]
     found = trained.scores(pictured, predictions)
-    model = CLIPModel.from_pretrained(embedded("clip_tiny"))
+    model = CLIPModel.from_pretrained(embedded())
 
     def unit(embeddings: Tensor) -> Tensor:
         return embeddings.double() / embeddings.double().norm(dim=1, keepdim=True)
