@@ -71,6 +71,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The file's content in UTF-8: sorted keys, a line a module, non-finite numbers as null."""
         dtypes = [entry.dtype for entry in self.tensors.values() if not (isinstance(entry, Matrix) and entry.stepped)]
+        # Nearly all tensors are of one dtype, which is said once; sorted first, so that a tie has one outcome.
         default = max(sorted(set(dtypes)), key=dtypes.count, default="float32")
         modules: dict[str, dict[str, str]] = {}
         for name, entry in self.tensors.items():

@@ -124,6 +124,7 @@ class StoredWeights:
             self._vectors[dtype] = {
                 key: piece.reshape(vectors[key].shape) for key, piece in zip(vectors, pieces, strict=True)
             }
+        # A copy, as a view would keep the values of all vectors for as long as one of them lives.
         return self._vectors[dtype][name].clone()
 
     def _decoded(self, what: str, encoded: Encoded) -> Tensor:
@@ -194,6 +195,7 @@ def _check_expansion(path: Path, manifest: Manifest, nbytes: int) -> None:
     Zeros are stored in next to nothing, so that a file of a few bytes could otherwise ask for any amount.
     """
     entries = manifest.tensors.values()
+    # Four bytes at least: a quantised value takes one as stored and is multiplied by its step in float32.
     memory = sum(math.prod(entry.shape) * max(4, DTYPES[entry.dtype].itemsize) for entry in entries)
     if memory > limits.expansion * nbytes + limits.slack:
         raise UserError(
@@ -204,6 +206,7 @@ def _check_expansion(path: Path, manifest: Manifest, nbytes: int) -> None:
 
 def _begins(lengths: Mapping[str, Sequence[int]], begin: int) -> tuple[dict[str, int], int]:
     """Where each of these lies, one after the other by name, and where the last ends."""
+    # By name, as `pack` writes them: the manifest has no offsets that could contradict the lengths.
     begins = {}
     for name in sorted(lengths):
         begins[name] = begin

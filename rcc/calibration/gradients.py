@@ -105,6 +105,7 @@ def _reduce(
     assert gradient is not None
     name, held = unit.name, isinstance(unit.module, FormModule)
     weight, matrix = (each if held else unit.as_matrix(each.detach()) for each in (parameter, gradient))
+    # The parts of S and of U add up to Σ W G before its sign is dropped, which the caller does once a batch is through.
     sensitivity = gate_sensitivity(weight, matrix)
     sensitivities[name] = sensitivities[name] + sensitivity if name in sensitivities else sensitivity
     if is_gradient:

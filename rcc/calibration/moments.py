@@ -80,6 +80,7 @@ class _Seen:
 
     def squares(self, module: nn.Module, inputs: Tensor) -> tuple[int, Tensor]:
         """The number of rows that `module` makes of `inputs`, and the sums of their squares (groups, in)."""
+        # An `id` may be given again once its object is gone: only a living reference says that it is the same tensor.
         key = (id(inputs), *geometry(module))
         known = self._known.get(key)
         if known is None or not known[0].is_of(inputs):

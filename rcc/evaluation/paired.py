@@ -44,6 +44,7 @@ def _per_image(measured: Measurement) -> dict[str, Tensor]:
             held |= details.get(PER_IMAGE) or {}
     values = {metric.name: metric.value for metric in measured.metrics}
     found = {name: torch.tensor(each, dtype=torch.float64) for name, each in held.items() if name in values and each}
+    # Values whose mean is something else than the metric would give the error of something else.
     return {name: each for name, each in found.items() if math.isclose(float(each.mean()), values[name], rel_tol=1e-6)}
 
 

@@ -54,6 +54,7 @@ def pack_index(index: str, present: np.ndarray, rows: int, columns: int) -> tupl
     positions = np.flatnonzero(present)
     if index == "gaps":
         escapes, rest = np.divmod(_gaps(positions), ESCAPE)
+        # All bytes begin as escapes; the last byte of each gap holds what is left of it.
         packed = np.full(len(positions) + int(escapes.sum()), ESCAPE, np.uint8)
         packed[np.cumsum(escapes + 1) - 1] = rest
         return (packed,)
@@ -97,6 +98,7 @@ def _unpack_gaps(part: Buffer) -> np.ndarray:
     valued = packed != ESCAPE
     if len(packed) and not valued[-1]:
         raise ValueError("has gaps that end without a value")
+    # Each byte goes on by the zeros it stands for, and that of a value by the value's own place as well.
     steps = packed.astype(np.int64)
     steps += valued
     return np.cumsum(steps)[valued] - 1
@@ -110,6 +112,7 @@ def _unpack_csr(counts_part: Buffer, columns_part: Buffer, columns: int) -> np.n
         raise ValueError(f"has rows of {int(counts.sum())} values in all and {len(column)} columns")
     if len(column) and int(column.max()) >= columns:
         raise ValueError(f"has a column {int(column.max())} where there are {columns}")
+    # Positions that only rise are in the order of the values, and hold none twice.
     positions = np.repeat(np.arange(len(counts)) * columns, counts) + column
     if not bool((np.diff(positions) > 0).all()):
         raise ValueError("has columns that are not in order")

@@ -98,6 +98,7 @@ class FormModule(nn.Module):
         """diag(a) · output + bias, with the output channels at dimension `channel`."""
         shape = [1] * output.dim()
         shape[channel] = -1
+        # A row of the weight is a channel of the output, so that scaling the one scales the other.
         if (scale := self.scale) is not None:
             output = output * scale.view(shape)
         return output if self.bias is None else output + self.bias.view(shape)

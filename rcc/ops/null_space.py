@@ -42,6 +42,7 @@ def null_space_of_inputs(moment: Tensor, energy: float = ENERGY) -> Tensor:
     values = values.double().clamp_min(0)
     tails = values.flip(0).cumsum(0).flip(0)
     rounding = torch.finfo(moment.dtype).eps * moment.shape[0] * values[0]
+    # Along falling values both conditions hold up to a place and never again: the null space begins at their count.
     kept = int(((tails > energy * tails[0]) & (values > rounding)).sum())
     return vectors[:, kept:].T.contiguous()
 
@@ -72,5 +73,6 @@ def null_space_update(problem: Quadratic, weight: Tensor, preserved: Tensor, ene
     dtype = problem.moment.dtype
     basis = null_space_of_inputs(preserved, energy).to(dtype)
     residual = problem.cross - weight.to(dtype) @ problem.moment
+    # N H Nᵀ has the condition of H at most, as N has orthonormal rows.
     inner = torch.linalg.cholesky(basis @ problem.moment @ basis.T)
     return torch.cholesky_solve((residual @ basis.T).T, inner).T @ basis

@@ -68,6 +68,7 @@ def obs_prune(
     counts = share_among_rows(sizes, zeros, out * width - keep).tolist()
 
     if solution is None:
+        # With H = M Mᵀ at hand G H⁻¹ = (G M⁻ᵀ) M⁻¹ takes two triangular solves, and no other factor.
         halfway = torch.linalg.solve_triangular(factor.T, problem.cross[:, order], upper=False, left=False)
         start = torch.linalg.solve_triangular(factor, halfway, upper=True, left=False)
     else:
@@ -76,10 +77,12 @@ def obs_prune(
 
     def settle(first: int, targets: Tensor) -> Decide:
         columns = slice(first, first + len(targets))
-        # What columns would be with all of the block free, each a little off for the sake of the decided ones.
+        # What columns would be with all of the block free, each a little off for the sake of the decided ones: their
+        # changes d = w − v satisfy d_j + Σ_{k<j} F_kj d_k = w_j − target_j.
         shifts = start.T[columns] - targets
         within = feedback[columns, columns].T
         free = start.T[columns] - torch.linalg.solve_triangular(within, shifts, upper=False, unitriangular=True)
+        # M_jj² is 1 / [H⁻¹]_jj over the inputs still to come, so that this is the root of w² / [H⁻¹]_jj.
         score = free.abs_().mul_(pivots[columns, None])
         if pattern is None:
             gone = next(select_smallest([score], counts[first // block]))

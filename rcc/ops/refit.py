@@ -56,8 +56,10 @@ def refit(
         coupling = coupling.to(dtype)
         diagonal = coupling.diagonal()[:, None] * diagonal
         system = (0, 1)
+    # Zero on the diagonal of a semidefinite system means zeros all along its row: no value there changes anything.
     inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)
 
+    # Every product is cut to the support: conjugate gradients then run in the system of the support alone.
     def times(direction: Tensor) -> Tensor:
         product = direction @ moment
         return (product if coupling is None else coupling @ product).masked_fill_(outside, 0.0)
@@ -80,6 +82,7 @@ def refit(
             break
         ahead = times(direction)
         curvature = dot(direction, ahead)
+        # Systems that are done take steps of zero and stay where they are, though others go on beside them.
         going &= curvature > 0
         step = torch.where(going, size / curvature, 0.0)
         values.addcmul_(step, direction)
@@ -108,15 +111,17 @@ def refit_exact(problem: Quadratic, support: Tensor) -> Tensor:
     cross = torch.nn.functional.pad(problem.cross.double(), (0, 1))
     values = torch.zeros_like(cross)
     sizes = support.sum(1)
-    order = sizes.argsort(descending=True, stable=True)
+    order = sizes.argsort(descending=True, stable=True)  # of like sizes in a batch, little is filled up
     done = 0
     while done < out and (longest := int(sizes[order[done]])) > 0:
         rows = order[done : done + max(1, BATCH // longest**2)]
         done += len(rows)
         columns = _columns(support[rows], longest)
         blocks = moment[columns[:, :, None], columns[:, None, :]]
+        # A one on the diagonal keeps the filling apart from the rest, and its solution is zero.
         blocks.diagonal(dim1=1, dim2=2).add_((columns == width).double())
         factors, failed = torch.linalg.cholesky_ex(blocks)
+        # Rounding may carry Cholesky through a singular matrix: a pivot of the size of rounding tells as well.
         pivots, diagonal = factors.diagonal(dim1=1, dim2=2).square(), blocks.diagonal(dim1=1, dim2=2)
         singular = (failed > 0) | (pivots <= longest * torch.finfo(torch.float64).eps * diagonal).any(1)
         if bool(singular.any()):

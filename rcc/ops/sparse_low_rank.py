@@ -80,6 +80,7 @@ def beside_sparse(problem: Quadratic, sparse: Tensor) -> Whitened:
 
 
 def _truncated(problem: Quadratic, target: Tensor, sparse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    # The energy is not that of what is left, which only `errors` would ask for.
     return _rest(problem, target, sparse, problem.energy).pair(rank)
 
 

@@ -38,10 +38,8 @@ class Comparison:
 def row_basis(matrix: Tensor) -> Tensor:
     """An orthonormal basis (k, n) of the row space of `matrix` (r, n), k its numerical rank.
 
-    By QR of the transpose and an SVD of its small triangle, in whose values the rank is read: linearly
-        dependent
-    rows and rows of zeros add nothing. Cut-off: ε · max(r, n) of the largest, ε that of the matrix's own
-    dtype.
+    By QR of the transpose and an SVD of its small triangle, in whose values the rank is read: linearly dependent rows
+    and rows of zeros add nothing. Cut-off: ε · max(r, n) of the largest, ε that of the matrix's own dtype.
     """
     tolerance = torch.finfo(matrix.dtype).eps * max(matrix.shape)
     q, r = torch.linalg.qr(_float64(matrix).T)
@@ -77,6 +75,7 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
         wide, narrow = narrow, wide
     product = narrow @ wide.T
     cosines = torch.linalg.svdvals(product).clamp(0, 1)
+    # The sines rise as the cosines fall: turned round, each stands beside the cosine of its own angle.
     sines = torch.linalg.svdvals(narrow - product @ wide).clamp(0, 1).flip(0)
     return torch.where(cosines.square() > 0.5, sines.asin(), cosines.acos())
 

@@ -29,6 +29,7 @@ def upper_factor(moment: Tensor) -> Tensor:
     Raises:
         torch.linalg.LinAlgError: `moment` is not positive definite; damp it.
     """
+    # The lower factor of the matrix with rows and columns reversed, reversed again, is upper triangular.
     return torch.linalg.cholesky(moment.flip(0, 1)).flip(0, 1)
 
 
@@ -79,6 +80,7 @@ def sweep(
             for column in range(low, high):
                 targets[column] = decide(column, targets[column])
                 changes[column] -= targets[column]
+                # To the end of these columns; what lies beyond is told once they are all decided.
                 targets[column + 1 : high].addr_(feedback[column, column + 1 : high], changes[column])
 
         _halve(low, high, LEAF, run_columns, tell)

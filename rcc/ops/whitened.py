@@ -80,6 +80,7 @@ class Whitened:
         # U of the wide is orthonormal before it is scaled; U of the tall holds the values already.
         wide = self.solution.shape[0] <= self.solution.shape[1]
         power = (1.0 if factors == "orthonormal" else 0.5) - (0.0 if wide else 1.0)
+        # A value within rounding of zero has no direction: zeros for factors, not quotients of rounding errors.
         present = values > torch.finfo(values.dtype).eps * values[0]
         scaled = vectors * torch.where(present, values.where(present, 1.0).pow(power), 0.0)
         inverse = vectors * torch.where(present, values.where(present, 1.0).pow(-power), 0.0)

@@ -60,6 +60,7 @@ def bleu_of_counts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _bootstrapped(counts: NDArray[np.int64], seed: int) -> list[float | None]:
+    # BLEU is of sums over images: a resample is known by how often it draws each, and a product gives its sums.
     random, images = np.random.default_rng(seed), len(counts)
     drawn = [
         bleu_of_counts((random.multinomial(images, np.full(images, 1 / images), BLOCK) @ counts).astype(np.float64))

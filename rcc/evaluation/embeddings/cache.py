@@ -139,6 +139,7 @@ class EmbeddingCache:
                 if not self._pixels.make_room(nbytes(batches)):
                     batches = None
             yield batch
+        # Here and not before: whoever stops half-way leaves no half of a split under the key of the whole.
         if batches is not None:
             self._pixels.put(key, batches)
 
