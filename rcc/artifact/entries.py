@@ -157,7 +157,7 @@ def parse_file(name: str, text: object, problems: Problems) -> FileEntry | None:
 
 
 def _misfit(matrix: Matrix, counted: bool) -> str:
-    """Why the line of a matrix contradicts itself; empty if it does not."""
+    """The contradiction in the line of a matrix; empty if there is none."""
     rows, columns = matrix_shape(matrix.shape)
     numel, itemsize = rows * columns, DTYPES[matrix.dtype].itemsize
     if counted == (matrix.encoding == "dense"):

@@ -19,7 +19,7 @@ from rcc.layers.grid import to_grid
 
 @dataclass
 class Contents:
-    """What the manifest says of the tensors that were packed so far."""
+    """The manifest's entries of the tensors that were packed so far."""
 
     tensors: dict[str, Entry] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)

@@ -36,7 +36,7 @@ depends on where tensors lie in memory; for outputs in half precision it is 16 u
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model put out for one batch, and the root mean square of each unit's first output, in the order called."""
+    """A model's outputs for one batch, and the root mean square of each unit's first output, in the order called."""
 
     outputs: Mapping[str, Tensor]
     layers: Mapping[str, float]

@@ -125,7 +125,7 @@ def _changes(adapter: Adapter, manifest: Manifest, directory: Path) -> list[tupl
 
 
 def _misfit(unit: Unit, parts: Parts) -> str:
-    """Why the unit cannot be given these parts; empty if it can."""
+    """The reason for which the unit cannot be given these parts; empty if it can."""
     if unit.obstacle:
         return unit.obstacle
     try:

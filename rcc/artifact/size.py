@@ -54,7 +54,7 @@ def dense_bytes(adapter: Adapter, dtype: str | None, scratch: Path | str) -> int
 
 @torch.no_grad()
 def model_size(adapter: Adapter, dtype: torch.dtype | None, entropy: str = "zstd") -> Size:
-    """What `write_artifact` would write for the model as it stands, in `dtype`: exact, without writing.
+    """The size of the model as `write_artifact` would write it in `dtype`: exact, without writing.
 
     `nbytes` is the data section of `weights.safetensors`. On the meta device all values are counted, as non-zeros and
     stored as they are.

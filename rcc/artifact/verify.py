@@ -147,7 +147,7 @@ class StoredWeights:
         return tuple(self._file.read(length) for length in lengths)
 
     def _any_vector(self, dtype: str) -> str:
-        """How to name the vectors of a dtype: damage to their bytes cannot be put down to one of them."""
+        """The vectors of a dtype by name: damage to their bytes cannot be put down to one of them."""
         names = list(self.manifest.vectors(dtype))
         shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
         more = len(names) - _SHOWN
@@ -205,7 +205,7 @@ def _check_expansion(path: Path, manifest: Manifest, nbytes: int) -> None:
 
 
 def _begins(lengths: Mapping[str, Sequence[int]], begin: int) -> tuple[dict[str, int], int]:
-    """Where each of these lies, one after the other by name, and where the last ends."""
+    """The offset of each of these, one after the other by name, and the end of the last."""
     # By name, as `pack` writes them: the manifest has no offsets that could contradict the lengths.
     begins = {}
     for name in sorted(lengths):

@@ -23,7 +23,7 @@ from rcc.layers.entropy import ENTROPIES
 from rcc.models.adapter import Adapter
 
 _FOLDERS = ("/", "~", "./", "../")
-"""How a path that is no name of the hub begins."""
+"""Beginnings of paths that are no names of the hub."""
 
 
 def write_artifact(
@@ -157,7 +157,7 @@ def _shippable(value: Any) -> Any:
 
 
 def file_entries(directory: Path) -> dict[str, FileEntry]:
-    """What the manifest says of the files of `directory`, by their paths in it."""
+    """The manifest's entries of the files of `directory`, by their paths in it."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     return {path.relative_to(directory).as_posix(): _entry(path) for path in paths}
 

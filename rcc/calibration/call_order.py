@@ -130,7 +130,7 @@ def _merged(orders: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of a layer was given, and what came out."""
+    """The input and the output of one call of a layer."""
 
     given: Tensor
     output: Tensor
@@ -166,6 +166,6 @@ def before_each_call(units: Sequence[Unit], called: Called) -> Iterator[None]:
 
 
 def first_input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """What a layer was called on, given by position or by name."""
+    """The first input of a call, given by position or by name."""
     found: Tensor = args[0] if args else next(iter(kwargs.values()))
     return found

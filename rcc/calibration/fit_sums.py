@@ -32,7 +32,7 @@ class Rows:
 
     @property
     def offset(self) -> Tensor:
-        """How far the mean is from that of the first rows, (size,), float64."""
+        """The mean's difference to that of the first rows, (size,), float64."""
         return self._total / max(1, self.count)
 
     @property

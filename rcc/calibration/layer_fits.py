@@ -34,7 +34,7 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a layer is given, over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ]."""
+    """A layer's inputs over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ]."""
 
     samples: int
     mean: Tensor
@@ -116,7 +116,7 @@ class LayerFit:
 
     @property
     def note(self) -> str:
-        """What a user should know before relying on the fit; empty where all is well."""
+        """A warning before relying on the fit; empty where all is well."""
         if not self.fired:
             return "no calibration batch reached it with an input other than zero"
         if not self.varies:
@@ -193,7 +193,7 @@ def layer_fits(
 
 
 class _GivenTensors:
-    """What decides the rows of a layer's inputs: the tensors, unchanged since, and how they are cut into rows."""
+    """The key of a layer's input rows: the tensors, unchanged since, and the geometry that cuts them into rows."""
 
     def __init__(self, visit: LayerVisit) -> None:
         self.tensors = [Identity(tensor) for tensor in _tensors(visit)]
@@ -220,8 +220,8 @@ def _through_inputs(unit: Unit) -> bool:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What units of the same inputs x share: `crossing` is E[(x' − E[x'])(x − E[x])ᵀ], (in, in), with the inputs x' of
-    the dense model; None where it was not asked for."""
+    """The sums that units of the same inputs x share: `crossing` is E[(x' − E[x'])(x − E[x])ᵀ], (in, in), with the
+    inputs x' of the dense model; None where it was not asked for."""
 
     inputs: Inputs
     crossing: Tensor | None = None

@@ -28,7 +28,7 @@ CACHED = 1 << 17
 
 @dataclass(frozen=True)
 class Moments:
-    """What a unit's inputs are on average over `samples` rows (tokens, or places of a kernel).
+    """Second moments of a unit's inputs over `samples` rows (tokens, or places of a kernel).
 
     diagonal: E[xⱼ²], float64, (in,); (groups, in) for a grouped convolution, whose groups have inputs of their own.
     inner: E[(V x)ₖ²], float64, (rank,), where the unit holds a low-rank pair U V.
@@ -45,7 +45,7 @@ class Moments:
 
     @property
     def note(self) -> str:
-        """What a user should know before relying on these moments; empty where all is well."""
+        """A warning before relying on these moments; empty where all is well."""
         return "" if self.fired else "no calibration batch reached it with an input other than zero"
 
 

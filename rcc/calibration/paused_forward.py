@@ -23,7 +23,7 @@ from rcc.layers.units import Unit
 
 @dataclass(frozen=True)
 class Pause:
-    """Where a forward is suspended: at the unit `name`, with its input, or its output, in hand."""
+    """A suspended forward's place, the unit `name`, with the unit's input, or its output, in hand."""
 
     name: str
     tensor: Tensor

@@ -69,7 +69,7 @@ def write_targets(path: Path | str, targets: Sequence[Mapping[str, Tensor]]) -> 
 
 
 def read_targets(path: Path | str) -> list[dict[str, Tensor]]:
-    """What `write_targets` was given, on the CPU, bit for bit.
+    """Read what `write_targets` was given, onto the CPU, bit for bit.
 
     Raises:
         WorkError: the file is missing, damaged, or not one of ours.

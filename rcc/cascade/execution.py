@@ -198,7 +198,7 @@ class Execution:
         return "continued" if self.gate.on_failure == "continue" or not self.gate.rollback else "skipped"
 
     def _verdict(self) -> Verdict | None:
-        """What came of the target, now that every step is done; None where there is none."""
+        """The outcome of the target, now that every step is done; None where there is none."""
         if self.budget is None:
             return None
         return self.budget.verdict(self.model, self.history.records[self.budget.first_repeated(self.history.steps) :])

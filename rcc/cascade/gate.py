@@ -15,7 +15,7 @@ LEAST_RATIO, MOST_RATIO = 0.1, 0.99
 
 @dataclass(frozen=True)
 class Gate:
-    """What passes, and what happens to a step that does not.
+    """The threshold that a step must pass, and what happens to one that does not.
 
     Attributes:
         threshold: least share of the dense model's primary metric that must be kept, in (0, 1].
@@ -42,7 +42,7 @@ class Gate:
         problems.done()
 
     def problem(self, retention: float) -> str:
-        """Why `retention` does not pass, or an empty string when it does."""
+        """The reason for which `retention` does not pass; empty when it does."""
         if math.isnan(retention):
             return "the metric is not a number"
         if retention < self.threshold:

@@ -123,7 +123,7 @@ class RCCPipeline:
         return self.schedule.steps(self.stages, solved)
 
     def plan(self, model: Adapter) -> Plan:
-        """What a run would do to `model`, whose parameters may be on the meta device."""
+        """The plan of a run on `model`, whose parameters may be on the meta device."""
         self._require_stages()
         return plan_run(model, self.stages, self.schedule, self.dtype, self.target)
 
@@ -355,7 +355,7 @@ class RCCPipeline:
 
     @property
     def validation_metrics(self) -> dict[str, Measurement]:
-        """What was measured on the selection split: 'initial', then after each step by its name, and what
+        """The measurements on the selection split: 'initial', then after each step by its name, and what
         `validate_stage` and `save_checkpoint` were given, by theirs."""
         return self.history.measurements()
 

@@ -19,7 +19,7 @@ from rcc.stages.base import Stage, UnitPlan
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What a step is expected to do: the units before and after it, those left alone, the model's bytes after."""
+    """The expected outcome of a step: the units before and after it, those left alone, the model's bytes after."""
 
     step: Step
     before: tuple[UnitPlan, ...]
@@ -29,7 +29,7 @@ class PlannedStep:
 
     @property
     def changed(self) -> int:
-        """How many units would be stored otherwise after it."""
+        """The number of units that would be stored otherwise after it."""
         pairs = zip(self.before, self.after, strict=True)
         return sum((before.matrices, before.steps) != (after.matrices, after.steps) for before, after in pairs)
 

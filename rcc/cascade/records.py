@@ -74,7 +74,7 @@ class StepRecord:
 
     @property
     def chosen(self) -> str:
-        """What the stage's options at 'auto' came to, as 'solver=admm, allocation=sensitivity'; empty without any."""
+        """The values of the stage's options at 'auto', as 'solver=admm, allocation=sensitivity'; empty without any."""
         return ", ".join(f"{name}={value}" for name, value in self.facts.get(CHOSEN, {}).items())
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Summary:
 
 
 class Observer(Protocol):
-    """Who is told what happens: the console, the metrics log, W&B. An observer never changes a run.
+    """Receives the events of a run: the console, the metrics log, W&B. An observer never changes a run.
 
     Does nothing by itself: a subclass takes up the events it cares about.
     """

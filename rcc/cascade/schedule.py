@@ -67,7 +67,7 @@ class Schedule:
 
 
 def order_problems(stages: Sequence[Stage]) -> list[str]:
-    """What is wrong with the order of a cascade: each stage that must be last and is not, with the order to take."""
+    """The problems of a cascade's order: each stage that must be last and is not, with the order to take."""
     ending = [stage for stage in stages if stage.last]
     order = "+".join(stage.method for stage in (*(stage for stage in stages if not stage.last), *ending[-1:]))
     return [

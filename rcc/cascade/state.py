@@ -64,7 +64,7 @@ class StateStore:
 
     @property
     def directory(self) -> Path:
-        """Where the checkpoints lie."""
+        """The directory of the checkpoints."""
         if self._directory is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="rcc-state-")
             self._directory = Path(self._temporary.name)
@@ -144,7 +144,7 @@ class StateStore:
         return {path.name: path for paths in found for _, path in sorted(paths.items())}
 
     def names(self) -> dict[int, str]:
-        """What each step is called, by its index, in order."""
+        """The name of each step by its index, in order."""
         return {index: str(self._state(path)["name"]) for index, path in sorted(self._steps().items())}
 
     def _write(self, kind: str, index: int, name: str, adapter: Adapter, record: dict[str, Any], score: float) -> Path:
@@ -295,7 +295,7 @@ class StateStore:
 
 
 def random_state() -> dict[str, Any]:
-    """Where torch's CPU generator, numpy's global one and python's stand now."""
+    """The present states of torch's CPU generator, numpy's global one and python's."""
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     return {

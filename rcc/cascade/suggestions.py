@@ -12,7 +12,7 @@ SPARE = 0.03
 
 
 def suggest(records: Sequence[StepRecord], gate: Gate) -> tuple[str, ...]:
-    """What to try next, most telling first; empty when the run leaves nothing to say."""
+    """Suggestions for the next run, most telling first; empty when this one leaves nothing to say."""
     found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_without_data(records)]
     found += [*_spare(records, gate), *_slowest(records)]
     return tuple(dict.fromkeys(found))

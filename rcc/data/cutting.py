@@ -28,7 +28,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Cut:
-    """How many items each split gets; None: all that the others leave.
+    """The number of items of each split; None: all that the others leave.
 
     Of two splits that both take what is left of one part, the first of test, selection, calibration, train gets it;
     the train split is then empty.

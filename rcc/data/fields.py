@@ -36,7 +36,7 @@ class Field(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What a message calls the value."""
+        """The name of the value in messages."""
 
 
 class Values(Field):

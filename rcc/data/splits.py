@@ -86,7 +86,7 @@ class Split:
 
     @property
     def noun(self) -> str:
-        """What messages call its items."""
+        """The name of its items in messages."""
         return self.inputs[0] if self.inputs in (("images",), ("texts",)) else "items"
 
     @property
@@ -103,7 +103,7 @@ class Split:
 
     @property
     def captions(self) -> tuple[tuple[str, ...], ...]:
-        """What people wrote of each item; () where the set has none."""
+        """The captions of each item; () where the set has none."""
         return self._written("captions")
 
     @property

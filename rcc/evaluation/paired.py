@@ -17,7 +17,7 @@ APART = "measured_apart"
 
 
 def differences(measured: Measurement, first: Measurement) -> dict[str, Difference]:
-    """How far `measured` is from `first`, by metric, in the order of `measured`.
+    """The difference of `measured` to `first` by metric, in the order of `measured`.
 
     With values x_i and y_i for the same N images, the standard error is that of the mean of d_i = x_i − y_i,
     √(Σ (d_i − d̄)² / N²). For right and wrong answers this is McNemar's √(b + c − (b − c)² / N) / N, b and c being the

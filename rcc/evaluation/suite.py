@@ -49,7 +49,7 @@ class Suite:
         return isinstance(self.evaluators[self.first], CostEvaluator)
 
     def costs_alone(self) -> str:
-        """Why the first evaluator cannot lead a run that compresses or trains."""
+        """The reason for which the first evaluator cannot lead a run that compresses or trains."""
         return (
             f"eval={SEPARATOR.join(self.evaluators)}: '{self.first}' says what a model costs, and the gate needs "
             "to know how good it is. Name an evaluator of quality first, as in eval=zero_shot+efficiency."

@@ -83,7 +83,7 @@ class OpenAttention(nn.MultiheadAttention):
     def _mask(
         self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, sources: int, hinted: bool
     ) -> Tensor | None:
-        """What is added to the scores (B, heads, L, S): both masks together; None where nothing is."""
+        """Both masks together, to be added to the scores (B, heads, L, S); None where there is none."""
         found: Tensor | None = None
         if attn_mask is not None and not (hinted and padding is None):
             found = _additive(attn_mask, q)

@@ -9,7 +9,7 @@ _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook",
 )  # fmt: skip
-"""Where torch keeps what `register_forward_hook` and its kin were given."""
+"""The attributes in which torch keeps a module's hooks."""
 
 
 def take_hooks(module: nn.Module, like: nn.Module) -> None:

@@ -33,7 +33,7 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def count_escapes(present: np.ndarray) -> int:
-    """How many bytes of 255 the gaps take."""
+    """The number of bytes of 255 among the gaps."""
     return int((_gaps(np.flatnonzero(present)) // ESCAPE).sum())
 
 
@@ -67,7 +67,7 @@ def pack_index(index: str, present: np.ndarray, rows: int, columns: int) -> tupl
 
 
 def unpack_index(index: str, parts: Sequence[Buffer], rows: int, columns: int, nonzeros: int) -> np.ndarray:
-    """Which flat positions hold a value: the sorted positions (nonzeros,), or for a bitmask one bool a position.
+    """The flat positions that hold a value: sorted positions (nonzeros,), or for a bitmask one bool a position.
 
     Raises:
         ValueError: the parts are no index of `nonzeros` values in a matrix of this shape.

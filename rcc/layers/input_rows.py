@@ -49,7 +49,7 @@ def input_rows(
 
 
 def geometry(module: Any) -> tuple[Any, ...]:
-    """What decides, beside the inputs, which rows `input_rows` makes of them."""
+    """The module's properties that decide which rows `input_rows` makes of its inputs."""
     names = ("kernel_size", "stride", "padding", "dilation", "groups", "transposed", "output_padding")
     return tuple(getattr(module, name, None) for name in names)
 
@@ -93,7 +93,7 @@ def _transposed_patches(module: Any, images: Tensor, size: Sequence[int] | None)
 
 
 def _windows(images: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Tensor:
-    """What a kernel sees at each of its places, (B, C, places…, kernel…), a view of `images` (B, C, …)."""
+    """The window under a kernel at each of its places, (B, C, places…, kernel…), a view of `images` (B, C, …)."""
     for place, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
         images = images.unfold(place, gap * (size - 1) + 1, step)[..., ::gap]
     return images

@@ -36,7 +36,7 @@ class LoneMatrix:
 
 
 def obstacle(module: Any, kind: str, parent: nn.Module) -> str:
-    """Why the form cannot take the place of the weight of `module`, which `parent` holds; empty if it can."""
+    """The reason for which the form cannot replace the weight of `module`, which `parent` holds; empty if it can."""
     if type(parent).forward is nn.MultiheadAttention.forward:
         return _READ_BY_ATTENTION
     held = isinstance(module, FormModule)

@@ -40,7 +40,7 @@ class _Redirect:
             self._names.setdefault(module, name)
 
     def of(self, module: nn.Module) -> nn.Module:
-        """What is to run instead of `module`: itself, if it is no part of the network."""
+        """The module to run instead of `module`: itself, if it is no part of the network."""
         if id(module) in self._own:
             return module
         if module not in self._names:  # a layer that was written since, or none of the network's

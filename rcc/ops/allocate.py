@@ -19,7 +19,7 @@ from rcc.ops.prune import squared_norm
 from rcc.ops.select import Scores, count_selected, select_smallest
 
 OWL_MULTIPLE, OWL_SPREAD = 5.0, 0.08
-"""What the paper found best of 3 to 10 and of 0.02 to 0.2."""
+"""The best of 3 to 10 and of 0.02 to 0.2 in the paper."""
 
 
 def energy_lost(tensors: Sequence[Tensor], count: int) -> float:
@@ -32,7 +32,7 @@ def energy_lost(tensors: Sequence[Tensor], count: int) -> float:
 
 
 def allocate(pools: Sequence[Scores], norms: Sequence[float], total: int, most: float) -> list[int]:
-    """How many of its values each pool gives up: `total` in all, exactly.
+    """The number of values that each pool gives up: `total` in all, exactly.
 
     Args:
         pools: the weights of each pool.
@@ -67,7 +67,7 @@ def allocate(pools: Sequence[Scores], norms: Sequence[float], total: int, most: 
 
 
 def least_limit(values: int, most: float) -> int:
-    """How many of `values` may be zero at a share of `most`, to within one; below 1 never all of them."""
+    """The number of `values` that may be zero at a share of `most`, to within one; below 1 never all of them."""
     return min(math.ceil(most * values), values - 1 if most < 1 else values)
 
 

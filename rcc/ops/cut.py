@@ -89,7 +89,7 @@ def find_cut(scores: Scores, count: int) -> Boundary:
 def _next_brackets(
     scores: Scores, count: int, low: int, high: int, inside: int, limit: int, deviations: float | None
 ) -> list[tuple[int, int, int]]:
-    """Where to look next for a key that is one of `inside` from `low` to `high`: (first, last, how many expected)."""
+    """Brackets to probe for a key that is one of `inside` from `low` to `high`: (first, last, number expected)."""
     if inside <= (DIRECT if deviations else limit):
         return [(low, high, inside)]
     # After both samples, halves: whatever the values are, the range is one key after as many passes
@@ -126,7 +126,7 @@ class _Part:
 
 @dataclass
 class _Found:
-    """What a pass saw: how many keys are under the bracket and up to its end, and the parts with some inside."""
+    """The result of a pass: the number of keys under the bracket and up to its end, and the parts with some inside."""
 
     under: int = 0
     upto: int = 0

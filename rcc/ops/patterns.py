@@ -30,7 +30,7 @@ def pattern_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def pattern_count(shape: tuple[int, int], n: int, m: int, within: Tensor | None = None) -> int:
-    """How many values n of every m columns leave of a matrix of `shape`; of those `within` (bool) allows, if given.
+    """The number of values that n of every m columns leave of a matrix of `shape`; of those `within` (bool), if given.
 
     Raises:
         ValueError: as for `pattern_mask`.

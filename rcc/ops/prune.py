@@ -26,7 +26,7 @@ def rescale(tensor: Tensor, factor: float | Tensor) -> Tensor:
 
 
 def survival_factor(nonzeros_before: int, nonzeros_after: int) -> float:
-    """What keeps a sum unbiased when some of its terms are dropped at random: before / after.
+    """The factor that keeps a sum unbiased when some of its terms are dropped at random: before / after.
 
     For a tensor without zeros of which a share p was dropped this is 1/(1 − p), the factor of DARE (Yu et al.
     2023). Counting the non-zeros on both sides keeps it right when dropping happens in several steps. It

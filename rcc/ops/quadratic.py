@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 DAMPING = 0.01
-"""What is added to the diagonal of H, as a share of its mean, unless told otherwise."""
+"""The default damping of the diagonal of H, as a share of its mean."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def select_by_row(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
 
 
 def share_among_rows(widths: Tensor, zeros: Tensor, count: int) -> Tensor:
-    """How many values each row gives, int64: max(its zeros, its share), and `count` in all.
+    """The number of values that each row gives, int64: max(its zeros, its share), and `count` in all.
 
     Args:
         widths: values of each row. zeros: how many of them are zero.

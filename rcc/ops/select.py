@@ -18,7 +18,7 @@ from rcc.ops.scores import KEYS, Scores
 
 @dataclass(frozen=True)
 class Threshold:
-    """Which values of one tensor are selected, where they are their own scores: a mask that takes no memory.
+    """The selection from one tensor whose values are their own scores: a mask that takes no memory.
 
     Every magnitude whose key (see `rcc.ops.scores`, in the bits of `dtype`) is below `key` is selected, and
     those equal to it at flat indices below `ties_before`.
@@ -55,7 +55,7 @@ class Threshold:
 
 
 def thresholds_of_smallest(values: Sequence[Tensor], count: int) -> list[Threshold]:
-    """What `select_smallest` selects from values that are their own scores, as a threshold for each tensor."""
+    """The selection of `select_smallest` from values that are their own scores, as a threshold for each tensor."""
     scores = Scores.of(values)
     boundary = _boundary(scores, count)
     return [
@@ -83,7 +83,7 @@ def select_smallest(scores: Sequence[Tensor], count: int) -> Iterator[Tensor]:
 
 
 def count_selected(scores: Sequence[Tensor], count: int) -> list[int]:
-    """How many of the `count` smallest magnitudes each tensor holds, no masks made; their sum is `count` exactly."""
+    """The number of the `count` smallest magnitudes that each tensor holds, no masks made; in all exactly `count`."""
     scores = Scores.of(scores)
     boundary = _boundary(scores, count)
     counts = []

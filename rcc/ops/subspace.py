@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Comparison:
-    """How close two subspaces of Rⁿ of dimensions `widths` are. NaN where undefined, with the reason.
+    """The overlap and the distance of two subspaces of Rⁿ of dimensions `widths`. NaN where undefined, with the reason.
 
     overlap: mean squared cosine of their principal angles, in [0, 1].
     baseline: its expectation for independent uniformly random subspaces of these dimensions.

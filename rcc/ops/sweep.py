@@ -70,7 +70,7 @@ def sweep(
     changes = start.T.clone(memory_format=torch.contiguous_format)
 
     def tell(low: int, middle: int, high: int) -> None:
-        """What changed before `middle` reaches what lies after it."""
+        """Spread the changes of the columns before `middle` to those after it."""
         targets[middle:high].addmm_(feedback[low:middle, middle:high].T, changes[low:middle])
 
     def run_block(low: int, high: int) -> None:

@@ -85,7 +85,7 @@ def comparison_tables(columns: Sequence[Column], width: int) -> list[Table]:
 
 
 def legend(columns: Sequence[Column]) -> list[str]:
-    """What the heads of the tables stand for, a line each."""
+    """The model that each number in the heads of the tables stands for, a line each."""
     told = ("the model of model=" if each.kind == "dense" else f"{each.name}, {each.kind}" for each in columns)
     return [f"({number}) {name}" for number, name in enumerate(told, 1)]
 

@@ -39,7 +39,7 @@ def at_strength(strength: float | None) -> str:
 
 
 def ratio_text(dense: int, compressed: int) -> str:
-    """How many times smaller, '4.12×'; '-' when the compressed size is unknown."""
+    """The ratio of the sizes, '4.12×'; '-' when the compressed size is unknown."""
     return f"{dense / compressed:.2f}×" if compressed else MISSING
 
 

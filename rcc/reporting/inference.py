@@ -38,7 +38,7 @@ def _from_to(values: Sequence[str]) -> str:
 
 
 def runtime_lines(plan: RuntimePlan) -> list[str]:
-    """What was chosen in words: the dtype, the speed-up, what it did to the outputs, and the plan's notes."""
+    """The choice in words: the dtype, the speed-up, the change of the outputs, and the plan's notes."""
     return [
         f"runtime={plan.choice}: activations in {plan.dtype}, {plan.threads} threads. One pass takes "
         f"{seconds_short(plan.seconds)} instead of {seconds_short(plan.stored_seconds)} as stored: {plan.speedup:.2f}× "

@@ -28,7 +28,7 @@ def plan_steps(plan: Plan) -> Table:
 
 
 def plan_units(planned: PlannedStep, itemsize: int) -> Table:
-    """What a step would make of each unit it chooses; layers of one kind that fare alike share a row."""
+    """The plan of a step for each unit it chooses; layers of one kind that fare alike share a row."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for before, after in zip(planned.before, planned.after, strict=True):
         bytes_each = (bytes_text(before.nbytes(itemsize)), bytes_text(after.nbytes(itemsize)))
@@ -48,7 +48,7 @@ def telling_steps(plan: Plan) -> list[PlannedStep]:
 
 
 def plan_skips(plan: Plan) -> Table:
-    """Why units are left alone: one row a stage and reason, with how many and an example."""
+    """The reasons for leaving units alone: one row a stage and reason, with their number and an example."""
     counts: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], str] = {}
     for planned in plan.steps:

@@ -146,7 +146,7 @@ def git_state(directory: Path) -> dict[str, Any] | None:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """What git prints, None if it fails or is not there."""
+    """The output of git; None if it fails or is not there."""
     try:
         done = subprocess.run(
             ["git", "-C", str(directory), *arguments], capture_output=True, text=True, timeout=10, check=True

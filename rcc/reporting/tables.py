@@ -86,7 +86,7 @@ def quality_table(delivery: Delivery) -> Table:
 
 
 def notes_of(measured: Sequence[Measurement]) -> list[str]:
-    """What evaluators say about how they measured, each sentence once."""
+    """The evaluators' notes on how they measured, each sentence once."""
     details = (each for one in measured for each in one.details.values() if isinstance(each, dict))
     return list(dict.fromkeys(str(each["note"]) for each in details if "note" in each))
 

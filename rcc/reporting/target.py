@@ -25,7 +25,7 @@ def target_text(outcome: TargetOutcome, nbytes: int) -> str:
 
 
 def repeated_text(outcome: TargetOutcome, name: str) -> str:
-    """Why the last round is done again, from the step called `name` on."""
+    """The reason for doing the last round again, from the step called `name` on."""
     return (
         f"The artifact would take {outcome.reached:,} bytes, {off_text(outcome.reached, outcome.nbytes)}"
         f" the target of {outcome.nbytes:,}: {name} and what follows is done again with what was found."
@@ -39,7 +39,7 @@ def shares_text(shares: Mapping[str, float]) -> str:
 
 
 def planned_target_text(plan: Plan) -> str:
-    """What a plan says of the target: its strengths are planned from counts alone."""
+    """The target as a plan sees it, with strengths planned from counts alone."""
     assert plan.target is not None
     last = plan.steps[-1].nbytes
     text = f"Target: {plan.target:,} bytes ({bytes_text(plan.target)}) for the whole artifact."

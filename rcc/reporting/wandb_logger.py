@@ -161,7 +161,7 @@ def _run_id(directory: Path) -> str:
 def _numbers(
     prefix: str, index: int, retention: float, size: Size, measurement: Measurement, seconds: float
 ) -> dict[str, Any]:
-    """What is logged of a model after a step: `prefix`/name to value."""
+    """Metrics to log of a model after a step: `prefix`/name to value."""
     numbers = {
         "index": index,
         "retention": retention,

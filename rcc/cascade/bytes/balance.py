@@ -14,7 +14,7 @@ from rcc.stages.base import Stage, UnitPlan
 
 MEASURED, LAST = "measured", "last"
 SPLITS = (MEASURED, LAST)
-"""How a target is split among the stages that have a strength: by measured sensitivity, or all to the last."""
+"""Ways to split a target among the stages that have a strength: by measured sensitivity, or all to the last."""
 MOST = 0.99
 """The greatest strength that is tried."""
 _GRID = 66
@@ -37,7 +37,7 @@ def solved_for(stages: Sequence[Stage], split: str) -> list[Stage]:
 
 
 def no_strength(stages: Sequence[Stage]) -> str:
-    """What to say of a target for a cascade that `balancing` finds nothing in."""
+    """The message for a target of a cascade in which `balancing` finds nothing."""
     cascade = "+".join(stage.label or stage.method for stage in stages)
     return (
         f"a target in bytes needs a stage with a strength, as dare or nullu has, to be balanced with; in {cascade} no"

@@ -41,11 +41,11 @@ from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage
 
 TOLERANCE = 0.01
-"""How far from the target, as a share of it, a run may end."""
+"""The share of the target by which a run may miss it."""
 REPEATS = 6
-"""How often the last round is done again at most."""
+"""The most times that the last round is done again."""
 UNSURE = 0.5
-"""What plans say of the least bytes may be off by this factor before anything was compressed."""
+"""The factor by which planned least bytes may be off before anything was compressed."""
 Overhead = Callable[[Adapter, Contents, Measurement], int]
 
 
@@ -89,7 +89,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a target after the last step, and whether the last round is to be done again.
+    """The outcome of a target after the last step, and whether the last round is to be done again.
 
     `missed` is the trial to learn from; None where the target is met, or where no further trial would come nearer.
     `exhausted` says why, where the nearest trial is to be done once more.
@@ -205,7 +205,7 @@ class Budget:
             self._solved = demand.solved
 
     def first_repeated(self, steps: Sequence[Step]) -> int:
-        """How many of the steps come before those that are done again where the target is missed: those up to the
+        """The number of steps before those that are done again where the target is missed: those up to the
         last one of the stage that balances."""
         return max(place for place, step in enumerate(steps) if step.label == self.stage.label)
 
@@ -241,7 +241,7 @@ class Budget:
             self._search.end(verdict.exhausted)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
-        """Why doing the last round again would come no nearer; empty where it may."""
+        """The reason for which doing the last round again would come no nearer; empty where it may."""
         # First what the gate did: of a step that it rolled back or softened, the bytes are not those of the strength
         # that was solved for, and a line through them would lead astray.
         for record in last_round:
@@ -283,7 +283,7 @@ class Budget:
         return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
 
     def to_json(self) -> dict[str, Any]:
-        """What a resumed run must know to decide as this one would."""
+        """The state with which a resumed run decides as this one would."""
         solved = self._solved
         return {
             "target": self.target.nbytes,

@@ -38,7 +38,7 @@ class SecantSearch:
 
     @property
     def repeats(self) -> int:
-        """How often the round was done again, the time that is under way included."""
+        """The number of repeats of the round, the one under way included."""
         return len(self.trials) + bool(self.exhausted)
 
     def add(self, trial: Trial) -> None:
@@ -89,7 +89,7 @@ class SecantSearch:
         return abs(reached - self.nbytes)
 
     def to_json(self) -> dict[str, Any]:
-        """What a resumed run must know."""
+        """The state of the search, for a resumed run."""
         return {"trials": [list(astuple(trial)) for trial in self.trials], "exhausted": self.exhausted}
 
     def recall(self, data: Mapping[str, Any]) -> None:

@@ -149,7 +149,7 @@ def sentences(value: Any) -> list[str]:
 
 
 def _keys(part: str, table: Dataset) -> list[str]:
-    """What a column calls each row's image; rows of one image share it. Empty where no column does."""
+    """Each row's name of its image, shared by rows of one image; empty where no column has names."""
     named = next((name for name in KEYS if name in table.column_names), None)
     return [] if named is None else [f"{part}/{value}" for value in table.with_format(None)[named][:]]
 

@@ -23,7 +23,7 @@ from rcc.errors import Problems, UserError
 
 @dataclass
 class _Sample:
-    """Where a sample's image is, None until it is met; what is written about it."""
+    """A sample's key, the offset and size of its image (None until it is met), and its captions."""
 
     key: str
     image: tuple[int, int] | None = None

@@ -123,7 +123,7 @@ class CaptioningEvaluator:
 
 
 def _note(tokenizer: str, missing: Mapping[str, str], judge: Judge | None) -> str:
-    """What the numbers depend on, for people."""
+    """The choices that the numbers depend on, for people."""
     left_out = "".join(f" {metric} is left out: {reason}." for metric, reason in missing.items())
     judged = f" CLIPScore is judged by {judge.path}." if judge else ""
     return f"Captions: words by {tokenizer}.{judged}{left_out}"

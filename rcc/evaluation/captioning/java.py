@@ -14,7 +14,7 @@ SPICE_PARSER = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar
 
 
 def unavailable(name: str) -> str | None:
-    """Why the metric cannot be computed on this machine; None if it can."""
+    """The reason for which the metric cannot be computed on this machine; None if it can."""
     if shutil.which("java") is None:
         return "no 'java' is on the PATH"
     missing = [jar for jar in SPICE_PARSER if not (package_directory() / "spice" / "lib" / jar).exists()]

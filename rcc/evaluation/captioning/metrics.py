@@ -22,7 +22,8 @@ ORDERS = 4
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """What could be computed, in the order asked for; why the rest could not; BLEU's counts (see `bleu`) by image."""
+    """The scores in the order asked for; the reason for each that could not be computed; BLEU's counts (see `bleu`) by
+    image."""
 
     scores: tuple[CaptionScore, ...]
     unavailable: dict[str, str] = field(default_factory=dict)

@@ -18,7 +18,7 @@ NAMES = {
     **{"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"},
     **{"€": "$", "£": "#", "¢": "cents"},
 }
-"""What a character by itself is called in the treebank."""
+"""The treebank's names of single characters."""
 
 SAME = {
     **{"’": "'", "\u0092": "'", "‘": "`", "“": '"', "”": '"', "«": '"', "»": '"', "…": "...", "\u00ad": ""},

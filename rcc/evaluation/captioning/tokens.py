@@ -44,7 +44,7 @@ def load_tokenizer(choice: str = "auto") -> CaptionTokenizer:
 
 
 def package_directory() -> Path:
-    """Where the package with the published scorers and their Java programs is.
+    """The directory of the package with the published scorers and their Java programs.
 
     Raises:
         UserError: it is not installed; the message has the command.
@@ -60,7 +60,7 @@ def package_directory() -> Path:
 
 
 def _stanford(java: str, captions: Sequence[str]) -> list[str]:
-    """What pycocoevalcap's own wrapper gives, without its temporary file inside the installed package and without
+    """The result of pycocoevalcap's own wrapper, without its temporary file inside the installed package and without
     its count on stderr. The program leaves out the last lines if they are empty, so empty captions are not sent, and
     the last line says that all came back."""
     directory = package_directory() / "tokenizer"

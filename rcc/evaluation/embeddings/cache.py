@@ -180,7 +180,7 @@ class RecentlyUsed:
         self._held: OrderedDict[str, Sequence[Batch]] = OrderedDict()
 
     def get(self, key: str) -> Sequence[Batch] | None:
-        """What was put under `key`; None where it was not, or went."""
+        """The batches put under `key`; None where there are none, or no longer."""
         if key not in self._held:
             return None
         self._held.move_to_end(key)

@@ -61,6 +61,6 @@ class EmbeddingFiles:
 
 
 def _about(key: str, embeddings: Tensor) -> str:
-    """What a file of these embeddings says of itself, in one entry, since safetensors does not keep their order."""
+    """The metadata of a file of embeddings, in one entry, since safetensors does not keep the order of several."""
     checksum = hashlib.sha256(embeddings.contiguous().numpy().data).hexdigest()
     return f"{key}; {embeddings.dtype}, SHA-256 {checksum}"

@@ -24,7 +24,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which texts are right for which images: P pairs, sorted by image.
+    """The right answers: P pairs of an image and a text, sorted by image.
 
     Attributes:
         image, text: (P,) int64 indices.
