@@ -43,22 +43,22 @@ def sparse_plus_low_rank(
     Raises:
         ValueError: a rank, a count, a number of rounds or a metric that cannot be.
     """
-    target = problem.solution
-    if not 0 <= keep <= target.numel() or rounds < 1:
-        raise ValueError(f"cannot keep {keep} of {target.numel()} values in {rounds} rounds")
+    solution = problem.solution
+    if not 0 <= keep <= solution.numel() or rounds < 1:
+        raise ValueError(f"cannot keep {keep} of {solution.numel()} values in {rounds} rounds")
     if metric not in METRICS:
         raise ValueError(f"metric '{metric}' is none of {', '.join(METRICS)}")
     # With a diagonal H both steps are the published ones: one step of the refit is then exact.
-    diagonal = Quadratic.around(target, problem.moment.diagonal().diag())
-    left, right = whitened(diagonal if metric == "diagonal" else problem, target).pair(rank)
-    best, least = (torch.zeros_like(target), left, right), float(problem.error(left @ right).sum())
-    left, right = whitened(diagonal, target).pair(rank)
+    diagonal = Quadratic.around(solution, problem.moment.diagonal().diag())
+    left, right = whitened(diagonal if metric == "diagonal" else problem, solution).pair(rank)
+    best, least = (torch.zeros_like(solution), left, right), float(problem.error(left @ right).sum())
+    left, right = whitened(diagonal, solution).pair(rank)
     published = rounds if metric == "diagonal" else min(PUBLISHED_ROUNDS, rounds)
     for inner, count in ((diagonal, published), (problem, rounds - published)):
         saliency = torch.cholesky_inverse(inner.cholesky).diagonal().rsqrt()
         for _ in range(count):
-            sparse = _thresholded(inner, target, left, right, keep, saliency)
-            left, right = _truncated(inner, target, sparse, rank)
+            sparse = _thresholded(inner, solution, left, right, keep, saliency)
+            left, right = _truncated(inner, solution, sparse, rank)
             error = float(problem.error(sparse + left @ right).sum())
             if error < least:
                 best, least = (sparse, left, right), error
@@ -79,19 +79,19 @@ def beside_sparse(problem: Quadratic, sparse: Tensor) -> Whitened:
     return _rest(problem, problem.solution, sparse, problem.error(sparse))
 
 
-def _truncated(problem: Quadratic, target: Tensor, sparse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def _truncated(problem: Quadratic, solution: Tensor, sparse: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     # The energy is not that of what is left, which only `errors` would ask for.
-    return _rest(problem, target, sparse, problem.energy).pair(rank)
+    return _rest(problem, solution, sparse, problem.energy).pair(rank)
 
 
-def _rest(problem: Quadratic, target: Tensor, sparse: Tensor, energy: Tensor) -> Whitened:
-    return whitened(Quadratic(problem.moment, problem.cross - sparse @ problem.moment, energy), target - sparse)
+def _rest(problem: Quadratic, solution: Tensor, sparse: Tensor, energy: Tensor) -> Whitened:
+    return whitened(Quadratic(problem.moment, problem.cross - sparse @ problem.moment, energy), solution - sparse)
 
 
 def _thresholded(
-    problem: Quadratic, target: Tensor, left: Tensor, right: Tensor, keep: int, saliency: Tensor
+    problem: Quadratic, solution: Tensor, left: Tensor, right: Tensor, keep: int, saliency: Tensor
 ) -> Tensor:
-    rest = target - left @ right
+    rest = solution - left @ right
     (gone,) = select_smallest([rest.abs() * saliency], rest.numel() - keep)
     cross = problem.cross - left @ (right @ problem.moment)
     return refit(Quadratic(problem.moment, cross, problem.energy), ~gone, rest, iterations=REFIT_ITERATIONS)
