@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcc.command_line import command_line, repeating
+from rcc.command_line import repeating, resume_line
 from rcc.composing.telling import hydra_raises, plain, report, stacks_wanted, tell
 from rcc.errors import RccError, UserError
 
@@ -182,7 +182,7 @@ def _interrupted(outcomes: Sequence[Outcome]) -> str:
         return "interrupted before anything was saved."
     if {"job=train", "job=evaluate"} & set(outcomes[-1].overrides):
         return "interrupted. It has no steps to continue from: start it afresh."
-    return f"interrupted. Continue with: {command_line(f'resume={directory}')}"
+    return f"interrupted. Continue with: {resume_line(directory, outcomes[-1].overrides)}"
 
 
 def _is_sweep(flags: Namespace) -> bool:

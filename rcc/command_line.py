@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 
 PROGRAM = "rcc-run"
+CODE = ("model.target", "model.arguments")
+"""Options that choose the code to run, beside every `_target_` and whatever is Hydra's own."""
 _flags: ContextVar[tuple[str, ...]] = ContextVar("flags", default=())
 
 
@@ -29,3 +32,24 @@ def command(*words: str) -> list[str]:
 def command_line(*words: str) -> str:
     """The same as one line, quoted for the shell."""
     return shlex.join(command(*words))
+
+
+def names_code(override: str) -> bool:
+    """Whether an override chooses the code to run. Such a one is never taken from a directory: the user says it."""
+    key = override.lstrip("+~").partition("=")[0]
+    return (
+        key in CODE
+        or key.startswith(tuple(f"{code}." for code in CODE))
+        or "_target_" in override
+        or (key.replace("/", ".").split(".")[0] == "hydra")
+    )
+
+
+def resuming(directory: Path | str, overrides: Iterable[str]) -> list[str]:
+    """The words of the command line that goes on with a run that was started with `overrides`."""
+    return command(f"resume={directory}", *filter(names_code, overrides))
+
+
+def resume_line(directory: Path | str, overrides: Iterable[str]) -> str:
+    """The same as one line, quoted for the shell."""
+    return shlex.join(resuming(directory, overrides))

@@ -16,10 +16,10 @@ class ParetoSweeper(OptunaSweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         Path(config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
-        self._speak_only_of_errors()
+        self._silence_logging()
 
     @staticmethod
-    def _speak_only_of_errors() -> None:
+    def _silence_logging() -> None:
         """The command line reports every job and the result; what these two would say repeats it."""
         import optuna
 

@@ -47,7 +47,7 @@ def _unknown_option(path: str, key: str, where: str, shipped: Mapping[str, Any],
 def _wrong_kind(value: Any, default: Any) -> str:
     """What `value` should have been, judging by `default`; empty when it may stand.
 
-    Whether null will do is left to those who take the option.
+    null is validated by the consumer of the option.
     """
     if isinstance(default, dict):
         return f"a set of options ({', '.join(map(str, default))})"

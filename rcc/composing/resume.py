@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rcc.command_line import command_line
+from rcc.command_line import names_code, resume_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, without
 from rcc.errors import UserError, nearest
@@ -78,24 +78,41 @@ def _has_steps(record: Path) -> bool:
 def arguments(path: Path, given: Sequence[str]) -> list[str]:
     """What the run in `path` was started with, its directory, and what is `given` beside `resume=` now.
 
+    What chooses code comes from `given` alone.
+
     Raises:
-        UserError: the record of the overrides cannot be read.
+        UserError: the record of the overrides cannot be read, or chooses code that was not given again.
     """
-    recorded = _load(path, "overrides.yaml")
-    if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
-        raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
-    foreign = [text for text in recorded if "_target_" in text or text.lstrip("+~").startswith("hydra")]
-    if foreign:  # a run never records these; whoever handed the directory over wrote them
+    recorded = _recorded(path)
+    said = {_key(text) for text in given}
+    unsaid = [text for text in recorded if names_code(text) and _key(text) not in said]
+    if unsaid:  # whoever handed the directory over may have written them
         raise UserError(
-            f"resume={path}: {path / '.hydra/overrides.yaml'} sets {', '.join(foreign)}, which would choose the code "
-            "to run. Remove it if you trust it, and give it on the command line."
+            f"resume={path}: its {path / '.hydra/overrides.yaml'} chooses the code to run, by {', '.join(unsaid)}, and "
+            f"code is never taken from a directory. If it is yours, say it again: {resume_line(path, recorded)}"
         )
     return [
-        *without(recorded, KEY),
+        *without([text for text in recorded if not names_code(text)], KEY),
         *without(given, KEY),
         f"{KEY}={quoted(str(path))}",
         f"hydra.run.dir={quoted(str(path))}",
     ]
+
+
+def _recorded(path: Path) -> list[str]:
+    """The overrides that the run in `path` was started with.
+
+    Raises:
+        UserError: their record is missing or is no list of texts.
+    """
+    recorded = _load(path, "overrides.yaml")
+    if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
+        raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
+    return recorded
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def check(path: Path, cfg: DictConfig) -> None:
@@ -108,13 +125,14 @@ def check(path: Path, cfg: DictConfig) -> None:
     recorded = _load(path, "config.yaml")
     if not isinstance(recorded, dict):
         raise UserError(f"resume={path}: {path / '.hydra/config.yaml'} is not a configuration.")
-    then, now = _resolved(OmegaConf.create(recorded)), _resolved(cfg)
+    then, now = recorded, _resolved(cfg)  # what was recorded is resolved already: a file makes nothing look around here
     lines = [*_another_order(then, now), *_differences(_flat(then), _flat(now))]
     if lines:
         raise UserError(
             f"resume={path}: the configuration differs in meaning from the recorded one:\n    "
             + "\n    ".join(lines)
-            + f"\n  Continue as recorded with `{command_line(f'resume={path}')}`, or start another run without resume=."
+            + f"\n  Continue as recorded with `{resume_line(path, _recorded(path))}`, or start another run without "
+            "resume=."
         )
     away = list(_left_behind(path.resolve(), _flat(then)))
     if away:
@@ -148,7 +166,7 @@ def _left_behind(path: Path, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         start = next((folder for folder in path.parents if (folder / value).exists()), None)
         if start is not None:
-            there = command_line(f"resume={path.relative_to(start)}")
+            there = resume_line(path.relative_to(start), _recorded(path))
             yield (
                 f"{key} is '{value}', seen from the folder where the run was started, and the current one has no such "
                 f"file. {start} has it: `cd {shlex.quote(str(start))}` and then `{there}`."

@@ -51,7 +51,7 @@ class EfficiencyEvaluator:
         self.batch_size, self.seconds, self.dtype = batch_size, seconds, dtype
         self._stored: WeakKeyDictionary[Adapter, list[Metric]] = WeakKeyDictionary()
 
-    def note_stored(self, adapter: Adapter, split: Split) -> None:
+    def measure_before_optimising(self, adapter: Adapter, split: Split) -> None:
         """Count what shows only in a model as it is stored, before kernels take the place of its modules; for the next
         `evaluate` of it."""
         self._stored[adapter] = self._count_stored(adapter, split)

@@ -49,7 +49,7 @@ class CostEvaluator(Protocol):
         """The costs of `adapter`, measured in turns with `beside` where there is one."""
         ...
 
-    def note_stored(self, adapter: Adapter, split: Split) -> None:
+    def measure_before_optimising(self, adapter: Adapter, split: Split) -> None:
         """Look at a model as it is stored, before kernels take the place of its modules; for its next `evaluate`."""
         ...
 

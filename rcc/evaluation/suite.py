@@ -55,11 +55,11 @@ class Suite:
             "to know how good it is. Name an evaluator of quality first, as in eval=zero_shot+efficiency."
         )
 
-    def note_stored(self, adapter: Adapter, split: Split) -> None:
+    def measure_before_optimising(self, adapter: Adapter, split: Split) -> None:
         """Let evaluators of costs see a model as it is stored, before kernels take the place of its modules."""
         for evaluator in self.evaluators.values():
             if isinstance(evaluator, CostEvaluator):
-                evaluator.note_stored(adapter, split)
+                evaluator.measure_before_optimising(adapter, split)
 
     def evaluate(
         self, adapter: Adapter, split: Split, splits: Splits, final: bool = True, beside: Adapter | None = None

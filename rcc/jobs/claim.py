@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from rcc.atomic import remove_directory, write_text
 from rcc.cascade.records import Step
-from rcc.command_line import command, command_line
+from rcc.command_line import command, resume_line, resuming
 from rcc.errors import UserError, WorkError
 from rcc.jobs.job import Job
 from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_run_manifest, start_attempt
@@ -34,8 +34,8 @@ def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"a run is live in {directory}. Wait for it or stop it; afterwards `{command_line(f'resume={directory}')}` "
-            "continues it if it did not finish."
+            f"a run is live in {directory}. Wait for it or stop it; afterwards"
+            f" `{resume_line(directory, job.overrides)}` continues it if it did not finish."
         ) from None
     except OSError as error:
         raise UserError(
@@ -69,13 +69,13 @@ def finished(job: Job) -> bool:
 
 def started_by(job: Job) -> list[str]:
     """The command line that started this attempt, the program by its name alone."""
-    return command(f"resume={job.directory}") if job.resumed else command(*job.overrides)
+    return resuming(job.directory, job.overrides) if job.resumed else command(*job.overrides)
 
 
 def _refuse_used(job: Job) -> None:
     if (job.directory / FILE).exists() and not job.resumed:
         raise UserError(
-            f"{job.directory} already holds a run. Continue it with `{command_line(f'resume={job.directory}')}`, or "
+            f"{job.directory} already holds a run. Continue it with `{resume_line(job.directory, job.overrides)}`, or "
             "give a fresh run another hydra.run.dir (by default every run gets a directory of its own)."
         )
 

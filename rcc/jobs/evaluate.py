@@ -11,23 +11,26 @@ from typing import Any
 from rich.console import Console as Terminal
 
 from rcc.atomic import write_text
-from rcc.data.splits import Splits
+from rcc.data.loading import batch_of
+from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.paired import differences
 from rcc.jobs.claim import claimed
-from rcc.jobs.inference import speed_up
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import ARTIFACT, DENSE, Subject, subjects_of
 from rcc.models.adapter import Adapter
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import bytes_text
+from rcc.reporting.inference import runtime_lines, runtime_table
 from rcc.reporting.items import FILE as ITEMS
 from rcc.reporting.items import write_items
 from rcc.reporting.tables import notes_of
-from rcc.runtime.optimise import RUNTIMES
+from rcc.runtime.optimise import RUNTIMES, optimise
+from rcc.runtime.records import RuntimePlan
 
 FILE, TABLE_FILE = "evaluation.json", "evaluation.csv"
+LARGEST_BATCH = 32
 WIDTH = 160  # of what is not a terminal: a table in a file is searched, not looked at
 
 
@@ -90,6 +93,15 @@ def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
             say(terminal, f"{column.name}: {bytes_text(column.nbytes)} on disk, every tensor's SHA-256 verified.")
 
 
+def _optimise(model: Adapter, choice: str, split: Split, terminal: Terminal) -> RuntimePlan:
+    """Put kernels in place as `runtime=` asks, chosen on up to 32 items of `split`, and print what was picked."""
+    plan = optimise(model, batch_of(model, split, stop=LARGEST_BATCH), choice)
+    for line in runtime_lines(plan):
+        say(terminal, line)
+    draw(terminal, runtime_table(plan))
+    return plan
+
+
 class _Comparison:
     """The columns so far, and the first model for as long as others are compared with it."""
 
@@ -115,8 +127,8 @@ class _Comparison:
             seconds = perf_counter() - start
         nbytes = subject.nbytes(model, job.directory)
         if job.settings["runtime"] != "dense" and (self.columns or self.count == 1):
-            suite.note_stored(model, self.splits.test)
-            plan = speed_up(model, job.settings["runtime"], self.splits.calibration, self.terminal)
+            suite.measure_before_optimising(model, self.splits.test)
+            plan = _optimise(model, job.settings["runtime"], self.splits.calibration, self.terminal)
             self.plans[subject.name] = plan.to_json()
         try:
             measured = job.measure_all(model, self.splits, beside=self._first)

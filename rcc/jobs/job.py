@@ -105,7 +105,7 @@ class Job(ABC):
     def seed(self) -> int:
         return int(self.settings["seed"])
 
-    def said_of(self, *groups: str) -> list[str]:
+    def overrides_of(self, *groups: str) -> list[str]:
         """What the command line said of these config groups, for the next command to say again."""
         return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
 
@@ -150,7 +150,7 @@ class Job(ABC):
         code of the model is the user's own, with that."""
         kind = loader_class(self.settings["model"]["name"], self.settings["model"].get(TARGET))
         own = issubclass(kind, NetworkAdapter) or not kind.__module__.startswith("rcc.")
-        said = self.said_of(*MEASURING, *(["model"] if own else []))
+        said = self.overrides_of(*MEASURING, *(["model"] if own else []))
         return command_line("job=evaluate", f"artifact={artifact}", *said)
 
     def set_threads(self, recorded: int | None = None) -> int:

@@ -67,5 +67,5 @@ class Train(Job):
         save_checkpoint(trained.model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, error=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")
-        again = command_line("model=clip", f"model.path={directory}", *self.said_of("data", "eval"))
+        again = command_line("model=clip", f"model.path={directory}", *self.overrides_of("data", "eval"))
         print(f"Compress it: {again}")

@@ -28,7 +28,7 @@ class RunObserver(Observer):
 class Observers(RunObserver):
     """Passes every event on to each observer, in order.
 
-    An observer that raises is named in one warning and told nothing more. KeyboardInterrupt passes.
+    An observer that raises is named in one warning and disabled. KeyboardInterrupt passes.
     As a context manager it closes them all, also when the run fails.
 
     >>> with Observers([Console(), MetricsLog(directory)]) as observers:
@@ -91,7 +91,7 @@ class Observers(RunObserver):
     @staticmethod
     def _warn(observer: RunObserver, event: str, error: Exception) -> None:
         log.warning(
-            "%s failed (%s: %s: %s) and is told nothing more; the run goes on.",
+            "%s failed (%s: %s: %s) and was disabled; the run continues.",
             type(observer).__name__,
             event,
             type(error).__name__,

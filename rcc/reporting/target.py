@@ -44,7 +44,7 @@ def planned_target_text(plan: Plan) -> str:
     last = plan.steps[-1].nbytes
     text = f"Target: {plan.target:,} bytes ({bytes_text(plan.target)}) for the whole artifact."
     if last > plan.target:
-        text += f" Counts alone say {bytes_text(last)} of weights at least, which entropy coding may mend."
+        text += f" Counts alone say {bytes_text(last)} of weights at least, which entropy coding may reduce."
     return text + " Strengths are those without entropy coding, shared alike; the run measures and solves for its own."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,37 @@ def test_any_path_can_be_resumed(here: Path, configs: Composer, name: str) -> No
     path = record(here / name, configs, [])
     cfg = configs.compose(resume.arguments(path, [f"resume={path}"]))
     assert cfg.resume == cfg.hydra.run.dir == str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model.target=os:system",
+        "+model.arguments.command=ls",
+        "model.arguments={command: ls}",
+        "stage.dare._target_=os.system",
+        "hydra.searchpath=[file:///evil]",
+        "hydra/launcher=joblib",
+        "+hydra.callbacks.x._target_=os.system",
+    ],
+)
+def test_code_is_never_taken_from_a_run_directory_and_is_said_again(here: Path, configs: Composer, text: str) -> None:
+    path = record(here / "run", configs, [])
+    (path / ".hydra/overrides.yaml").write_text(f"- seed=1\n- '{text}'\n")
+    with pytest.raises(UserError) as caught:
+        resume.arguments(path, ["resume=run"])
+    assert f"chooses the code to run, by {text}, and code is never taken from a directory" in str(caught.value)
+    again = shlex.split(str(caught.value).partition("say it again: ")[2])
+    assert again == ["rcc-run", f"resume={path}", text]
+    taken = resume.arguments(path, again[1:])
+    assert taken[:2] == ["seed=1", text]
+
+
+def test_code_said_now_takes_the_place_of_code_that_was_recorded(here: Path, configs: Composer) -> None:
+    path = record(here / "run", configs, [])
+    (path / ".hydra/overrides.yaml").write_text("- model=module\n- model.target=os:system\n")
+    taken = resume.arguments(path, [f"resume={path}", "model.target=mine:Network"])
+    assert [text for text in taken if "target" in text] == ["model.target=mine:Network"]
 
 
 @pytest.mark.parametrize("extra", ["logger=wandb", "dry_run=true", "state.keep_last=5"])

@@ -142,7 +142,7 @@ def test_what_is_stored_is_counted_before_kernels_take_its_place(clip: CLIPWrapp
             parameter.data[:, ::2] = 0
     evaluator = EfficiencyEvaluator(batch_size=4, seconds=0)
     before = evaluator.evaluate(clip, few.test, few)
-    evaluator.note_stored(clip, few.test)
+    evaluator.measure_before_optimising(clip, few.test)
     optimise(clip, clip.prepare(list(few.test.images[0:4]), few.test.texts[:4]), "csr")
     after = evaluator.evaluate(clip, few.test, few)
     for name in ("stored_bytes", "parameters", "nonzeros", "theoretical_flops"):

@@ -44,7 +44,7 @@ class Cost:
     at_the_end: ClassVar[bool] = True
     seen: list[Any] = field(default_factory=list)
 
-    def note_stored(self, adapter: Adapter, split: Split) -> None:
+    def measure_before_optimising(self, adapter: Adapter, split: Split) -> None:
         self.seen.append("stored")
 
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits, beside: Adapter | None = None) -> Measurement:
@@ -71,7 +71,7 @@ def test_costs_wait_for_the_end_and_are_handed_the_model_beside(clip: CLIPWrappe
     assert ([metric.name for metric in gate.metrics], cost.seen) == (["images"], [])
     suite.evaluate(clip, few.selection, few)
     suite.evaluate(clip, few.selection, few, beside=clip)
-    suite.note_stored(clip, few.selection)
+    suite.measure_before_optimising(clip, few.selection)
     assert cost.seen == [None, clip, "stored"]
     assert suite.measures_costs
     assert not suite.leads_with_costs

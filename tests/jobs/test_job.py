@@ -26,9 +26,9 @@ def test_each_job_is_the_class_that_its_file_names() -> None:
     assert type(job_of("job=train")) is Train
 
 
-def test_what_the_command_line_said_of_a_group_is_said_again() -> None:
+def test_what_the_command_line_overrides_of_a_group_is_said_again() -> None:
     job = job_of("job=evaluate", "data=digits", "data.test=40", "eval=zero_shot", "seed=3")
-    assert job.said_of("data", "eval") == ["data=digits", "data.test=40", "eval=zero_shot"]
+    assert job.overrides_of("data", "eval") == ["data=digits", "data.test=40", "eval=zero_shot"]
     assert job.command_to_measure(Path("a b/artifact")) == (
         "rcc-run job=evaluate 'artifact=a b/artifact' data=digits data.test=40 eval=zero_shot"
     )

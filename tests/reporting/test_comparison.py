@@ -70,7 +70,7 @@ def test_one_model_shows_all_digits_and_what_was_recorded():
     assert single_table(OTHER).rows[0][-2:] == ("0.5", "no")
 
 
-def test_nothing_is_said_of_records_where_there_are_none():
+def test_nothing_is_overrides_of_records_where_there_are_none():
     for one in (DENSE, replace(SMALL, recorded=None), replace(SMALL, recorded={"other": 1.0})):
         table = single_table(one)
         assert table.head == ("metric", "value", "all digits")

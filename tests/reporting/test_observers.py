@@ -81,7 +81,7 @@ def test_an_observer_that_raises_is_named_once_closed_and_told_nothing_more(run,
     with caplog.at_level(logging.WARNING):
         play(Observers([failing, healthy]), *run)
     assert [record.getMessage() for record in caplog.records] == [
-        "Failing failed (step_finished: OSError: no space left) and is told nothing more; the run goes on."
+        "Failing failed (step_finished: OSError: no space left) and was disabled; the run continues."
     ]
     assert failing.events.count("step_finished") == 1
     assert failing.events[-1] == "close"

@@ -82,7 +82,7 @@ class DARECompressor(PruningViews):
 
     @torch.no_grad()
     def prepare(self, model: Model, context: StageContext | None = None) -> list[Skipped]:
-        """Choose the units of `model` and stand before the first step; returns the units left alone.
+        """Choose the units of `model` and reset to before the first pruning step; returns the units left alone.
 
         Raises:
             UserError: weights that are not finite, tensors missing from `base`, no calibration data for an option

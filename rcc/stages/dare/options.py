@@ -35,7 +35,7 @@ class DAREOptions(StageOptions):
         scope: what shares one budget: every 'layer' by itself, a 'tower', or the whole model ('global'). 'row' is
             a layer whose rows all give up the same share. None: 'row' for score='wanda', else 'layer'.
         score: 'magnitude' removes the smallest, 'random' any, 'wanda' those of least magnitude × norm of the
-            input on the calibration data, 'taylor' and 'fisher' those whose loss the model's own loss feels least.
+            input on the calibration data, 'taylor' and 'fisher' those whose removal changes the model's own loss least.
         allocation: 'uniform' gives each pool the same share; 'importance' gives each what makes the sum of
             the pools' relative output errors least, with the same total; 'owl' keeps more of layers with outliers;
             'sensitivity' weighs each layer's error by what it does to the model's outputs, see `budgets`. 'auto':

@@ -47,7 +47,7 @@ def test_a_single_model_is_made_fast_too(rcc_run, artifact, tmp_path):
     ("arguments", "said"),
     [
         (["job=evaluate", "runtime=int7"], "unknown runtime 'int7'. Did you mean 'int8'?"),
-        (["runtime=auto"], "runtime=auto is for job=evaluate; job=compress runs models as stored."),
+        (["runtime=auto"], "runtime=auto: job=compress does not use 'runtime', which belongs to job=evaluate."),
     ],
 )
 def test_a_runtime_that_cannot_be_is_refused(rcc_run, arguments, said):
