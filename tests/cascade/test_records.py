@@ -1,13 +1,16 @@
-"""The records of a run: what they sum up, and the observer that nobody is."""
+"""The records of a run: their sums, their way through JSON, and the observer that nobody is."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
 from toys.records import attempt_at, measured, sized, steps_of
 
-from rcc.cascade.records import Attempt, Baseline, Observer, StepRecord, Unobserved
+from rcc.cascade.records import Attempt, Baseline, Observer, Size, Step, StepRecord, Unobserved
+from rcc.measurement import Measurement, Metric
 
 
 def test_a_record_costs_what_its_attempts_cost() -> None:
@@ -56,3 +59,46 @@ def test_an_observer_takes_up_the_events_it_cares_about_and_passes_over_the_rest
         observer.step_started(step, 1, 0.5)
         observer.step_finished(StepRecord(step, "kept", (), sized(1), 1.0, measured(1.0)))
         assert getattr(observer, "heard", 1) == 1
+
+
+NAMES = st.text(min_size=1, max_size=12)
+NUMBERS = st.floats(allow_nan=False)
+COUNTS = st.integers(0, 10**12)
+METRICS = st.builds(Metric, NAMES, NUMBERS, NAMES, st.booleans(), st.none() | NUMBERS)
+SIZES = st.builds(Size, COUNTS, COUNTS, COUNTS)
+FACTS = st.dictionaries(NAMES, st.none() | st.booleans() | NUMBERS | NAMES | st.lists(COUNTS), max_size=3)
+MEASUREMENTS = st.lists(METRICS, min_size=1, max_size=3).flatmap(
+    lambda found: st.builds(
+        Measurement, st.just(tuple(found)), st.just(found[0].name), NAMES, COUNTS, st.just({"k": 1})
+    )
+)
+ATTEMPTS = st.builds(
+    Attempt,
+    st.integers(1, 9),
+    st.none() | NUMBERS,
+    NUMBERS,
+    COUNTS,
+    st.none() | SIZES,
+    st.none() | MEASUREMENTS,
+    st.none() | NUMBERS,
+    NAMES,
+)
+STEPS = st.builds(Step, COUNTS, COUNTS, COUNTS, NAMES, NAMES, st.none() | NUMBERS)
+STEP_RECORDS = st.builds(
+    StepRecord,
+    STEPS,
+    st.sampled_from(["kept", "continued", "skipped"]),
+    st.lists(ATTEMPTS, max_size=3).map(tuple),
+    SIZES,
+    NUMBERS,
+    MEASUREMENTS,
+    st.dictionaries(NAMES, FACTS, max_size=2),
+    st.lists(st.tuples(NAMES, NAMES), max_size=3).map(tuple),
+    FACTS,
+    FACTS,
+)
+
+
+@given(STEP_RECORDS)
+def test_a_step_record_read_back_from_json_is_the_same_record(record: StepRecord):
+    assert StepRecord.from_json(json.loads(json.dumps(record.to_json()))) == record

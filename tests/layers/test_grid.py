@@ -1,3 +1,5 @@
+"""Matrices on a grid: whole numbers and steps describe them exactly, and nothing off the grid is taken."""
+
 from __future__ import annotations
 
 import numpy as np
