@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rcc.errors import WorkError
-from rcc.layers.modes import evaluating, train_only
+from rcc.layers.modes import differentiating, train_only
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit
 from rcc.ops.scale import channel_norms, gate_sensitivity
@@ -69,7 +69,7 @@ def channel_gradients(
         for index, parameter in enumerate(group)
     ]
     try:
-        with evaluating(module), torch.enable_grad():
+        with differentiating(module):
             train_only(module, everything)
             for number, item in enumerate(items):
                 value = loss(item)

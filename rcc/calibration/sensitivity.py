@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.layers.model import Batch, Model
-from rcc.layers.modes import evaluating
+from rcc.layers.modes import differentiating
 from rcc.layers.padding import mask_of, without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
@@ -71,7 +71,7 @@ def sensitivities(
     fitted = [unit for unit in units if unit.summing]
     sums = {unit.name: _Sums(unit.shape[0]) for unit in fitted}
     seen = 0
-    with evaluating(model.module), torch.enable_grad():
+    with differentiating(model.module):
         for parameter in model.module.parameters():
             parameter.requires_grad_(False)
         for batch in batches:
@@ -82,12 +82,15 @@ def sensitivities(
             seen += len(next(iter(signs.values())))
             start = 0
             for part in parts:
-                with _probed(fitted, sums, mask_of(part)):
+                with _probed(fitted, sums, mask_of(part)) as probes:
                     outputs = model.outputs(part)
-                end = start + len(next(iter(outputs.values())))
-                total = _projection(outputs, {name: every[start:end] for name, every in signs.items()})
-                if total.requires_grad:  # as it does not where the outputs depend on no unit
-                    total.backward()
+                    end = start + len(next(iter(outputs.values())))
+                    total = _projection(outputs, {name: every[start:end] for name, every in signs.items()})
+                    # Blocks under activation checkpointing are called again in the backward pass, which must build
+                    # the same graph (so the probes stay) and is not to be summed twice.
+                    probes.summing = False
+                    if total.requires_grad:  # as it does not where the outputs depend on no unit
+                        total.backward()
                 start = end
     give_back_free_memory()
     return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
@@ -146,17 +149,27 @@ class _Sums:
         return Sensitivity(self.squares / max(1, items), variance.clamp_min(0))
 
 
+@dataclass
+class _Probes:
+    """Whether calls are added to the sums."""
+
+    summing: bool = True
+
+
 @contextmanager
-def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | None) -> Iterator[None]:
+def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | None) -> Iterator[_Probes]:
     """Inside, every output of a unit is added to its sums; so is its gradient, later, the moment it is complete."""
+    probes = _Probes()
 
     def hook(name: str, module: nn.Module, output: Tensor) -> Tensor:
         kernel = getattr(module, "kernel_size", None)
         channel = -1 if kernel is None else -len(kernel) - 1
-        sums[name].add_output(output.detach(), channel, mask)
+        if probes.summing:
+            sums[name].add_output(output.detach(), channel, mask)
         if not output.requires_grad:  # nothing before it does; and no leaf, which must not be changed in place
             output = output.detach().requires_grad_().clone()
-        output.register_hook(lambda gradient: sums[name].add_gradient(gradient, channel))
+        if probes.summing:
+            output.register_hook(lambda gradient: sums[name].add_gradient(gradient, channel))
         return output
 
     handles = []
@@ -164,7 +177,7 @@ def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | Non
         for module in unit.modules():
             handles.append(module.register_forward_hook(partial(lambda name, m, _, y: hook(name, m, y), unit.name)))
     try:
-        yield
+        yield probes
     finally:
         for handle in handles:
             handle.remove()

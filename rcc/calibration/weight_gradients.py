@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rcc.errors import WorkError
 from rcc.layers.model import Batch
-from rcc.layers.modes import evaluating, train_only
+from rcc.layers.modes import differentiating, train_only
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit
 
@@ -38,7 +38,7 @@ def weight_gradients(
         key: torch.zeros_like(parameter, dtype=torch.promote_types(parameter.dtype, torch.float32), requires_grad=False)
         for key, parameter in parameters.items()
     }
-    with evaluating(module), torch.enable_grad(), ExitStack() as hooks:
+    with differentiating(module), ExitStack() as hooks:
         train_only(module, parameters.values())
         for key, parameter in parameters.items():
             handle = parameter.register_post_accumulate_grad_hook(partial(_add, sums[key], squared))

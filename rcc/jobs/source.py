@@ -13,6 +13,7 @@ from rcc.artifact.manifest import MANIFEST, Manifest, read_manifest
 from rcc.artifact.restore import rebuild
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
+from rcc.models.block_marks import mark_blocks
 from rcc.models.device import pick_device
 from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import load_described, load_skeleton, loader_class
@@ -35,8 +36,7 @@ def load_source(options: Options, device: str) -> Adapter:
         return load_described(given, device=device)
     model = load_artifact(artifact, options, given.get("dtype", "float32"), device)
     if given.get("gradient_checkpointing"):
-        enable: Any = model.module.activation_checkpointing_enable
-        enable()
+        mark_blocks(model.module, f"model '{model.name}'")
     return model
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
+
+from rcc.layers.activation_checkpointing import checkpointed_activations
 
 
 @contextmanager
@@ -31,6 +34,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(asking.get(name, parameter.requires_grad))
             parameter.grad = gradients.get(parameter)
+
+
+@contextmanager
+def differentiating(module: nn.Module) -> Iterator[None]:
+    """Inside, gradients are taken in evaluation mode; blocks marked for activation checkpointing are recomputed."""
+    with evaluating(module), checkpointed_activations(module), torch.enable_grad():
+        yield
 
 
 def train_only(module: nn.Module, parameters: Iterable[nn.Parameter]) -> None:

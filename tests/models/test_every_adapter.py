@@ -6,6 +6,8 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,15 @@ from safetensors.torch import load_file, save_file
 import rcc
 from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
+from rcc.calibration.gradients import channel_gradients
+from rcc.calibration.sensitivity import sensitivities
+from rcc.calibration.weight_gradients import weight_gradients
 from rcc.data.splits import Splits
 from rcc.errors import UserError
+from rcc.layers.activation_checkpointing import marked_blocks
 from rcc.measurement import Measurement, Metric
 from rcc.models.registry import adapter_class, load_model
+from rcc.stages.alpha.learned_scales import learnable_scales
 from rcc.stages.quant.quantizer import Quantizer
 
 NAMES = ["blip", "blip_retrieval", "clip", "clip_vision", "siglip", "vit"]
@@ -214,6 +221,49 @@ def test_gradient_checkpointing_changes_no_gradient(
         assert (parameter.grad is None) == (expected[key] is None)
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, expected[key])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_checkpointing_acts_in_every_gradient_pass_of_calibration_and_changes_no_result(
+    name: str, random_model: Random, checkpoint_of: Checkpoint, batches: Any
+) -> None:
+    plain = random_model(name)
+    saving = load_model(name, path=checkpoint_of(name), device="cpu", gradient_checkpointing=True)
+    blocks = {id(block) for block in marked_blocks(saving.module)}
+    path = next(path for path, part in saving.module.named_modules() if id(part) in blocks)
+    expected, calls = gradient_passes(plain, batches(plain), f"{path}.")
+    found, more_calls = gradient_passes(saving, batches(saving), f"{path}.")
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-9)
+    # Two items a pass, one for the scales: each backward pass calls the block once more.
+    assert [more - plain for more, plain in zip(more_calls, calls, strict=True)] == [2, 2, 2, 1]
+
+
+def gradient_passes(
+    model: Any, items: list[dict[str, torch.Tensor]], path: str
+) -> tuple[list[torch.Tensor], list[int]]:
+    """What each gradient pass finds for a layer of the block at `path`, and how often it calls that layer."""
+    unit = next(unit for unit in model.units() if unit.name.startswith(path) and unit.kind == "linear")
+    loss = partial(squares, model)
+    called: list[int] = []
+    unit.module.register_forward_pre_hook(lambda *_: called.append(1))
+    channels = channel_gradients(model.module, [unit], items, loss)[unit.name]
+    calls = [len(called)]
+    (weights,) = weight_gradients(model.module, [unit], items, loss, squared=True).values()
+    calls.append(len(called))
+    (sensitivity,) = sensitivities(model, [unit], items, torch.Generator().manual_seed(0)).values()
+    calls.append(len(called))
+    with learnable_scales(model.module, [unit]) as raws:
+        loss(items[0]).backward()
+        (scale,) = [raw.grad for raw in raws.values()]
+        calls.append(len(called))
+    found = [channels.norm, channels.sensitivity, weights, sensitivity.rows, sensitivity.variance, scale]
+    return found, [after - before for before, after in pairwise([0, *calls])]
+
+
+def squares(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A loss that every model has."""
+    return torch.stack([output.square().mean() for output in model.outputs(batch).values()]).sum()
 
 
 @pytest.mark.parametrize("name", ["clip_vision", "vit"])

@@ -18,6 +18,7 @@ from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.layers.units import Unit, find_units
 from rcc.models.adapter import Adapter
+from rcc.models.block_marks import mark_blocks
 from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet
@@ -53,7 +54,7 @@ class PretrainedAdapter(Adapter):
         """Load a checkpoint directory, or a hub name from the local cache or the hub, in evaluation mode.
 
         Args:
-            gradient_checkpointing: in training, compute activations again in the backward pass and do not keep them.
+            gradient_checkpointing: compute activations again in every backward pass and do not keep them.
 
         Raises:
             UserError: it cannot be found or reached, is of another architecture, lacks a weight or has one too many,
@@ -68,7 +69,7 @@ class PretrainedAdapter(Adapter):
         processors = self._processors(where, config, local)
         module: Any = load_weights(where, self.model_class, precision, config, local)
         if gradient_checkpointing:
-            module.activation_checkpointing_enable()
+            mark_blocks(module, f"model '{self.name}'")
         self._hold(module.to(place), *processors)
         self._read_more(where, local)
 

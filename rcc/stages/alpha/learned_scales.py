@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rcc.errors import WorkError
-from rcc.layers.modes import evaluating, train_only
+from rcc.layers.modes import differentiating, train_only
 from rcc.layers.units import Unit
 from rcc.learning.loop import Best, Loop
 from rcc.ops.scale import to_raw, to_scale
@@ -41,7 +41,7 @@ def learnable_scales(module: nn.Module, units: Sequence[Unit]) -> Iterator[dict[
     Afterwards the units are what they were, unscaled: folding is the caller's. A scale that a unit already
     had is folded first.
     """
-    with evaluating(module):
+    with differentiating(module):
         raws: dict[str, nn.Parameter] = {}
         try:
             for unit in units:
