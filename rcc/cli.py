@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcc.command_line import repeating, resume_line
+from rcc.composing.interruption import exit_code, interruptible
 from rcc.composing.telling import hydra_raises, plain, report, stacks_wanted, tell
 from rcc.errors import RccError, UserError
 
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
 
     from rcc.composing.outcomes import Outcome
 
-INTERRUPTED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (the process's own when None); returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    with repeating(_config_dir(arguments)):
+    with repeating(_config_dir(arguments)), interruptible():
         return _main(arguments)
 
 
@@ -52,9 +51,9 @@ def _main(arguments: list[str]) -> int:
         return 0
     except RccError as error:
         return report(error, stacks_wanted())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         tell(_interrupted(outcomes))
-        return INTERRUPTED
+        return exit_code(error)
 
 
 def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:

@@ -28,7 +28,7 @@ from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
-from rcc.errors import UserError
+from rcc.errors import UserError, WorkError
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.model import Batch
 from rcc.layers.weight_layout import matrix_of
@@ -104,6 +104,11 @@ class StateStore:
         self.clean()
         if index in self.indices():
             raise UserError(f"{self._path(index)} exists: step {index} was saved before and is not overwritten.")
+        if index and 0 not in self.indices():  # written now, the step would stand in a new folder that nothing resumes
+            raise WorkError(
+                f"{self.directory} lost its first step, the dense model, while the run was live: the folder was "
+                "removed, renamed or emptied. Start a fresh run."
+            )
         path = self._write("step", index, name, adapter, record, score)
         self._prune()
         return path

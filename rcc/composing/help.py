@@ -54,7 +54,8 @@ Flags
   --hydra-help            flags of Hydra, on which this is built
   Completion in the shell: eval "$(rcc-run -sc install=bash)"; also zsh and fish
 
-Exit codes: 0 done, 1 the work failed, 2 something asked for is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 something asked for is wrong, 130 interrupted
+(143 by SIGTERM, 129 by a hang-up).
 HYDRA_FULL_ERROR=1 shows the stack of an error."""
 
 

@@ -13,7 +13,15 @@ from rcc.cascade.records import Step
 from rcc.command_line import command, resume_line, resuming
 from rcc.errors import UserError, WorkError
 from rcc.jobs.job import Job
-from rcc.reporting.run_manifest import FAILED, FILE, FINISHED, finish_attempt, read_run_manifest, start_attempt
+from rcc.reporting.run_manifest import (
+    FAILED,
+    FILE,
+    FINISHED,
+    INTERRUPTED,
+    finish_attempt,
+    read_run_manifest,
+    start_attempt,
+)
 
 LOCK, CONFIG = ".lock", ".hydra"
 
@@ -26,6 +34,7 @@ def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
 
     Raises:
         UserError: another process holds it, it was used before and this is no resume, or it cannot be written.
+        WorkError: it was removed while the block ran.
     """
     directory = job.directory
     lock = FileLock(directory / LOCK)
@@ -51,12 +60,18 @@ def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
         start_attempt(directory, command=started_by(job), seed=job.seed, plan=plan, threads=threads)
         try:
             yield
+        except KeyboardInterrupt:
+            if (directory / FILE).exists():
+                finish_attempt(directory, INTERRUPTED)
+            raise
         except BaseException as error:
+            _refuse_removed(directory, error)  # then whatever was raised says that files are missing, not why
             if isinstance(error, UserError) and number == 1 and _nothing_kept(directory):
                 _withdraw(directory)
             else:
                 finish_attempt(directory, FAILED)
             raise
+        _refuse_removed(directory)
         finish_attempt(directory, FINISHED)
     finally:
         lock.release()
@@ -78,6 +93,14 @@ def _refuse_used(job: Job) -> None:
             f"{job.directory} already holds a run. Continue it with `{resume_line(job.directory, job.overrides)}`, or "
             "give a fresh run another hydra.run.dir (by default every run gets a directory of its own)."
         )
+
+
+def _refuse_removed(directory: Path, cause: BaseException | None = None) -> None:
+    if not (directory / FILE).exists():
+        raise WorkError(
+            f"{directory} was removed, renamed or emptied while the run in it was live: its {FILE} is gone, and with "
+            "it what a resume would need. Start a fresh run; what this one wrote after that may still be there."
+        ) from cause
 
 
 def _nothing_kept(directory: Path) -> bool:

@@ -88,9 +88,12 @@ def note_data(directory: Path | str, fingerprint: str) -> None:
 
 
 def finish_attempt(directory: Path | str, status: str) -> dict[str, Any]:
-    """Note that the latest attempt, and with it the run, is 'finished' or 'failed'; returns the manifest."""
+    """Note how the latest attempt ended, and with it the run: 'finished', 'failed' or 'interrupted'.
+
+    Returns the manifest.
+    """
     problems = Problems(FILE)
-    problems.choice("status", status, (FINISHED, FAILED))
+    problems.choice("status", status, (FINISHED, FAILED, INTERRUPTED))
     problems.done()
     manifest = read_run_manifest(directory)
     manifest["attempts"][-1] |= {"finished": _now(), "status": status}

@@ -1,6 +1,7 @@
 """`rcc-run` in this process and in a fresh one, in an empty folder of the test's own."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -27,14 +28,20 @@ def fresh_rcc_run(tmp_path):
     """Starts a command line in a process of its own, in the same folder as `rcc_run`."""
 
     def start(*arguments):
-        return subprocess.Popen(
-            [sys.executable, "-m", "rcc.cli", *arguments],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [signal.signal(number, signal.SIG_DFL) for number in stopping]  # a child inherits what is ignored
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "rcc.cli", *arguments],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        finally:
+            for number, held in zip(stopping, before, strict=True):
+                signal.signal(number, held)
 
     return start
 

@@ -1,0 +1,67 @@
+"""A run that is told to stop, loses its terminal or its folder: how it ends and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SLOW = ("debug=quick", "stage=dare+alpha", "stage.alpha.num_epochs=400", "threads=1", "hydra.run.dir=run")
+"""Reaches its second step within seconds and stays in it."""
+
+
+def wait_for_the_second_step(process, folder):
+    while not list(folder.glob("run/state/step-001-*")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_run_that_is_told_to_stop_notes_it_and_says_how_to_continue(fresh_rcc_run, tmp_path, name, code):
+    process = fresh_rcc_run(*SLOW)
+    wait_for_the_second_step(process, tmp_path)
+    for _ in range(2):  # as `timeout` does: once to the process, once to its group
+        process.send_signal(getattr(signal, name))
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "interrupted. Continue with: rcc-run resume=run" in output
+    assert "Traceback" not in output
+    manifest = json.loads((tmp_path / "run/run.json").read_text())
+    assert (manifest["status"], manifest["attempts"][0]["status"]) == ("interrupted", "interrupted")
+    assert manifest["attempts"][0]["finished"] is not None
+
+
+def test_a_run_whose_terminal_hangs_up_notes_it(tmp_path):
+    terminal, side = pty.openpty()
+    adopt = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        " os.execv(sys.executable, [sys.executable, '-m', 'rcc.cli', *sys.argv[1:]])"
+    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", adopt, *SLOW], cwd=tmp_path, stdin=side, stdout=side, stderr=side, start_new_session=True
+    )
+    signal.signal(signal.SIGHUP, before)
+    os.close(side)
+    wait_for_the_second_step(process, tmp_path)
+    os.close(terminal)
+    assert process.wait(timeout=60) == 129
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_run_whose_folder_is_removed_failed_and_blames_no_input(fresh_rcc_run, tmp_path):
+    process = fresh_rcc_run(*SLOW[:2], "stage.alpha.num_epochs=40", *SLOW[3:])
+    wait_for_the_second_step(process, tmp_path)
+    shutil.rmtree(tmp_path / "run")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, output
+    assert "run was removed, renamed or emptied while the run in it was live" in output
+    assert "Traceback" not in output
+    assert not list(tmp_path.glob("run/artifact"))
