@@ -23,7 +23,7 @@ def wait_for_the_second_step(process, folder):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_run_that_is_told_to_stop_notes_it_and_says_how_to_continue(fresh_rcc_run, tmp_path, name, code):
     process = fresh_rcc_run(*SLOW)
     wait_for_the_second_step(process, tmp_path)
