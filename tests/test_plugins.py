@@ -134,7 +134,7 @@ def test_the_trainer_and_the_job_of_the_guide_run(outside: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["stage=smallest", "stage.smallest.share=2"], "stage 'smallest': share is 2; it must lie in [0, 1)."),
+        (["stage=smallest", "stage.smallest.share=2"], "stage 'smallest': share is 2; it must be a number in [0, 1)."),
         (["logger=steps", "logger.fil=x"], "unknown option 'logger.fil'. Did you mean 'file'?"),
         (["data=wrong"], "data 'wrong': its _target_ 'os.system' is not a subclass of rcc.data.splits.Splits"),
         (["model=wrong"], "model=wrong: its _target_ 'mine.Smallest' is not a subclass of rcc.models.adapter.Adapter"),
