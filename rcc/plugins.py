@@ -13,6 +13,7 @@ from typing import Any, cast, get_type_hints
 
 from rcc import shipped
 from rcc.errors import Problems, UserError
+from rcc.option_types import fits, hints_of, wanted
 
 TARGET = "_target_"
 OPEN_ENDED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
@@ -84,7 +85,8 @@ def call(where: str, factory: Callable[..., Any], options: Mapping[str, Any], **
 def check_options(
     where: str, factory: Callable[..., Any], options: Mapping[str, Any], offered: Iterable[str] = ()
 ) -> None:
-    """Refuse options that `factory` does not take, and the lack of one that it needs.
+    """Refuse options that `factory` does not take or of another type than it is annotated, and the lack of one that it
+    needs.
 
     Args:
         offered: the names of what else it will be given where it has a parameter for it.
@@ -99,6 +101,10 @@ def check_options(
     for option in options:
         if Parameter.VAR_KEYWORD not in kinds.values():
             problems.choice("option", option, taken)
+    hints = hints_of(factory)
+    for option, value in options.items():
+        if option in taken and option in hints:
+            problems.check(fits(value, hints[option]), f"{option} is {value!r}; it must be {wanted(hints[option])}.")
     for name in taken:
         needed = parameters[name].default is Parameter.empty and kinds[name] not in OPEN_ENDED
         problems.check(not needed or name in options, f"the option '{name}' has no default and was not given.")

@@ -15,12 +15,23 @@ PROGRAMS = {
     f"{folder}.{path.stem}": path for folder in ("scripts", "benchmarks") for path in (ROOT / folder).glob("*.py")
 }
 
-EVERYWHERE = ("errors", "limits", "measurement", "atomic", "command_line", "memory", "plugins", "shipped")
+EVERYWHERE = (
+    "errors",
+    "limits",
+    "measurement",
+    "option_types",
+    "atomic",
+    "command_line",
+    "memory",
+    "plugins",
+    "shipped",
+)
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "measurement": (),
     "atomic": (),
     "command_line": (),
+    "option_types": (),
     "plugins": (),
     "shipped": (),
     "memory": (),
