@@ -139,7 +139,7 @@ def prepared(
     ahead = workers if ahead is None else ahead
     problems = Problems("loading")
     for name, value, least in (("batch_size", batch_size, 1), ("ahead", ahead, 0), ("workers", workers, 1)):
-        problems.check(value >= least, f"{name} is {value}; it must be at least {least}.")
+        problems.whole(name, value, least)
     names = readable_fields(adapter, split) if fields is None else tuple(fields)
     for name in names:
         problems.choice(f"split '{split.name}' has no field", name, split.fields)

@@ -28,7 +28,8 @@ def balanced_sampler(labels: NDArray[np.int64], seed: int, epoch: int, count: in
     """
     problems = Problems("balanced sampler")
     problems.check(len(labels) > 0, "there are no labels.")
-    problems.check(count is None or count >= 1, f"count is {count}; it must be at least 1.")
+    if count is not None:
+        problems.whole("count", count, 1)
     problems.done()
     weights = len(labels) / np.bincount(labels)[labels]
     size = len(labels) if count is None else count
@@ -46,7 +47,7 @@ def length_grouped_sampler(lengths: Sequence[int], batch_size: int, seed: int, e
 
     problems = Problems("length-grouped sampler")
     problems.check(len(lengths) > 0, "there are no lengths.")
-    problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
+    problems.whole("batch_size", batch_size, 1)
     problems.done()
     sampler: Sampler[int] = LengthGroupedSampler(batch_size, lengths=list(lengths), generator=_generator(seed, epoch))
     return sampler

@@ -44,8 +44,8 @@ class EfficiencyEvaluator:
 
     def __init__(self, batch_size: int = 32, seconds: float = 1.0, dtype: str = "float16") -> None:
         problems = Problems("eval 'efficiency'")
-        problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
-        problems.check(seconds >= 0, f"seconds is {seconds}; it must not be negative.")
+        problems.whole("batch_size", batch_size, 1)
+        problems.at_least("seconds", seconds, 0)
         problems.choice("dtype", dtype, STORED_DTYPES)
         problems.done()
         self.batch_size, self.seconds, self.dtype = batch_size, seconds, dtype

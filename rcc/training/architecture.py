@@ -30,7 +30,7 @@ class Architecture:
     def __post_init__(self) -> None:
         problems = Problems("architecture")
         for name, value in vars(self).items():
-            problems.check(value >= 1, f"{name} is {value}; it must be at least 1.")
+            problems.whole(name, value, 1)
         problems.done()
         problems.check(self.hidden % self.heads == 0, f"hidden {self.hidden} is not a multiple of heads {self.heads}.")
         problems.check(self.image % self.patch == 0, f"image {self.image} is not a multiple of patch {self.patch}.")

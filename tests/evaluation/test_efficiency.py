@@ -167,8 +167,8 @@ def test_wrong_options_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_evaluator("efficiency", batch_size=0, seconds=-1, dtype="float61")
     assert [problem.split(".")[0] for problem in caught.value.problems] == [
-        "eval 'efficiency': batch_size is 0; it must be at least 1",
-        "eval 'efficiency': seconds is -1; it must not be negative",
+        "eval 'efficiency': batch_size is 0; it must be a whole number from 1 up",
+        "eval 'efficiency': seconds is -1; it must be a number from 0 up",
         "eval 'efficiency': unknown dtype 'float61'",
     ]
     assert isinstance(load_evaluator("efficiency"), CostEvaluator)

@@ -112,8 +112,8 @@ def test_a_suite_is_built_of_options_by_label_and_tells_every_problem() -> None:
         load_suite({"zero": {}, "zero_shot": {"batch_size": 0, "cache_megabytes": -1}, "b": {"x": 1}})
     assert [problem.split(".")[0] for problem in caught.value.problems] == [
         "unknown eval 'zero'",
-        "eval 'zero_shot': embeddings: batch_size is 0; it must be at least 1",
-        "eval 'zero_shot': embeddings: cache_megabytes is -1; it must not be negative",
+        "eval 'zero_shot': embeddings: batch_size is 0; it must be a whole number from 1 up",
+        "eval 'zero_shot': embeddings: cache_megabytes is -1; it must be a number from 0 up",
         "unknown eval 'b'",
     ]
     with pytest.raises(UserError, match="names no evaluator"):

@@ -217,7 +217,7 @@ def test_a_batch_that_does_not_fit_is_refused(few: Splits, batch_size: int) -> N
         ({"widht": 3}, "unknown size 'widht'"),
         ({"hidden": 30, "heads": 4}, "hidden 30 is not a multiple of heads 4"),
         ({"image": 30, "patch": 8}, "image 30 is not a multiple of patch 8"),
-        ({"mlp": 0}, "mlp is 0; it must be at least 1"),
+        ({"mlp": 0}, "mlp is 0; it must be a whole number from 1 up"),
     ],
 )
 def test_an_impossible_architecture_is_refused(few: Splits, sizes: dict[str, int], message: str) -> None:

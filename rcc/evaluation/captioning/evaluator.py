@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcc.data.splits import Split, Splits
-from rcc.errors import Problems, UserError, WorkError
+from rcc.errors import Problems, UserError, WorkError, is_whole
 from rcc.evaluation.captioning.clip_score import Judge
 from rcc.evaluation.captioning.corpus import CaptionScore
 from rcc.evaluation.captioning.java import unavailable
@@ -51,14 +51,17 @@ class CaptioningEvaluator:
         given = {"settings": settings, "num_beams": num_beams, "max_length": max_length, "min_length": min_length}
         self.settings = {name: value for name, value in given.items() if value is not None}
         problems = Problems("eval 'captioning'")
-        problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
-        for name, number in (("num_beams", num_beams), ("max_length", max_length), ("min_length", min_length)):
+        problems.whole("batch_size", batch_size, 1)
+        numbers = {"num_beams": num_beams, "max_length": max_length, "min_length": min_length}
+        sound = [
             problems.check(
-                number is None or number >= 1,
-                f"{name} is {number}; it must be at least 1, or null for the model's own.",
+                number is None or (is_whole(number) and number >= 1),
+                f"{name} is {number!r}; it must be a whole number from 1 up, or null for the model's own.",
             )
+            for name, number in numbers.items()
+        ]
         problems.check(
-            (min_length or 0) <= (max_length or min_length or 0),
+            not all(sound) or (min_length or 0) <= (max_length or min_length or 0),
             f"min_length is {min_length} and max_length {max_length}; no caption is both as long and as short.",
         )
         problems.done()

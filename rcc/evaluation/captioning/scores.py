@@ -28,7 +28,7 @@ def bleu(corpus: CaptionCorpus, max_n: int = 4, seed: int = 0) -> tuple[list[Cap
         UserError: `max_n` below 1.
     """
     problems = Problems("BLEU")
-    problems.check(max_n >= 1, f"max_n is {max_n}; it must be at least 1.")
+    problems.whole("max_n", max_n, 1)
     problems.done()
     package_directory()
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer

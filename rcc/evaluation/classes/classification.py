@@ -36,7 +36,7 @@ class ClassificationEvaluator:
 
     def __init__(self, batch_size: int = 256, classes: str = "auto") -> None:
         problems = Problems("eval 'classification'")
-        problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
+        problems.whole("batch_size", batch_size, 1)
         problems.choice("classes", classes, BY)
         problems.done()
         self.batch_size, self.classes = batch_size, classes

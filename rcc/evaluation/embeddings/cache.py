@@ -48,8 +48,8 @@ class EmbeddingCache:
 
     def __init__(self, batch_size: int = 256, megabytes: float = 256, directory: str | Path | None = None) -> None:
         problems = Problems("embeddings")
-        problems.check(batch_size >= 1, f"batch_size is {batch_size}; it must be at least 1.")
-        problems.check(megabytes >= 0, f"cache_megabytes is {megabytes}; it must not be negative.")
+        problems.whole("batch_size", batch_size, 1)
+        problems.at_least("cache_megabytes", megabytes, 0)
         problems.done()
         self.settings = (batch_size, megabytes, None if directory is None else str(directory))
         self.batch_size = batch_size

@@ -46,10 +46,7 @@ class RetrievalEvaluator:
         cache: EmbeddingCache | None = None,
     ) -> None:
         problems = Problems("eval 'retrieval'")
-        problems.check(
-            isinstance(rerank_top_k, int) and rerank_top_k >= 0,
-            f"rerank_top_k is {rerank_top_k}; it must be a whole number, 0 or more.",
-        )
+        problems.whole("rerank_top_k", rerank_top_k, 0)
         problems.done()
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
         self.batch_size, self.rerank_top_k = batch_size, rerank_top_k
