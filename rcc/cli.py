@@ -22,6 +22,7 @@ from rcc.errors import RccError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from rcc.composing.folders import Folder
     from rcc.composing.outcomes import Outcome
 
 
@@ -63,21 +64,24 @@ def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
     if flags.shell_completion or flags.hydra_help or flags.config_path or flags.config_name:
         _hydra(arguments, outcomes)
         return 0
-    overrides = _checked(flags)
-    _hydra([*_without(arguments, flags.overrides), *overrides], outcomes)
+    overrides, folder = _checked(flags)
+    with folder.options() as where:
+        _hydra([*_without(arguments, flags.overrides), *overrides, *where], outcomes)
     if outcomes and _is_sweep(flags):
-        _summarise(outcomes)
+        _summarise(outcomes, planned=folder.dry)
     return _exit_code(outcomes)
 
 
-def _checked(flags: Namespace) -> list[str]:
-    """The overrides to hand to Hydra: those given, or with `resume=` those recorded and what was added.
+def _checked(flags: Namespace) -> tuple[list[str], Folder]:
+    """The overrides to hand to Hydra: those given, or with `resume=` those recorded and what was added; and the folder
+    of the output.
 
     Raises:
         UserError: with everything that is wrong.
     """
     from rcc.composing import checks, resume
     from rcc.composing.composition import added, composer, labels_of, own
+    from rcc.composing.folders import Folder, folder_of
     from rcc.composing.overrides import verbatim
 
     overrides, where = list(flags.overrides), resume.asked(flags.overrides)
@@ -98,7 +102,8 @@ def _checked(flags: Namespace) -> list[str]:
             resume.check(directory, own(configs.compose(overrides)))
         if _is_sweep(flags):
             overrides = added(overrides, labels_of(configs.compose([]).hydra.runtime.choices))
-    return overrides
+        shown = flags.cfg or flags.info
+        return overrides, Folder() if shown else folder_of(overrides, configs, _is_sweep(flags))
 
 
 def _deep_check(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
@@ -157,10 +162,12 @@ def _as_typed(directory: str) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _summarise(outcomes: Sequence[Outcome]) -> None:
+def _summarise(outcomes: Sequence[Outcome], planned: bool) -> None:
+    """The table of a sweep; of plans, which have no results, only how many failed."""
     from rcc.composing.outcomes import table
 
-    print(f"\n{table(outcomes)}", flush=True)
+    if not planned:
+        print(f"\n{table(outcomes)}", flush=True)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         tell(f"{len(failed)} of {len(outcomes)} jobs failed.")

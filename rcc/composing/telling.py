@@ -50,7 +50,7 @@ def plain(error: BaseException) -> RccError | None:
     if isinstance(error, RccError):
         return error
     if isinstance(error, OSError) and error.errno in (*NO_SPACE, *NOT_ALLOWED):
-        return _unwritable(error)
+        return unwritable(error)
     return None
 
 
@@ -94,7 +94,7 @@ def hydra_raises() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(error) from error
+        raise unwritable(error) from error
     finally:
         if before is None:
             del os.environ[FULL_ERROR]
@@ -102,7 +102,8 @@ def hydra_raises() -> Iterator[None]:
             os.environ[FULL_ERROR] = before
 
 
-def _unwritable(error: OSError) -> RccError:
+def unwritable(error: OSError) -> RccError:
+    """The error of an output folder that cannot be made or written to."""
     kind = WorkError if error.errno in NO_SPACE else UserError
     return kind(
         f"cannot write {error.filename or 'to the output folder'}: {error.strerror or error}. "

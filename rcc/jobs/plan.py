@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 from rich.console import Console as Terminal
 
-from rcc.jobs.compression import Compression
+from rcc.cascade.bytes.budget import Target
+from rcc.jobs.compression import Compression, is_targeted
 from rcc.jobs.source import plan_source
 from rcc.jobs.target import target_of
+from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
 from rcc.reporting.target import planned_target_text
@@ -22,8 +22,7 @@ WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not look
 def show_plan(job: Compression) -> None:
     """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
     skeleton = plan_source(job.settings["model"])
-    with tempfile.TemporaryDirectory() as scratch:
-        target = target_of(job.settings, skeleton, Path(scratch))
+    target = _target(job, skeleton)
     plan = job.pipeline(target=target).plan(skeleton)
     terminal = Terminal(highlight=False)
     if not terminal.is_terminal:
@@ -45,12 +44,12 @@ def show_plan(job: Compression) -> None:
         f"{job.gate.tries} softer attempts; a step that fails is then handled as '{job.gate.on_failure}'. "
         "Bytes are of the weights, if every step passes at once. Nothing was written; leave out dry_run=true to run.",
     )
-    _remove_if_made_here(job.directory)
 
 
-def _remove_if_made_here(directory: Path) -> None:
-    """Hydra makes the run's directory before it asks what to do: take it away again if it is new and empty."""
-    for made in (directory, directory.parent, directory.parent.parent):
-        with suppress(OSError):  # not empty, not ours, or never made
-            if made.stat().st_ctime >= psutil.Process().create_time():
-                made.rmdir()
+def _target(job: Compression, skeleton: Adapter) -> Target | None:
+    """The target of the run, None where it has none. The model's small files, whose bytes count, are measured in a
+    folder for files of a moment."""
+    if not is_targeted(job.settings):
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        return target_of(job.settings, skeleton, Path(scratch))

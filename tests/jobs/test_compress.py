@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from datetime import datetime
 
 import pytest
 import torch
@@ -128,6 +129,18 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(rcc_run, tmp_path):
     assert "vision_model.encoder.layers.*.mlp.fc1 (4)" in out
     assert "left alone unless asked" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(rcc_run, tmp_path, monkeypatch):
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr("hydra.core.utils.datetime", Still)
+    assert [rcc_run("debug=quick", "stage=dare")[0] for _ in range(2)] == [0, 0]
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("outputs/*/*/artifact"))
+    assert found == [f"outputs/2026-01-02/{name}/artifact" for name in ("03-04-05", "03-04-05_1")]
 
 
 def test_the_plan_predicts_the_bytes_of_the_run(rcc_run, tmp_path):
