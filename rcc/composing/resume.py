@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def directory(value: str) -> Path:
                 f"resume=latest: there is no {RECORD} of a compression under outputs/ or multirun/ of {Path.cwd()}. "
                 "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
             )
-        return max(records, key=lambda record: record.stat().st_mtime_ns).parent
+        return max(records, key=lambda record: (_started(record), record)).parent
     path = Path(value).expanduser()
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -70,9 +71,19 @@ def _has_steps(record: Path) -> bool:
     """Whether a run.json plans steps; one that cannot be read may, and is refused by name later."""
     try:
         plan = json.loads(record.read_text(encoding="utf-8")).get("plan", True)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):  # the last by brackets within brackets
         return True
     return bool(plan)
+
+
+def _started(record: Path) -> datetime:
+    """When the newest attempt of a run.json started, as it says itself: the time of the file is that of a copy, or of
+    another attempt's end. One that does not say may be the newest, and is refused by name later."""
+    try:
+        started = datetime.fromisoformat(json.loads(record.read_text(encoding="utf-8"))["attempts"][-1]["started"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return datetime.max.replace(tzinfo=UTC)
+    return started if started.tzinfo else started.replace(tzinfo=UTC)
 
 
 def arguments(path: Path, given: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ import psutil
 
 from rcc.atomic import write_text
 from rcc.cascade.records import Step
-from rcc.errors import Problems, UserError
+from rcc.errors import Problems, UserError, is_whole
 
 FILE = "run.json"
 FORMAT = 1
@@ -114,12 +114,23 @@ def read_run_manifest(directory: Path | str) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{directory} holds no {FILE}: it is not the directory of a run. {advice}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}). {advice}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise UserError(f"{path} has format {found}; this version reads format {FORMAT}. {advice}")
+    if not _is_whole(manifest):
+        raise UserError(f"{path} is damaged: it lacks its attempts, their status or the run's environment. {advice}")
     return manifest
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Whether it has what every attempt writes, in the types in which it is read."""
+    attempts, here = manifest.get("attempts"), manifest.get("environment")
+    if not isinstance(attempts, list) or not attempts or not isinstance(here, dict):
+        return False
+    told = all(isinstance(each, dict) and isinstance(each.get("status"), str) for each in attempts)
+    return told and isinstance(manifest.get("status"), str) and is_whole(here.get("threads")) and here["threads"] > 0
 
 
 def environment(threads: int | None = None) -> dict[str, Any]:
@@ -180,7 +191,7 @@ def _available_processors() -> int:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")  # several runs may start in one second
 
 
 def _write(path: Path, manifest: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -14,11 +15,10 @@ from rcc.composing.composition import Composer, own
 from rcc.errors import UserError
 
 
-def record(path: Path, configs: Composer, overrides: list[str], age: int = 0) -> Path:
+def record(path: Path, configs: Composer, overrides: list[str], *started: str) -> Path:
     """What a run leaves in its directory, as far as resume reads it."""
     (path / ".hydra").mkdir(parents=True)
-    (path / "run.json").write_text("{}")
-    os.utime(path / "run.json", (1000 - age, 1000 - age))
+    (path / "run.json").write_text(json.dumps({"attempts": [{"started": time} for time in started]}))
     OmegaConf.save(own(configs.compose(overrides)), path / ".hydra/config.yaml")
     OmegaConf.save(OmegaConf.create(overrides), path / ".hydra/overrides.yaml")
     return path
@@ -46,10 +46,29 @@ def test_the_last_resume_counts(texts: list[str], value: str | None) -> None:
 
 
 def test_latest_is_the_newest_run_of_runs_and_sweeps(here: Path, configs: Composer) -> None:
-    record(here / "outputs/2026-11-20/10-00-00", configs, [], age=2)
-    record(here / "multirun/2026-11-19/10-00-00/3", configs, [], age=1)
-    record(here / "outputs/2026-11-21/10-00-00", configs, [], age=3)
+    record(here / "outputs/2026-11-20/10-00-00", configs, [], "2026-11-20T10:00:00.500+00:00")
+    record(here / "multirun/2026-11-19/10-00-00/3", configs, [], "2026-11-20T10:00:00.501+00:00")
+    record(here / "outputs/2026-11-21/10-00-00", configs, [], "2026-11-20T11:00:00+02:00")
     assert resume.directory("latest") == Path("multirun/2026-11-19/10-00-00/3")
+
+
+def test_latest_is_the_last_one_started_or_resumed_whatever_the_files_times(here: Path, configs: Composer) -> None:
+    resumed = ("2026-11-19T10:00:00+00:00", "2026-11-22T10:00:00+00:00")
+    record(here / "outputs/2026-11-19/10-00-00", configs, [], *resumed)
+    for age, day in enumerate(["2026-11-20", "2026-11-21"]):
+        path = record(here / f"outputs/{day}/10-00-00", configs, [], f"{day}T10:00:00+00:00")
+        os.utime(path / "run.json", (4e9 + age, 4e9 + age))  # copied, or touched, long after
+    assert resume.directory("latest") == Path("outputs/2026-11-19/10-00-00")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"attempts": []}', '{"attempts": [{"started": 5}]}', "\0", "[" * 9999])
+def test_latest_passes_over_no_run_that_does_not_say_when_it_started(
+    here: Path, configs: Composer, content: str
+) -> None:
+    record(here / "outputs/2026-11-21/10-00-00", configs, [], "2026-11-21T10:00:00+00:00")
+    damaged = record(here / "outputs/2026-11-20/10-00-00", configs, [])
+    (damaged / "run.json").write_text(content)
+    assert resume.directory("latest") == Path("outputs/2026-11-20/10-00-00")
 
 
 def test_latest_without_any_run_is_refused(here: Path) -> None:

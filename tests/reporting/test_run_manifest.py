@@ -66,12 +66,22 @@ def test_an_unknown_status_is_refused_with_those_that_exist(tmp_path):
         ('{"format": 1, "att', "cannot be read"),
         ("[]", "has format list"),
         ('{"format": 99}', "has format 99; this version reads format 1"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_a_directory_that_is_not_a_run_is_refused_with_the_reason(tmp_path, text, message):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match=message):
+        read_run_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, [], {}, [None], [{"status": 1}], 3])
+@pytest.mark.parametrize("key", ["attempts", "status", "environment"])
+def test_a_damaged_record_is_refused_whatever_stands_in_its_place(tmp_path, key, value):
+    manifest = start_attempt(tmp_path, command=[], seed=0)
+    (tmp_path / "run.json").write_text(json.dumps(manifest | {key: value}))
+    with pytest.raises(UserError, match=r"run\.json is damaged: it lacks"):
         read_run_manifest(tmp_path)
 
 
