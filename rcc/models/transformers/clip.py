@@ -9,7 +9,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTo
 
 from rcc.models.transformers.contrastive import contrastive_loss
 from rcc.models.transformers.dual import DualEncoder
-from rcc.models.transformers.processor_files import check_end
+from rcc.models.transformers.processor_files import check_end, check_end_is_highest
 
 LEGACY_END = 2  # in configs from before 2023; such a model looks for the highest token id instead
 
@@ -31,7 +31,9 @@ class CLIPWrapper(DualEncoder):
     @classmethod
     def _processors(cls, where: str, config: Any, local: bool) -> tuple[Any, Any]:
         image_processor, tokenizer = super()._processors(where, config, local)
-        if config.text_config.eos_token_id != LEGACY_END:
+        if config.text_config.eos_token_id == LEGACY_END:
+            check_end_is_highest(where, tokenizer)
+        else:
             check_end(where, tokenizer.eos_token_id, config.text_config.eos_token_id)
         return image_processor, tokenizer
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-from rcc.errors import UserError
+from rcc.errors import UserError, listed
 from rcc.models.transformers.checkpoint import quiet
 from rcc.models.transformers.configuration import check_image_sizes
 
@@ -75,6 +75,25 @@ def check_end(name: str, ends: int | None, wanted: int | None) -> None:
     if wanted != ends:
         raise UserError(
             _unusable(name, f"the tokenizer ends a text with token {ends} and the model looks for {wanted}")
+        )
+
+
+def check_end_is_highest(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse a tokenizer with tokens after the end token, for a model that pools a text at its highest token id.
+
+    Raises:
+        UserError: names such tokens; a text with one of them would be pooled there and not at its end.
+    """
+    end = tokenizer.eos_token_id
+    later = [token for token, number in tokenizer.get_vocab().items() if end is None or number > end]
+    if later:
+        raise UserError(
+            _unusable(
+                name,
+                f"the tokenizer ends a text with token {end} and has tokens after it: {listed(map(repr, later))}. The"
+                " model takes the highest token id for the end of a text, as its config.json has eos_token_id 2; if it"
+                f" was trained with the added tokens, write eos_token_id {end} into the text_config",
+            )
         )
 
 

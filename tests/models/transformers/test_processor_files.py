@@ -11,7 +11,13 @@ from transformers import CLIPImageProcessorPil, CLIPTokenizerFast
 
 from rcc.errors import UserError
 from rcc.models.transformers.clip import CLIPWrapper
-from rcc.models.transformers.processor_files import check_end, load_image_processor, load_tokenizer, rewrite
+from rcc.models.transformers.processor_files import (
+    check_end,
+    check_end_is_highest,
+    load_image_processor,
+    load_tokenizer,
+    rewrite,
+)
 
 SHAPE = (3, 32, 32)
 
@@ -55,6 +61,31 @@ def test_another_end_of_texts_than_the_models_is_refused_with_both() -> None:
     check_end("some/model", 2, 2)
     with pytest.raises(UserError, match="ends a text with token 3 and the model looks for 2"):
         check_end("some/model", 3, 2)
+
+
+def test_tokens_after_the_end_are_refused_by_name_where_the_end_is_the_highest(checkpoint: Path) -> None:
+    tokenizer = load_tokenizer(str(checkpoint), CLIPTokenizerFast, 10**6)
+    check_end_is_highest("some/model", tokenizer)
+    tokenizer.add_tokens(["<my-dog>", "<my-cat>"])
+    with pytest.raises(UserError, match=r"has tokens after it: '<my-cat>', '<my-dog>'.*has eos_token_id 2"):
+        check_end_is_highest("some/model", tokenizer)
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_clip_with_the_legacy_end_loads_unless_tokens_come_after_the_end(checkpoint: Path, added: bool) -> None:
+    file = checkpoint / "config.json"
+    config = json.loads(file.read_text())
+    config["text_config"] |= {"eos_token_id": 2}
+    config["text_config"]["vocab_size"] += 1
+    file.write_text(json.dumps(config))
+    if added:
+        tokenizer = CLIPTokenizerFast.from_pretrained(checkpoint)
+        tokenizer.add_tokens(["<my-dog>"])
+        tokenizer.save_pretrained(checkpoint)
+        with pytest.raises(UserError, match="has tokens after it: '<my-dog>'"):
+            CLIPWrapper.skeleton(checkpoint)
+    else:
+        assert CLIPWrapper.skeleton(checkpoint).tokenizer is not None
 
 
 def test_keys_are_taken_out_at_every_level_and_the_rest_is_sorted(tmp_path: Path) -> None:
