@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import torch
@@ -67,6 +68,17 @@ def steps_of(module: nn.Module) -> dict[str, str]:
         for name in MATRICES
         if getattr(held, f"{name}_step") is not None
     }
+
+
+def checksum(module: nn.Module) -> str:
+    """SHA-256 of all that an artifact of the model would hold, in 64 hexadecimal digits: names, ties, dtypes, shapes,
+    steps and every bit of the tensors."""
+    tensors, tied = named_tensors(module)
+    whole = hashlib.sha256(repr((sorted(tied.items()), sorted(steps_of(module).items()))).encode())
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def parts_of(unit: Unit) -> dict[str, tuple[int, ...]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
-from rcc.artifact.contents import parts_of
+from rcc.artifact.contents import checksum, parts_of
 from rcc.artifact.size import model_size
 from rcc.cascade.gate import Gate, retention
 from rcc.cascade.records import Attempt, Baseline, Step
@@ -19,6 +21,9 @@ from rcc.memory import Meter
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage, StageContext, StageReport
 
+MOST_REASONS = 3
+"""Reasons that are told of a step that touched nothing; the report has them all."""
+_NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?![\w.])")
 Validator = Callable[[Adapter], Measurement | float]
 
 
@@ -38,8 +43,12 @@ def attempt_step(
     gate: Gate,
     dtype: torch.dtype,
     entropy: str,
+    before: str,
 ) -> tuple[Attempt, StageReport | None]:
     """Apply `stage` to `model` in place and measure it once.
+
+    `before` is the checksum of the model as it is. A stage that left it so cannot have failed the gate, whatever is
+    left of the metric by now.
 
     Returns the attempt, with its problem where it did not pass, and the stage's report; the report is None
     when the stage raised or left a non-finite weight, so that the model must not be used.
@@ -53,7 +62,9 @@ def attempt_step(
             kept = retention(baseline.measurement.main, measurement.main)
             size = model_size(model, dtype, entropy)
             applied.facts["matrix_values"] = applied.account(model)
-            problem, report = gate.problem(kept), applied
+            if checksum(model.module) == before:
+                applied.unchanged = why_unchanged(applied)
+            problem, report = "" if applied.unchanged else gate.problem(kept), applied
         except UserError:
             raise
         except RccError as error:
@@ -62,6 +73,16 @@ def attempt_step(
             problem = f"stage '{stage.label}': {type(error).__name__}: {error}"
     attempt = Attempt(number, stage.strength, meter.seconds, meter.peak_bytes, size, measurement, kept, problem)
     return attempt, report
+
+
+def why_unchanged(report: StageReport) -> str:
+    """Why a stage that left every value as it was may have done so, from its own report."""
+    if report.touched:
+        return f"it came to the values that were there, in all {len(report.touched)} layers it touched"
+    reasons = Counter(_NUMBER.sub("…", skipped.reason) for skipped in report.skipped).most_common()
+    told = "; ".join(f"{reason} ({count})" for reason, count in reasons[:MOST_REASONS])
+    more = f"; and {len(reasons) - MOST_REASONS} reasons more" if len(reasons) > MOST_REASONS else ""
+    return f"it touched no layer: {told}{more}" if told else "it touched no layer"
 
 
 def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> Baseline:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from rcc.analysis.overlap import overlap, row_spaces
+from rcc.artifact.contents import checksum
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, step_seed
 from rcc.cascade.bytes.budget import Budget, Target, Verdict
 from rcc.cascade.gate import Gate
@@ -133,6 +134,7 @@ class Execution:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
         stage = next(stage for stage in self.stages if stage.label == step.label)
         spaces = row_spaces(self.model.units())
+        before = checksum(self.model.module)
         attempts: list[Attempt] = []
         while True:
             number = len(attempts) + 1
@@ -147,11 +149,12 @@ class Execution:
                 self.gate,
                 self.dtype,
                 self.entropy,
+                before,
             )
             attempts.append(attempt)
             self.observer.attempt_finished(step, attempt)
             if report is not None and not attempt.problem:
-                outcome = "kept"
+                outcome = "unchanged" if report.unchanged else "kept"
                 break
             strength = self.gate.softer(strength, attempt.retention or 0.0)
             exhausted = strength is None or len(attempts) > self.gate.tries
@@ -178,6 +181,7 @@ class Execution:
             skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
             facts=report.facts,
             overlap=overlap(spaces, row_spaces(self.model.units())),
+            reason=report.unchanged,
         )
 
     def _outcome_of_failure(self, step: Step, attempt: Attempt, broken: bool) -> str:

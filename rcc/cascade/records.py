@@ -51,7 +51,8 @@ class Attempt:
 @dataclass(frozen=True)
 class StepRecord:
     """A finished step. `outcome`: 'kept' (passed the gate), 'continued' (failed it and was kept as
-    configured), 'skipped' (rolled back). The numbers are those of the model after the step."""
+    configured), 'skipped' (rolled back), 'unchanged' (left every value of the model as it was, for the `reason`). The
+    numbers are those of the model after the step."""
 
     step: Step
     outcome: str
@@ -63,6 +64,7 @@ class StepRecord:
     skipped: tuple[tuple[str, str], ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     overlap: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
 
     @property
     def seconds(self) -> float:

@@ -13,8 +13,8 @@ SPARE = 0.03
 
 def suggest(records: Sequence[StepRecord], gate: Gate) -> tuple[str, ...]:
     """Suggestions for the next run, most telling first; empty when this one leaves nothing to say."""
-    found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_without_data(records)]
-    found += [*_spare(records, gate), *_slowest(records)]
+    found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_unchanged(records)]
+    found += [*_without_data(records), *_spare(records, gate), *_slowest(records)]
     return tuple(dict.fromkeys(found))
 
 
@@ -39,6 +39,14 @@ def _rolled_back(records: Sequence[StepRecord]) -> list[str]:
                 advice = f"start below {last.strength:.2f} with `{record.step.option}=`, or {advice}"
             lines.append(f"{record.step.name} was rolled back ({last.problem}): {advice}.")
     return lines
+
+
+def _unchanged(records: Sequence[StepRecord]) -> list[str]:
+    return [
+        f"{record.step.name} changed nothing ({record.reason}): leave it out of `stage=`, or give it more to do."
+        for record in records
+        if record.outcome == "unchanged" and not record.facts.get(DID_NOT_PAY)  # which is said with what helps
+    ]
 
 
 def _softened(records: Sequence[StepRecord]) -> list[str]:

@@ -31,7 +31,7 @@ from rcc.reporting.tables import notes_of, quality_table, size_table, step_table
 from rcc.reporting.target import repeated_text, shares_text, target_text
 from rcc.reporting.time_left import TimeLeft
 
-STYLES = {"kept": "green", "continued": "yellow", "skipped": "red"}
+STYLES = {"kept": "green", "continued": "yellow", "unchanged": "yellow", "skipped": "red"}
 
 
 class Console(RunObserver):
@@ -129,6 +129,9 @@ class Console(RunObserver):
         last = record.attempts[-1] if record.attempts else None
         if record.outcome == "skipped":
             return f"skipped and rolled back: {last.problem if last else 'it made no attempt'}"
+        if record.outcome == "unchanged":
+            took = seconds_text(record.seconds)
+            return f"unchanged{at_strength(last.strength if last else None)}: {record.reason} ({took})"
         size = bytes_text(record.size.nbytes)
         if self._baseline is not None:
             size += f" ({ratio_text(self._baseline.size.nbytes, record.size.nbytes)} smaller)"

@@ -62,7 +62,8 @@ class MetricsLog(RunObserver):
 
     def step_finished(self, record: StepRecord) -> None:
         numbers: list[Number] = [
-            ("kept", float(record.outcome != "skipped"), "0 or 1"),
+            ("kept", float(record.outcome in ("kept", "continued")), "0 or 1"),
+            ("unchanged", float(record.outcome == "unchanged"), "0 or 1"),
             ("retention", record.retention, "fraction"),
             ("seconds", record.seconds, "s"),
             ("peak_memory", record.peak_bytes, "bytes"),

@@ -105,6 +105,9 @@ def _steps(summary: Summary) -> Iterator[str]:
         "is better). Retention is against the dense model. Size is what the artifact's weights would take, "
         "times smaller is against the dense weights at the same dtype. Peak memory is the whole process's."
     )
+    unchanged = [f"- {record.step.name}: {record.reason}" for record in summary.records if record.reason]
+    if unchanged:
+        yield "Steps that changed nothing:\n\n" + "\n".join(unchanged)
     chosen = {record.step.label: record.chosen for record in summary.records if record.chosen}
     if chosen:
         yield f"Options left at `auto` came to: {'; '.join(f'{label} {text}' for label, text in chosen.items())}."

@@ -83,9 +83,10 @@ class WandbObserver(RunObserver):
         memory = {"step/peak_memory": record.peak_bytes, "step/attempts": len(record.attempts)}
         self._run.log(_numbers("step", step.index, *numbers) | memory)
         stage = f"stage/{step.index:03d}-{step.label}"
-        self._run.summary.update(
-            _numbers(stage, step.index, *numbers) | {f"{stage}/outcome": record.outcome, f"{stage}/round": step.round}
-        )
+        said = {f"{stage}/outcome": record.outcome, f"{stage}/round": step.round}
+        if record.reason:
+            said[f"{stage}/reason"] = record.reason
+        self._run.summary.update(_numbers(stage, step.index, *numbers) | said)
 
     def run_finished(self, summary: Summary) -> None:
         total = {"retention": summary.retention, "seconds": summary.seconds, "bytes": summary.size.nbytes}

@@ -107,11 +107,14 @@ class UnitPlan:
 
 @dataclass
 class StageReport:
-    """What a stage did: the units it touched with their facts, those it skipped, and facts of the whole."""
+    """What a stage did: the units it touched with their facts, those it skipped, and facts of the whole.
+
+    `unchanged` is why the model's values are all as they were, where the cascade found that; empty otherwise."""
 
     touched: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    unchanged: str = ""
 
     def skip(self, unit: Unit, reason: str) -> None:
         """Note that `unit` was left as it is."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from toys.adapters import ToyAdapter, dense_toy, quantise
 
-from rcc.artifact.contents import named_tensors, parts_of, refuse_unstorable, steps_of, stored
+from rcc.artifact.contents import checksum, named_tensors, parts_of, refuse_unstorable, steps_of, stored
 from rcc.errors import WorkError
 
 
@@ -22,6 +24,19 @@ def test_a_module_registered_twice_gives_its_tensors_once() -> None:
     shared = nn.Linear(2, 3, bias=False)
     tensors, tied = named_tensors(nn.ModuleDict({"a": shared, "b": shared}))
     assert (list(tensors), tied) == (["a.weight"], {"b.weight": "a.weight"})
+
+
+def test_the_checksum_is_of_names_ties_steps_dtypes_and_every_bit(dense: ToyAdapter) -> None:
+    module = dense.module
+    before = checksum(module)
+    assert before == checksum(copy.deepcopy(module))
+    halved = checksum(copy.deepcopy(module).half())
+    untied = copy.deepcopy(module)
+    untied.two.weight = nn.Parameter(untied.two.weight.clone())
+    quantised = quantise(dense_toy(), "one")
+    with torch.no_grad():
+        module.one.weight[0, 0] = torch.nextafter(module.one.weight[0, 0], torch.tensor(9.0))
+    assert len({before, checksum(module), halved, checksum(untied), checksum(quantised.module)}) == 5
 
 
 def test_buffers_that_are_not_persistent_are_left_out(dense: ToyAdapter) -> None:

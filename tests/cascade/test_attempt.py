@@ -11,12 +11,13 @@ from toys.models import chain
 from toys.records import steps_of
 from toys.stages import Break, Erase, Poison
 
+from rcc.artifact.contents import checksum
 from rcc.cascade.attempt import attempt_step, measure, measure_dense, refuse_non_finite, step_seed
 from rcc.cascade.gate import Gate
 from rcc.errors import UserError, WorkError
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Stage, StageContext
+from rcc.stages.base import Stage, StageContext, StageReport
 
 
 def share_left(model: Adapter) -> float:
@@ -28,7 +29,10 @@ def attempted(stage: Stage, threshold: float = 0.95):
     model = chain()
     baseline = measure_dense(model, share_left, torch.float16)
     stage = stage.labelled(stage.method)
-    return attempt_step(2, stage, StageContext(), model, share_left, baseline, Gate(threshold), torch.float16, "none")
+    before = checksum(model.module)
+    return attempt_step(
+        2, stage, StageContext(), model, share_left, baseline, Gate(threshold), torch.float16, "none", before
+    )
 
 
 def test_an_attempt_that_passes_has_everything_and_no_problem() -> None:
@@ -47,6 +51,46 @@ def test_one_that_kept_too_little_has_its_numbers_and_the_problem() -> None:
     assert report is not None
     assert attempt.problem == "kept 50.0% of the dense model, less than 95.0%"
     assert attempt.retention == pytest.approx(0.5, abs=1e-3)
+
+
+def test_one_that_changed_no_bit_says_why_by_the_layers_it_touched() -> None:
+    attempt, report = attempted(Erase(0))
+    assert report is not None
+    assert report.unchanged == "it came to the values that were there, in all 3 layers it touched"
+    assert attempt.problem == ""
+    assert attempted(Erase(0.02))[1].unchanged == ""
+
+
+def test_one_that_touched_nothing_says_why_by_the_reasons_it_gave_most_often_first() -> None:
+    class Leave(Erase):
+        def apply(self, model, context):
+            report = StageReport()
+            for number, unit in enumerate(model.units()):
+                report.skip(unit, "too small" if number else "the first")
+            return report
+
+    _, report = attempted(Leave())
+    assert report.unchanged == "it touched no layer: too small (2); the first (1)"
+
+
+def test_one_that_changed_a_single_bit_outside_of_all_layers_changed_the_model() -> None:
+    class Flip(Erase):
+        def apply(self, model, context):
+            bias = model.units()[1].module.bias.detach()
+            bias.view(torch.int32)[0] ^= 1
+            return StageReport()
+
+    assert attempted(Flip())[1].unchanged == ""
+
+
+def test_one_that_changed_nothing_does_not_fail_the_gate_for_what_others_did() -> None:
+    model = chain()
+    dense = measure_dense(model, share_left, torch.float16)
+    Erase(0.5).apply(model, StageContext())
+    rest = (Gate(0.95), torch.float16, "none", checksum(model.module))
+    attempt, report = attempt_step(1, Erase(0).labelled("erase"), StageContext(), model, share_left, dense, *rest)
+    assert attempt.retention == pytest.approx(0.5, abs=1e-3)
+    assert (attempt.problem, bool(report.unchanged)) == ("", True)
 
 
 @pytest.mark.parametrize(

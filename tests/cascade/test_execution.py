@@ -136,6 +136,19 @@ def test_without_a_target_there_is_none_in_the_history(tmp_path: Path) -> None:
     assert (run.budget, run.history.target) == (None, None)
 
 
+def test_a_step_that_changes_nothing_is_unchanged_and_its_record_says_why(tmp_path: Path) -> None:
+    run = execution([Erase(0)], StateStore(tmp_path))
+    run.run(resume=False)
+    (record,) = run.history.records
+    assert (record.outcome, record.retention, len(record.attempts)) == ("unchanged", 1.0, 1)
+    assert record.reason == "it came to the values that were there, in all 3 layers it touched"
+    assert isinstance(run.observer, Heard)
+    assert run.observer.events[-1] == "unchanged"
+    recalled = History(run.history.steps)
+    recalled.recall(StateStore(tmp_path).load(1, run.model))
+    assert recalled.records == [record]
+
+
 def test_the_record_of_a_step_has_every_layer_that_was_left_with_its_reason(tmp_path: Path) -> None:
     run = execution([DARECompressor(0.5, solver="none", allocation="uniform", exclude=["4"])], StateStore(tmp_path))
     run.model.module.register_module("recurrent", torch.nn.LSTM(4, 4))

@@ -87,7 +87,7 @@ STEPS = st.builds(Step, COUNTS, COUNTS, COUNTS, NAMES, NAMES, st.none() | NUMBER
 STEP_RECORDS = st.builds(
     StepRecord,
     STEPS,
-    st.sampled_from(["kept", "continued", "skipped"]),
+    st.sampled_from(["kept", "continued", "skipped", "unchanged"]),
     st.lists(ATTEMPTS, max_size=3).map(tuple),
     SIZES,
     NUMBERS,

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from rich.console import Console as Terminal
-from toys.records import measured, sized, steps_of
+from toys.records import attempt_at, measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, StepRecord
 from rcc.measurement import Measurement, Metric
@@ -148,3 +148,10 @@ def test_a_lower_is_better_metric_keeps_its_unit(plain):
     loss = Measurement((Metric("loss", 0.125, "nats", higher_is_better=False),), "loss")
     plain.baseline_measured(Baseline(loss, sized(1000)))
     assert output(plain) == "dense model: loss 0.125 nats, 1.00 kB\n"
+
+
+def test_a_step_that_changed_nothing_is_not_called_kept(plain, steps, baseline) -> None:
+    why = "it touched no layer: too small (2)"
+    plain.run_started(steps, 0)
+    plain.step_finished(StepRecord(steps[0], "unchanged", (attempt_at(0.5),), sized(1), 1.0, measured(1.0), reason=why))
+    assert output(plain).split() == f"[1/3] dare unchanged at strength 0.5: {why} (2.50 s)".split()

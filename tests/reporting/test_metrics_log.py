@@ -145,3 +145,10 @@ def test_steps_that_are_done_again_are_written_anew_and_those_before_them_stay(t
     assert values(log.path, step=records[0].step.index, attempt=None) == before
     assert values(log.path, step=records[1].step.index, attempt=None)["retention"] == (0.25, "fraction")
     assert len(keys(log.path)) == len(set(keys(log.path)))
+
+
+def test_a_step_that_changed_nothing_is_unchanged_and_not_kept(tmp_path, steps):
+    log = MetricsLog(tmp_path)
+    log.step_finished(StepRecord(steps[0], "unchanged", (), sized(8), 1.0, measured(1.0), reason="it touched no layer"))
+    found = values(log.path, step=1)
+    assert (found["kept"], found["unchanged"]) == ((0.0, "0 or 1"), (1.0, "0 or 1"))

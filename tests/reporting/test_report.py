@@ -126,6 +126,15 @@ def test_a_stage_is_named_once_when_it_left_the_same_units_alone_in_every_round(
     ]
 
 
+def test_a_step_that_changed_nothing_is_listed_with_its_reason(content):
+    records = content.summary.records
+    assert "Steps that changed nothing" not in report_text(content)
+    still = replace(records[2], outcome="unchanged", reason="it touched no layer: too small (2)")
+    summary = replace(content.summary, records=(*records[:2], still))
+    text = report_text(replace(content, summary=summary))
+    assert "Steps that changed nothing:\n\n- alpha: it touched no layer: too small (2)\n" in text
+
+
 def test_folding_counts_layers_and_keeps_single_names():
     names = ["a.layers.0.fc1", "a.layers.1.fc1", "a.layers.11.fc2", "a.embedding"]
     assert folded(names) == "a.layers.*.fc1 (2), a.layers.*.fc2 (1), a.embedding"
