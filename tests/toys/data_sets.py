@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from toys.files import captions_of, picture, write_table, write_tar
+
+from rcc.data.splits import Split, Splits
 
 Rows = list[tuple[str, str]]
 CLASSES = (0, 1, 2, 207, 999)
@@ -134,3 +137,10 @@ WRITE = {
     "imagenet": write_imagenet,
 }
 """Writes the data set of a data= into a folder and returns the folder."""
+
+
+def of_one_class(splits: Splits, name: str) -> Splits:
+    """The images of other data, as if all were of one class."""
+    parts = (splits.train, splits.calibration, splits.selection, splits.test)
+    labelled = [Split(part.name, part.images, labels=np.zeros(len(part), dtype=np.int64)) for part in parts]
+    return Splits(*labelled, class_names=(name,), templates=splits.templates)

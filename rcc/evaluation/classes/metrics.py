@@ -24,7 +24,8 @@ def labels_of(split: Split, splits: Splits, evaluator: str) -> Tensor:
     """(N,) int64 class of each image.
 
     Raises:
-        UserError: the data has no classes, or no labels for this split; the message says what it has.
+        UserError: the data has no classes, or no labels for this split; the message says what it has. Or it has a
+            single class, of which every answer is right: no gate could tell a broken model by it.
     """
     if split.labels is None or not splits.class_names:
         have = [f"{len(split)} {split.noun}"]
@@ -35,6 +36,11 @@ def labels_of(split: Split, splits: Splits, evaluator: str) -> Tensor:
             f"eval '{evaluator}' needs {split.noun} with classes, and split '{split.name}' of the data has no {lacks}:"
             f" it has {' and '.join(have)}. Choose data with classes (data=digits, data=imagenet, …)"
             f"{', or eval=retrieval for captions' if split.captions else ''}."
+        )
+    if len(splits.class_names) == 1:
+        raise UserError(
+            f"eval '{evaluator}': the data has one class, '{splits.class_names[0]}'. Whatever a model answers is right"
+            " then, so that an accuracy of 100 % would say nothing of it. Choose data with two classes or more."
         )
     return torch.from_numpy(split.labels)
 

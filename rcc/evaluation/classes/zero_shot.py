@@ -21,7 +21,7 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.by_loader import loader_accuracies
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
-from rcc.evaluation.embeddings.cache import EmbeddingCache
+from rcc.evaluation.embeddings.cache import EmbeddingCache, tokens
 from rcc.evaluation.embeddings.fingerprint import Fingerprint
 from rcc.measurement import Measurement
 from rcc.models.abilities import TextEncoder
@@ -96,9 +96,10 @@ class ZeroShotEvaluator:
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
-        UserError: the data has no classes or labels.
+        UserError: the data has no classes, one, or no labels, or the model reads the same text of all classes.
         """
         labels_of(split, splits, "zero_shot")
+        refuse_alike(adapter, splits.class_names, splits.templates)
 
     @overload
     def evaluate(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement: ...
@@ -123,6 +124,11 @@ class ZeroShotEvaluator:
             )
         # The model may have been changed since; its text embeddings are those of now.
         names = self.class_names if split is None else list(split)
+        if len(names) == 1:
+            raise UserError(
+                f"eval 'zero_shot': there is one class, '{names[0]}'. Whatever the model answers is right then; give"
+                " two class names or more."
+            )
         self.text_embeddings = self.compute_text_embeddings(self.model, names, self.class_templates)
         return loader_accuracies(self.model, adapter, self.text_embeddings)
 
@@ -151,6 +157,29 @@ class ZeroShotEvaluator:
         given."""
         embeddings = self.cache.texts(adapter, prompts(class_names, templates), model)
         return F.normalize(embeddings.unflatten(0, (len(class_names), len(templates))).mean(1), dim=-1)
+
+
+def refuse_alike(adapter: Adapter, class_names: Sequence[str], templates: Sequence[str]) -> None:
+    """Refuse classes whose prompts are all one text to the model: the first class is then the answer to every image,
+    and the share of its images an accuracy that no compression can change.
+
+    What counts is what the tokenizer makes of a prompt, which may know none of the names, or end before them.
+
+    Raises:
+        UserError: they are; or no class, no template, or a template without exactly one `{}`.
+    """
+    prompts(class_names[:2], templates)
+    for template in templates:
+        for some in (class_names[:2], class_names):  # two that differ are enough, and mostly the first two do
+            inputs = tokens(adapter, prompts(some, [template]))
+            if any(bool((rows != rows[:1]).any()) for rows in inputs.values()):
+                return
+    raise UserError(
+        f"eval 'zero_shot': the prompts of all {len(class_names)} classes are the same text to the model"
+        f" '{adapter.name}': {', '.join(repr(each) for each in prompts(class_names, templates[:1])[:2])}, … So every"
+        " image would be of the first class, whatever the model sees. Give classes names that its tokenizer tells"
+        " apart, with templates short enough for them, or choose eval=classification."
+    )
 
 
 def prompts(class_names: Sequence[str], templates: Sequence[str]) -> list[str]:

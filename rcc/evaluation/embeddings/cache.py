@@ -102,7 +102,7 @@ class EmbeddingCache:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
             starts = range(0, len(unique), self.batch_size)
-            batches = (_tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
+            batches = (tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
             found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
             self._keep(key, model, found)
         return found
@@ -144,7 +144,12 @@ class EmbeddingCache:
             self._pixels.put(key, batches)
 
 
-def _tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
+def tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
+    """The model's inputs for texts.
+
+    Raises:
+        UserError: it reads none.
+    """
     try:
         return adapter.prepare(texts=texts)
     except UserError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from toys.data_sets import of_one_class
 
 from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Splits
@@ -42,6 +43,12 @@ def pixels(images: object, texts: object) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def data() -> Splits:
     return load_digits(train=400, calibration=10, selection=10, test=200)
+
+
+def test_a_single_class_is_refused(clip: CLIPWrapper) -> None:
+    data = of_one_class(load_digits(train=10, calibration=10, selection=40, test=50), "zero")
+    with pytest.raises(UserError, match=r"eval 'classification': the data has one class, 'zero'"):
+        ClassificationEvaluator().check(clip, data.test, data)
 
 
 def test_it_agrees_with_a_direct_computation(data: Splits) -> None:

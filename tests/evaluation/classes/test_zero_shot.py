@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from toys.data_sets import of_one_class
 from transformers import CLIPModel
 
 from rcc.data.sets.digits import load_digits
@@ -123,6 +125,34 @@ def test_data_without_classes_is_refused_with_what_it_has(clip: CLIPWrapper, few
     assert "eval=retrieval" in str(error.value)
     with pytest.raises(UserError, match="has no labels: it has 50 images and 10 class names"):
         ZeroShotEvaluator().evaluate(clip, Split("test", images), few)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cat", "cat", "cat"),
+        ("Cat", " cat", "CAT "),  # to a tokenizer that knows no capitals
+        tuple("cat " * 200 + name for name in ("one", "two")),  # which begin alike and are cut off
+    ],
+)
+def test_classes_whose_texts_are_all_the_same_to_the_model_are_refused(
+    clip_tiny: CLIPWrapper, few: Splits, names: tuple[str, ...]
+) -> None:
+    alike = replace(few, class_names=(*names, *[names[0]] * (10 - len(names))))
+    with pytest.raises(UserError, match=r"prompts of all 10 classes are the same text to the model 'clip'"):
+        ZeroShotEvaluator().check(clip_tiny, few.selection, alike)
+
+
+def test_one_class_of_another_text_is_enough(clip_tiny: CLIPWrapper, few: Splits) -> None:
+    ZeroShotEvaluator().check(clip_tiny, few.selection, replace(few, class_names=(*["two"] * 9, "three")))
+
+
+def test_a_single_class_is_refused_before_anything_is_measured(clip_tiny: CLIPWrapper, few: Splits) -> None:
+    single = of_one_class(few, "two")
+    with pytest.raises(UserError, match=r"the data has one class, 'two'\. Whatever a model answers is right"):
+        ZeroShotEvaluator().check(clip_tiny, single.selection, single)
+    with pytest.raises(UserError, match=r"there is one class, 'two'"):
+        ZeroShotEvaluator(clip_tiny, {"class_names": ["two", "three"], "templates": ["{}"]}).evaluate([], ["two"])
 
 
 def test_a_model_without_text_embeddings_is_refused_by_name(few: Splits) -> None:
