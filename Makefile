@@ -20,7 +20,7 @@ PIP   := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test long lint format bench train clean
+.PHONY: help install run test long lint format bench attack train clean
 
 help:  ## Show this list
 	@echo "Targets:"
@@ -52,6 +52,9 @@ format: $(STAMP)  ## Put the source into the project's format
 bench: $(STAMP)  ## Compress ViT-B/32 shapes and report the peak memory and the time against a memory copy
 	$(BIN)/python benchmarks/vit_b32_cascade.py $(ARGS)
 
+attack: $(STAMP)  ## Try hostile inputs of eight classes; ARGS="--seed 1 --count 20" draws others or fewer
+	$(BIN)/python scripts/attack $(ARGS)
+
 train: $(STAMP)  ## Train the built-in CLIP again, from scratch
 	$(BIN)/rcc-run job=train $(ARGS)
 
@@ -65,8 +68,8 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with pip was found: install one, or give PYTHON=<path>."; exit 1; }
 	$(PYTHON) -m venv --without-pip $(VENV)
 
-$(STAMP): pyproject.toml | $(BIN)/python
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install "$(TORCH)"
-	$(PIP) install -e ".[dev]"
+	$(PIP) install -c constraints.txt -e ".[dev]"
 	$(BIN)/python -m compileall -q rcc hydra_plugins
 	@touch $@

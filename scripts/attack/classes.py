@@ -102,9 +102,7 @@ def injections(source: random.Random, folder: Path) -> Trial:
     with contextlib.suppress(ValueError):
         words = shlex.split(template.replace("{text}", "\0").replace("{{", "{").replace("}}", "}"))
         words = [word.replace("\0", source.choice(hostile.TEXTS)) for word in words]
-        planned = (
-            [] if any(word.startswith(("-", "job=", "resume=", "artifact=")) for word in words) else ["dry_run=true"]
-        )
+        planned = [] if any(word.startswith(("job=", "resume=", "artifact=")) for word in words) else ["dry_run=true"]
         return trial(folder, [*words, *planned], allowed=(0, 1, 2) if "model.target" in template else (0, 2))
     raise AssertionError(template)
 
