@@ -80,9 +80,10 @@ def _checked(flags: Namespace) -> tuple[list[str], Folder]:
         UserError: with everything that is wrong.
     """
     from rcc.composing import checks, resume
-    from rcc.composing.composition import added, composer, labels_of, own
+    from rcc.composing.composition import composer, own
     from rcc.composing.folders import Folder, folder_of
-    from rcc.composing.overrides import verbatim
+    from rcc.composing.overrides import read, verbatim
+    from rcc.composing.sweep_options import forced
 
     overrides, where = list(flags.overrides), resume.asked(flags.overrides)
     folder = Path(flags.config_dir) if flags.config_dir else None
@@ -101,7 +102,7 @@ def _checked(flags: Namespace) -> tuple[list[str], Folder]:
         if directory is not None:
             resume.check(directory, own(configs.compose(overrides)))
         if _is_sweep(flags):
-            overrides = added(overrides, labels_of(configs.compose([]).hydra.runtime.choices))
+            overrides = forced(overrides, read(overrides, configs.loader)[0], configs)
         shown = flags.cfg or flags.info
         return overrides, Folder() if shown else folder_of(overrides, configs, _is_sweep(flags))
 
@@ -120,24 +121,29 @@ def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
     from rcc.shipped import config_dir
 
     stacks = stacks_wanted()
+    folder = next((Path(value) for value in _config_dir(arguments)[1:]), None)
 
     def job(cfg: DictConfig) -> Any:
-        return _job(cfg, outcomes, stacks)
+        return _job(cfg, outcomes, stacks, folder)
 
     with hydra_raises(), _argv(arguments):
         hydra.main(config_path=str(config_dir()), config_name=CONFIG_NAME)(job)()
 
 
-def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool) -> Any:
+def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool, folder: Path | None) -> Any:
     """One job. An error is told and kept, so that a sweep goes on with its other jobs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from rcc.composing.composition import heard
+    from rcc.composing.composition import composer
     from rcc.composing.outcomes import Outcome
+    from rcc.composing.sweep_options import heard
 
     settings = HydraConfig.get()
-    cfg, overrides = heard(cfg, settings.runtime.choices, settings.overrides.task)
+    overrides = list(settings.overrides.task)
+    if any(text.startswith("++") for text in overrides):
+        with composer(folder) as configs:
+            cfg, overrides = heard(cfg, overrides, configs.shipped(settings.runtime.choices))
     outcome = Outcome(
         number=len(outcomes),
         overrides=tuple(overrides),

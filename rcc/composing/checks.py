@@ -16,15 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rcc.composing import joined, overrides
 from rcc.composing.comparison import compare
-from rcc.composing.composition import Composer, chosen, labels_of, misplaced, own
+from rcc.composing.composition import PRESETS, Composer, chosen, misplaced, own
 from rcc.composing.overrides import Argument
+from rcc.composing.sweep_options import has, of_combination, option_of
 from rcc.composing.telling import in_words
 from rcc.errors import unknown
 
 MOST_COMBINATIONS = 64
-PRESETS = ("experiment", "debug")
-"""Groups whose files set other groups' options and bring none of their own."""
-
 DeepCheck = Callable[[DictConfig, Mapping[str, str]], list[str]]
 
 
@@ -85,7 +83,7 @@ class _Check:
         self.options = [a for a in arguments if not a.hydras and a.key not in self.groups]
         self.removed = [a.text for a in arguments if a.key in self.groups and a.removes]
         self.found: list[str] = []
-        self.labels: dict[str, set[str]] = {}
+        self.placed: dict[str, bool] = {}
         self.wrong_groups: set[str] = set()
 
     def problems(self) -> list[str]:
@@ -98,7 +96,8 @@ class _Check:
             [f"{group}={choice}" for group, choice in zip(valid, choices, strict=True)]
             for choices in islice(product(*valid.values()), MOST_COMBINATIONS)
         ]
-        self.labels = self._labels_of(combinations)
+        if len(combinations) > 1:
+            self.placed = self._placed(combinations)
         for choices in combinations:
             self._check(choices, first)
         for position, argument in enumerate(self.options):
@@ -136,31 +135,18 @@ class _Check:
         self.wrong_groups.add(group)
         self.found.append(problem)
 
-    def _labels_of(self, combinations: Sequence[Sequence[str]]) -> dict[str, set[str]]:
-        """The labels that some job has, of each joined group."""
-        found: dict[str, set[str]] = {group: set() for group in joined.GROUPS}
-        for choices in combinations:
-            for group, labels in self._labels(choices).items():
-                found[group].update(labels)
-        return found
-
-    def _labels(self, choices: Sequence[str]) -> dict[str, list[str]]:
-        """The labels that the job of these choices has; empty where they cannot be composed, which is told later."""
+    def _alone(self, choices: Sequence[str]) -> DictConfig | None:
+        """The config of these choices without options; None where they cannot be composed, which is told later."""
         try:
-            return labels_of(self.composer.compose([*choices, *self.removed, *self.hydras]).hydra.runtime.choices)
+            return self.composer.compose([*choices, *self.removed, *self.hydras])
         except Exception:
-            return {}
+            return None
 
-    def _heard(self, choices: Sequence[str], options: Sequence[str]) -> list[str]:
-        """The options without those of stages or evaluators that other jobs of a sweep have and this one lacks."""
-        here = self._labels(choices)
-        return [
-            text
-            for text in options
-            if (place := joined.place(text)) is None
-            or place[1] in here.get(place[0], ())
-            or place[1] not in self.labels[place[0]]
-        ]
+    def _placed(self, combinations: Sequence[Sequence[str]]) -> dict[str, bool]:
+        """For each option, whether any of the combinations has a place for it."""
+        every = [cfg for choices in combinations if (cfg := self._alone(choices)) is not None]
+        options = [option_of(argument.text) for argument in self.options]
+        return {option: any(has(cfg, option) for cfg in every) for option in options if option}
 
     def _used(self, job: str, texts: Sequence[str]) -> list[str]:
         """The arguments that set what the job uses, or what no job does; notes those that only others use."""
@@ -188,13 +174,13 @@ class _Check:
         default = self.composer.compose([]).hydra.runtime.choices.job
         job = next((text.partition("=")[2] for text in choices if text.startswith("job=")), default)
         choices, options = self._used(job, choices), self._used(job, options)
-        options = self._heard(choices, options)
+        if self.placed:
+            options = of_combination(options, self._alone(choices), self.placed)
         choices = [*choices, *self.removed]
         asked = self._compose([*choices, *options, *self.hydras], [*choices, *options])
         if asked is None:
             return
-        groups = [group for group in self.groups if group not in PRESETS]
-        shipped = self.composer.compose([f"{group}={name}" for group, name in chosen(asked, groups).items()])
+        shipped = self.composer.shipped(asked.hydra.runtime.choices)
         order = misplaced(shipped)
         if order:
             self.found.append(order)

@@ -16,6 +16,8 @@ from rcc.composing import joined
 from rcc.shipped import HYDRA_GROUP, config_dir
 
 CONFIG_NAME = "config"
+PRESETS = ("experiment", "debug")
+"""Groups whose files set other groups' options and bring none of their own."""
 
 
 class Composer:
@@ -42,6 +44,11 @@ class Composer:
 
     def choices(self, group: str) -> list[str]:
         return self._names(group, ObjectType.CONFIG)
+
+    def shipped(self, choices: Mapping[str, str]) -> DictConfig:
+        """The config of the choices of the groups alone, without presets and options."""
+        groups = [group for group in self.groups() if group not in PRESETS]
+        return self.compose([f"{group}={choices[group]}" for group in groups if choices.get(group) is not None])
 
     def _names(self, group: str, kind: ObjectType) -> list[str]:
         if group not in self._listed:
@@ -73,34 +80,6 @@ def chosen(cfg: DictConfig, groups: Sequence[str]) -> dict[str, str]:
     """The choice of each group in a composed config; groups without one are left out."""
     choices = cfg.hydra.runtime.choices
     return {group: str(choices[group]) for group in groups if choices.get(group) is not None}
-
-
-def labels_of(choices: Mapping[str, str]) -> dict[str, list[str]]:
-    """The labels of each joined group under the choices of a config."""
-    return {group: joined.labels(group, choices[group]) for group in joined.GROUPS if choices.get(group) is not None}
-
-
-def added(texts: Sequence[str], labels: Mapping[str, Sequence[str]]) -> list[str]:
-    """The arguments of a sweep for Hydra, which first composes them without what is swept: options of stages and
-    evaluators that only the swept choices have are forced in there, by '++'."""
-    forced = []
-    for text in texts:
-        place = joined.place(text)
-        absent = place is not None and place[1] not in labels.get(place[0], ())
-        forced.append(f"++{text}" if absent and text[0] not in "+~" else text)
-    return forced
-
-
-def heard(cfg: DictConfig, choices: Mapping[str, str], texts: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """A job's config and arguments without the options of stages and evaluators that only other jobs of its sweep
-    have, which `added` forced into all."""
-    labels = labels_of(choices)
-    kept = cfg.copy()
-    for group, here in labels.items():
-        kept[group] = {label: node for label, node in cfg[group].items() if label in here}
-    places = [(text, joined.place(text)) for text in texts]
-    own_texts = [text for text, place in places if place is None or place[1] in labels.get(place[0], ())]
-    return kept, [text.removeprefix("++") for text in own_texts]
 
 
 def misplaced(cfg: DictConfig) -> str:

@@ -119,6 +119,20 @@ def test_an_option_of_a_stage_holds_in_every_job_of_a_sweep_that_has_the_stage(c
     assert {line.split(" in ")[0] for line in found} == {"no stage is labelled 'alpha'"}
 
 
+def test_an_option_of_a_model_holds_in_every_job_of_a_sweep_that_has_the_model(configs: Composer) -> None:
+    seen = []
+
+    def deep(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
+        seen.append((choices["model"], cfg.model.get("target"), cfg.model.get("arguments")))
+        return []
+
+    texts = ["model=clip_tiny,module", "model.target=mine:Network", "model.arguments.width=3"]
+    assert problems(texts, configs, multirun=True, deep=deep) == []
+    assert seen == [("clip_tiny", None, None), ("module", "mine:Network", {"width": 3})]
+    found = problems(["model=clip_tiny,clip", "model.targt=x"], configs, multirun=True)
+    assert all("unknown option 'model.targt'" in line for line in found)
+
+
 @pytest.mark.parametrize(
     ("texts", "told"),
     [
