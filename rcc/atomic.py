@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from pathlib import Path
 from rcc.errors import UserError, WorkError
 
 PARTIAL, REMOVED = ".partial", ".removed"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
@@ -75,6 +76,8 @@ def write_text(target: Path, text: str) -> None:
 def remove_directory(target: Path) -> None:
     """Remove a directory; killed half-way, it leaves a leftover and never a `target` with files missing."""
     removed = _leftover(target, REMOVED)
+    if not target.is_dir() or target.is_symlink():
+        raise UserError(f"{target} is in the way and no directory that rcc made. Move it elsewhere.")
     with disk_errors(target):
         if removed.exists():
             shutil.rmtree(removed)
@@ -99,15 +102,33 @@ def disk_errors(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         if error.filename is not None and Path(error.filename) != path:
             reason = f"{reason}: {error.filename}"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise WorkError(
                 f"cannot write {path}: {reason}. Free some space or choose a folder on another disk."
             ) from error
-        if error.errno in _FORBIDDEN:
+        if error.errno in FORBIDDEN:
             raise UserError(
                 f"cannot write {path}: {reason}. Choose a folder you may write to, or change its permissions."
             ) from error
         raise WorkError(f"cannot write {path}: {reason}.") from error
+
+
+@contextmanager
+def foreign_errors(path: Path) -> Iterator[None]:
+    """Turn what a writer in another language raises when the system refuses it into the `OSError` that it stands for.
+
+    Rust's errors end in '(os error <number>)'.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None:
+            raise
+        number = int(told[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 @contextmanager

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from rcc.atomic import clean_leftovers, disk_errors, new_directory, reading, remove_directory, write_file
+from rcc.atomic import (
+    clean_leftovers,
+    disk_errors,
+    foreign_errors,
+    new_directory,
+    reading,
+    remove_directory,
+    write_file,
+)
 from rcc.errors import UserError, WorkError
 
 
@@ -144,3 +152,26 @@ def test_a_file_where_a_folder_should_be_is_the_users_affair(tmp_path: Path) -> 
 def test_what_cannot_be_read_is_a_user_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*gone.*No such file"), reading(tmp_path / "gone"):
         (tmp_path / "gone").read_bytes()
+
+
+def test_what_is_no_directory_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "artifact").write_text("a file of the user's")
+    with pytest.raises(UserError, match="artifact is in the way and no directory that rcc made"):
+        remove_directory(tmp_path / "artifact")
+    assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, WorkError), (errno.EFBIG, WorkError), (errno.EROFS, UserError)]
+)
+def test_an_error_of_a_writer_in_rust_is_the_same_as_one_of_ours(
+    number: int, kind: type[Exception], tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(kind, match=f"cannot write .*{os.strerror(number)}"),
+        disk_errors(tmp_path),
+        foreign_errors(tmp_path),
+    ):
+        raise Exception(f"{os.strerror(number)} (os error {number})")  # as tokenizers raises it
+    with pytest.raises(ValueError, match="another"), foreign_errors(tmp_path):
+        raise ValueError("another")

@@ -77,6 +77,14 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.double).with_quotes()
 
 
+def unquoted(value: str) -> str:
+    """The text that a value in quotes stands for in the grammar; any other value as it is."""
+    if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
+        return value
+    quote = value[0]
+    return re.sub(rf"\\+(?={quote}|$)", lambda slashes: slashes[0][: len(slashes[0]) // 2], value[1:-1])
+
+
 def verbatim(text: str) -> str:
     """An argument of `VERBATIM` with its value quoted for the grammar, in which `a, b` is a sweep of two values and
     `a=b` an error; any other as it is.

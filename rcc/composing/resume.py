@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rcc.command_line import names_code, resume_line
 from rcc.composing import joined
-from rcc.composing.overrides import quoted, without
+from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
 
 KEY = "resume"
@@ -31,7 +31,7 @@ PLACES = ("path", "images", "names", "clip_score_model")
 def asked(arguments: Sequence[str]) -> str | None:
     """The value of the last `resume=` among the arguments, or None."""
     values = [text.partition("=")[2] for text in arguments if text.lstrip("+").startswith(f"{KEY}=")]
-    value = values[-1].strip("'\"") if values else ""
+    value = unquoted(values[-1]) if values else ""
     return None if value.lower() in ("", "null") else value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -10,14 +9,13 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from rcc.atomic import FORBIDDEN, FULL
 from rcc.errors import RccError, UserError, WorkError, unknown
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1 by a user who wants the stack of an error; Hydra reads it too."""
 
 MISSING_CHOICE = re.compile(r"Could not (?:find|load) '(?P<group>\w+)/(?P<name>[^']+)'")
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def tell(text: str) -> None:
@@ -49,7 +47,7 @@ def plain(error: BaseException) -> RccError | None:
     """The error as one of our own, or None when nobody foresaw it."""
     if isinstance(error, RccError):
         return error
-    if isinstance(error, OSError) and error.errno in (*NO_SPACE, *NOT_ALLOWED):
+    if isinstance(error, OSError) and error.errno in (*FULL, *FORBIDDEN):
         return unwritable(error)
     return None
 
@@ -104,7 +102,7 @@ def hydra_raises() -> Iterator[None]:
 
 def unwritable(error: OSError) -> RccError:
     """The error of an output folder that cannot be made or written to."""
-    kind = WorkError if error.errno in NO_SPACE else UserError
+    kind = WorkError if error.errno in FULL else UserError
     return kind(
         f"cannot write {error.filename or 'to the output folder'}: {error.strerror or error}. "
         "Give another folder: rcc-run hydra.run.dir=<directory>, or hydra.sweep.dir=<directory> with -m."

@@ -6,10 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rcc.composing.composition import Composer
-from rcc.composing.overrides import verbatim
+from rcc.composing.overrides import quoted, unquoted, verbatim
 
 ODD = [
     "a dog, running", "year>=2020", "it's here", "[draft] x", "runs/a=1,b=2", "who? (me)", "größer é", "#1", '12" disc',
@@ -52,6 +54,16 @@ def test_a_directory_whose_name_looks_like_a_list_is_that_directory(
     assert verbatim("artifact=[a,b]") == "artifact=[a,b]"
     (tmp_path / "[a,b]").mkdir()
     assert verbatim("artifact=[a,b]") == 'artifact="[a,b]"'
+
+
+@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"])))
+def test_quotes_are_taken_off_as_they_were_put_on(text: str) -> None:
+    assert unquoted(quoted(text)) == text
+
+
+@pytest.mark.parametrize("text", ["it's", "run'", '"', "", "'a\""])
+def test_a_quote_that_is_part_of_a_name_stays(text: str) -> None:
+    assert unquoted(text) == text
 
 
 def test_what_was_quoted_once_is_quoted_once() -> None:

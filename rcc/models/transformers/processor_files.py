@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+from rcc.atomic import foreign_errors
 from rcc.errors import UserError, listed
 from rcc.models.transformers.checkpoint import quiet
 from rcc.models.transformers.configuration import check_image_sizes
@@ -119,7 +120,8 @@ def save_files(
         # The backend remembers the padding and truncation of its last call, and would save them.
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.backend_tokenizer.no_truncation()
-        tokenizer.save_pretrained(directory)
+        with foreign_errors(directory):
+            tokenizer.save_pretrained(directory)
         rewrite(directory / "tokenizer_config.json", WHERE_IT_CAME_FROM)
 
 
