@@ -57,6 +57,30 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     return f"unknown {kind} '{name}'.{nearest(name, choices)} Available: {', '.join(choices) or 'none'}."
 
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of one name of a path, and of a whole path, on the file systems that there are."""
+
+
+def path_fault(path: str | Path) -> str:
+    """Why no file can be called `path`, as "holds a NUL character"; empty where one can."""
+    text = str(path)
+    try:
+        written = text.encode()
+    except UnicodeEncodeError as error:
+        return f"holds {text[error.start]!a}, which is no character"
+    if "\0" in text:
+        return "holds a NUL character"
+    longest = max(map(len, written.split(b"/")))
+    if longest > LONGEST_NAME:
+        return f"has a name of {longest} bytes, and {LONGEST_NAME} is the most"
+    return f"has {len(written)} bytes, and {LONGEST_PATH} is the most" if len(written) > LONGEST_PATH else ""
+
+
+def abridged(text: str, most: int = 120) -> str:
+    """`text` for a message, cut in its middle where it is very long."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 4 :]} ({len(text)} characters)"
+
+
 INFINITY = float("inf")
 
 

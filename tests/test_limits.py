@@ -14,7 +14,7 @@ from rcc.limits import limits, read_json, regular_file
 def test_a_regular_file_is_given_back(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1}')
     (tmp_path / "link.json").symlink_to("a.json")
-    assert regular_file(tmp_path / "link.json", tmp_path, 8) == tmp_path / "link.json"
+    assert regular_file(tmp_path / "link.json", tmp_path, "text_bytes") == tmp_path / "link.json"
     assert read_json(tmp_path / "a.json", tmp_path) == {"a": 1}
 
 

@@ -26,7 +26,7 @@ from rcc.artifact.entries import (
 )
 from rcc.atomic import reading, write_file
 from rcc.errors import Problems, UserError
-from rcc.limits import limits, regular_file
+from rcc.limits import read_bytes
 
 FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 3, (2, 3)
 CHECKSUM = "checksum"
@@ -129,7 +129,7 @@ def read_manifest(directory: Path | str) -> Manifest:
                 f"{directory} is not an artifact: it has no {MANIFEST} ({_found(directory)}). Give the "
                 "`artifact` folder of a finished run."
             )
-        text = regular_file(path, directory, limits.text_bytes).read_bytes()
+        text = read_bytes(path, directory)
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ from rcc.errors import Problems, UserError
 from rcc.layers.encoding import Encoded, check, decode
 from rcc.layers.entropy import Buffer
 from rcc.layers.grid import from_grid
-from rcc.limits import limits, regular_file
+from rcc.limits import how_to_raise, limits, regular_file
 
 _SHOWN = 10
 
@@ -199,8 +199,8 @@ def _check_expansion(path: Path, manifest: Manifest, nbytes: int) -> None:
     memory = sum(math.prod(entry.shape) * max(4, DTYPES[entry.dtype].itemsize) for entry in entries)
     if memory > limits.expansion * nbytes + limits.slack:
         raise UserError(
-            f"{path}: the tensors of the manifest take {memory} bytes in memory, and the file holds {nbytes}. If it is"
-            " sound, raise the limit: rcc.limits.limits.expansion."
+            f"{path}: the tensors of the manifest take {memory} bytes in memory, and the file holds {nbytes}."
+            f" {how_to_raise('expansion')}"
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rcc.data.files.images import BLOCK
 from rcc.data.files.location import shown
-from rcc.data.splits import Split, Splits, class_texts, stratified_order
+from rcc.data.splits import Split, Splits, check_labels, class_texts, stratified_order
 from rcc.errors import Problems, UserError
 
 UNREADABLE = ("refuse", "skip")
@@ -77,7 +77,10 @@ def cut(
     Raises:
         UserError: no part with an image, or more items asked for than a part has.
     """
+    _check_class_names(dataset, class_names)
     full = {name: part for name, part in parts.items() if len(part)}
+    for part in full.values():
+        check_labels(part, class_names)
     source = _sources(dataset, full)
     found, shares = [], _shares(dataset, full, source, how)
     for role in SOURCES:
@@ -129,6 +132,20 @@ def without_unreadable(splits: Sequence[Split]) -> tuple[list[Split], tuple[str,
             split = split.subset(np.flatnonzero(good))
         kept.append(split)
     return kept, tuple(notes)
+
+
+def _check_class_names(dataset: str, class_names: Sequence[str]) -> None:
+    """Refuse names that no tokenizer takes: those of folders and of tables may hold anything."""
+    odd = [name for name in class_names if _has_surrogates(name)]
+    if odd:
+        raise UserError(
+            f"data '{dataset}': {len(odd)} class names are no UTF-8 text: {shown(odd)}. Rename their folders, or give"
+            " names in a file where the data set takes one."
+        )
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= mark <= "\udfff" for mark in text)
 
 
 def _sources(dataset: str, parts: Mapping[str, Split]) -> dict[str, str]:

@@ -203,11 +203,8 @@ class Splits:
                 f"split '{role}' holds no {split.noun}; give it a size of at least 1, or check that its files are"
                 " there.",
             )
-            highest = -1 if split.labels is None or not len(split) else int(split.labels.max())
-            problems.check(
-                highest < len(self.class_names),
-                f"split '{role}' has the label {highest} and there are {len(self.class_names)} class names.",
-            )
+            with problems.collecting():
+                check_labels(split, self.class_names)
         problems.done()
         check_disjoint([split for _, split in self])
 
@@ -239,6 +236,17 @@ def class_texts(labels: NDArray[np.int64], class_names: Sequence[str], templates
     return tuple(
         templates[index % len(templates)].replace("{}", class_names[label]) for index, label in enumerate(labels)
     )
+
+
+def check_labels(split: Split, class_names: Sequence[str]) -> None:
+    """Refuse a label that has no class name.
+
+    Raises:
+        UserError: says the highest.
+    """
+    highest = -1 if split.labels is None or not len(split) else int(split.labels.max())
+    if highest >= len(class_names):
+        raise UserError(f"split '{split.name}' has the label {highest} and there are {len(class_names)} class names.")
 
 
 def check_disjoint(splits: Sequence[Split]) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcc.data.files.columns import CAPTIONS, sentences
+from rcc.data.files.columns import CAPTIONS
 from rcc.data.files.location import WHOLE, entries, official_part, shown
+from rcc.data.files.records import NOT_LAID_OUT, of_kind, reason, sentences, told
 from rcc.errors import UserError
+from rcc.limits import read_lines
 
 IMAGES = ("image", "path", "image_path", "filepath", "file_name", "filename", "file", "img")
 FORMATS = (".csv", ".tsv", ".jsonl")
@@ -24,7 +26,7 @@ def caption_files(dataset: str, path: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
+    files = [path] if not path.is_dir() else sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
     if not files or files[0].suffix.lower() not in FORMATS:
         raise UserError(
             f"data '{dataset}': '{path}' holds no caption file ({', '.join(f'*{each}' for each in FORMATS)}). Found:"
@@ -52,8 +54,14 @@ def read_captions(
         for number, row in _rows(dataset, file):
             image = row.get(_column(dataset, file, row, "image", image_column, IMAGES))
             if not isinstance(image, str) or not image.strip():
-                raise UserError(f"data '{dataset}': line {number} of '{file}' names no image.")
-            texts = sentences(row[_column(dataset, file, row, "caption", caption_column, CAPTIONS)])
+                found_there = "" if image is None or image == "" else f" Its column holds {told(image)}."
+                raise UserError(f"data '{dataset}': line {number} of '{file}' names no image.{found_there}")
+            caption = _column(dataset, file, row, "caption", caption_column, CAPTIONS)
+            try:
+                of_kind(image, str, "the image")
+                texts = sentences(row[caption], f"'{caption}'")
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"data '{dataset}': line {number} of '{file}': {reason(error)}.") from error
             named = row.get("split")
             part = official_part(named) if isinstance(named, str) and named else official_part(file.stem)
             found.setdefault(part, {}).setdefault(image.strip(), []).extend(texts)
@@ -70,21 +78,28 @@ def read_captions(
 def _rows(dataset: str, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line as a record, with its number."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if file.suffix.lower() == ".jsonl":
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        record = json.loads(line)
-                        if not isinstance(record, dict):
-                            raise ValueError(f"line {number} is no record")
-                        yield number, record
-            else:
-                dialect: type[csv.Dialect] = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
-                reader = csv.DictReader(lines, dialect=dialect)
-                for row in reader:
-                    yield reader.line_num, row
-    except (OSError, ValueError, csv.Error) as error:
+        lines = read_lines(file, newline="")
+        if file.suffix.lower() == ".jsonl":
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _record(line, number)
+        else:
+            dialect: type[csv.Dialect] = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
+            reader = csv.DictReader(lines, dialect=dialect)
+            for row in reader:
+                yield reader.line_num, row
+    except (*NOT_LAID_OUT, csv.Error) as error:
         raise UserError(f"data '{dataset}': '{file}' cannot be read: {error}.") from error
+
+
+def _record(line: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number} is no JSON ({reason(error)})") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {number} is no record but {told(record)}")
+    return record
 
 
 def _column(dataset: str, file: Path, row: dict[str, Any], what: str, given: str | None, usual: Sequence[str]) -> str:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import official_part, shown
+from rcc.data.files.location import inside, official_part, shown
+from rcc.data.files.records import reason, sentences, told
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
+from rcc.limits import read_bytes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +25,7 @@ BINARY = ("binary", "large_binary")
 KEYS = ("filename", "file_name", "image_id", "img_id", "cocoid", "__key__", "key", "id")
 
 
-def captioned(dataset: str, part: str, table: Dataset) -> tuple[Split, list[str]]:
+def captioned(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> tuple[Split, list[str]]:
     """A part of an image–text set, an image and its captions in each row; and the names of images without a caption,
     which are left out.
 
@@ -33,13 +35,18 @@ def captioned(dataset: str, part: str, table: Dataset) -> tuple[Split, list[str]
     Raises:
         UserError: no column of images or of captions, or rows without an image.
     """
-    images = stored_images(dataset, part, table)
+    images = stored_images(dataset, part, table, folder)
     columns = sorted((name for name in table.column_names if re.fullmatch(r"caption_\d+", name)), key=_number)
     columns = columns or [name for name in CAPTIONS if name in table.column_names][:1]
     if not columns:
         raise _no_column(dataset, part, table, "captions", CAPTIONS)
-    written = [table.with_format(None)[name][:] for name in columns]
-    captions = [[text for value in row for text in sentences(value)] for row in zip(*written, strict=True)]
+    captions: list[list[str]] = [[] for _ in range(len(images))]
+    for name in columns:
+        for row, value in enumerate(_cells(dataset, part, table, name)):
+            try:
+                captions[row] += sentences(value, f"'{name}'")
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"data '{dataset}', row {row} of {part}: {reason(error)}.") from error
     first: dict[str, int] = {}  # the row of each image: some sets have a row for each caption
     for row in range(len(images)):
         if (of := first.setdefault(images.name(row), row)) != row:
@@ -50,7 +57,7 @@ def captioned(dataset: str, part: str, table: Dataset) -> tuple[Split, list[str]
 
 
 def captioned_parts(
-    dataset: str, tables: Mapping[str, Dataset], unpaired: str
+    dataset: str, tables: Mapping[str, Dataset], unpaired: str, folder: Path | None = None
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The parts of an image–text set, and notes on what was left out. A table that stands alone and has a column
     'split' is divided by it.
@@ -58,59 +65,65 @@ def captioned_parts(
     Raises:
         UserError: as of `captioned`; or images without a caption, and `unpaired` is 'refuse'.
     """
-    found = {name: captioned(dataset, name, table) for name, table in tables.items()}
+    found = {name: captioned(dataset, name, table, folder) for name, table in tables.items()}
     silent = [name for _, names in found.values() for name in names]
     told = f"{len(silent)} images have no caption: {shown(silent)}"
     if silent and unpaired == "refuse":
         raise UserError(f"data '{dataset}': {told}. Complete the tables, or leave them out with data.unpaired=skip.")
-    return _divided({name: split for name, (split, _) in found.items()}, tables), (
+    return _divided(dataset, {name: split for name, (split, _) in found.items()}, tables), (
         (f"{told}; they were left out.",) if silent else ()
     )
 
 
-def _divided(parts: dict[str, Split], tables: Mapping[str, Dataset]) -> dict[str, Split]:
+def _divided(dataset: str, parts: dict[str, Split], tables: Mapping[str, Dataset]) -> dict[str, Split]:
     alone = next(iter(tables)) if len(tables) == 1 else ""
     if not alone or "split" not in tables[alone].column_names:
         return parts
-    whole, named = parts[alone], tables[alone].with_format(None)["split"][:]
+    whole, named = parts[alone], _cells(dataset, alone, tables[alone], "split")
     assert isinstance(whole.images, EncodedImages)
     own = np.array([official_part(str(named[row])) for row in whole.images.indices])
     return {str(part): whole.subset(np.flatnonzero(own == part)) for part in np.unique(own)}
 
 
-def labelled(dataset: str, part: str, table: Dataset) -> tuple[Split, tuple[str, ...]]:
+def labelled(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> tuple[Split, tuple[str, ...]]:
     """A part of a labelled set, and the class names the table has, () if none.
 
     Raises:
         UserError: no column of images or of whole-number labels.
     """
-    from datasets import ClassLabel
+    from datasets import ClassLabel, Value
 
-    images = stored_images(dataset, part, table)
+    images = stored_images(dataset, part, table, folder)
     column = next((name for name in LABELS if name in table.column_names), None)
     if column is None:
         raise _no_column(dataset, part, table, "labels", LABELS)
     feature = table.features[column]
-    labels = np.asarray(table.with_format(None)[column][:])
+    cells = _cells(dataset, part, table, column)
     problems = Problems(f"data '{dataset}', {part}")
+    plain = isinstance(feature, (ClassLabel, Value))
+    labels = np.asarray(cells if plain else [], None if cells and plain else np.int64)
+    holds = labels.dtype if plain else f"{told(cells[0])} in its first row" if cells else "cells of several values"
     problems.check(
-        np.issubdtype(labels.dtype, np.integer), f"column '{column}' holds {labels.dtype}, not whole-number labels."
+        plain and np.issubdtype(labels.dtype, np.integer), f"column '{column}' holds {holds}, not whole-number labels."
     )
     problems.done()
+    wrong = [int(label) for label in (labels.min(), labels.max()) if not 0 <= label < 1 << 62] if len(labels) else []
     problems.check(
-        not len(labels) or labels.min() >= 0,
-        f"column '{column}' holds the label {labels.min() if len(labels) else 0}; this part has no known classes.",
+        not wrong, f"column '{column}' holds the label {wrong[0] if wrong else 0}; this part has no known classes."
     )
     problems.done()
-    names = tuple(feature.names) if isinstance(feature, ClassLabel) else ()
+    names = tuple(feature.names) if isinstance(feature, ClassLabel) and feature.names else ()
     return Split(part, images, labels=labels.astype(np.int64)), names
 
 
-def stored_images(dataset: str, part: str, table: Dataset) -> EncodedImages:
+def stored_images(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> EncodedImages:
     """The images of a table as it stores them; bytes are read when an image is asked for.
 
+    Args:
+        folder: where files may lie that rows name in place of bytes; None: such rows are refused.
+
     Raises:
-        UserError: no column holds images, or rows have none.
+        UserError: no column holds images, or rows have none, or name a file that is not in `folder`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -122,36 +135,57 @@ def stored_images(dataset: str, part: str, table: Dataset) -> EncodedImages:
     encoded = table.with_format("arrow").select_columns(columns[:1])[:].column(0)
     paths: list[str | None] = [None] * len(table)
     if pa.types.is_struct(encoded.type):
-        encoded, paths = pc.struct_field(encoded, "bytes"), pc.struct_field(encoded, "path").to_pylist()
+        encoded, paths = pc.struct_field(encoded, "bytes"), _listed(pc.struct_field(encoded, "path"), dataset, part)
+    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_null)
+    if not any(holds(encoded.type) for holds in binary):
+        raise UserError(f"data '{dataset}', {part}: column '{columns[0]}' holds {encoded.type} and no encoded images.")
     empty = [
         row
-        for row, (blank, path) in enumerate(zip(pc.is_null(encoded).to_pylist(), paths, strict=True))
-        if blank and not path
+        for row, (none, path) in enumerate(zip(pc.is_null(encoded).to_pylist(), paths, strict=True))
+        if none and not path
     ]
     if empty:
         raise UserError(f"data '{dataset}', {part}: {len(empty)} rows have no image; the first is row {empty[0]}.")
 
+    blank = pc.is_null(encoded).to_pylist()
+    files = {row: _file_of_row(dataset, part, row, path, folder) for row, path in enumerate(paths) if blank[row]}
+
     def stored(row: int) -> bytes:
-        found, path = encoded[row].as_py(), paths[row]
-        return Path(path).read_bytes() if found is None and path is not None else bytes(found)
+        if row in files:
+            return read_bytes(files[row], limit="image_bytes")
+        return bytes(encoded[row].as_py())
 
-    names = _keys(part, table) or [f"{path or 'image'} (row {row} of {part})" for row, path in enumerate(paths)]
-    return EncodedImages(names, stored)
-
-
-def sentences(value: Any) -> list[str]:
-    """The captions in one cell: a string, a record with one under 'raw', or a list of either; no blank ones."""
-    if isinstance(value, dict):
-        value = value.get("raw")
-    if isinstance(value, (list, tuple)):
-        return [text for each in value for text in sentences(each)]
-    return [value.strip()] if isinstance(value, str) and value.strip() else []
+    names = [f"{path or 'image'} (row {row} of {part})" for row, path in enumerate(paths)]
+    return EncodedImages(_keys(dataset, part, table) or names, stored)
 
 
-def _keys(part: str, table: Dataset) -> list[str]:
-    """Each row's name of its image, shared by rows of one image; empty where no column has names."""
+def _file_of_row(dataset: str, part: str, row: int, path: Any, folder: Path | None) -> Path:
+    """The file that a row names in place of the bytes of its image."""
+    try:
+        if not isinstance(path, str) or folder is None:
+            raise UserError(f"it has no bytes of an image and names {told(path)}, which is in no folder of the data.")
+        return inside(folder, path)
+    except UserError as error:
+        raise UserError(f"data '{dataset}', row {row} of {part}: {error}") from error
+
+
+def _cells(dataset: str, part: str, table: Dataset, column: str) -> list[Any]:
+    """A column as plain values; images in it are not decoded."""
+    return _listed(table.with_format("arrow").select_columns([column])[:].column(0), dataset, part)
+
+
+def _listed(column: Any, dataset: str, part: str) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError) as error:  # texts that are no UTF-8, dates that there are not
+        raise UserError(f"data '{dataset}', {part}: a column cannot be read ({error}).") from error
+
+
+def _keys(dataset: str, part: str, table: Dataset) -> list[str]:
+    """Each row's name of its image, shared by rows of one image; empty where no column has a name for every row."""
     named = next((name for name in KEYS if name in table.column_names), None)
-    return [] if named is None else [f"{part}/{value}" for value in table.with_format(None)[named][:]]
+    cells = [] if named is None else _cells(dataset, part, table, named)
+    return [f"{part}/{value}" for value in cells] if all(isinstance(value, (str, int)) for value in cells) else []
 
 
 def _encoded(feature: Any) -> bool:

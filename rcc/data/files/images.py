@@ -12,15 +12,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rcc.data.fields import Field
 from rcc.errors import Problems, UserError
+from rcc.limits import how_to_raise, limits, read_bytes
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What is decoded. Others that Pillow knows are no rasters: it would start Ghostscript for an EPS."""
 READERS = 4  # threads that read files for checksums; they wait for the disk, not for a core
 BLOCK = 64  # images a thread is given at a time; handing them out singly costs more than small ones take
 
@@ -108,7 +111,7 @@ class EncodedImages(Images):
     def of_files(cls, paths: Sequence[Path | str]) -> Self:
         """Image files; they are read each time anew, so memory holds none."""
         names = [str(path) for path in paths]
-        return cls(names, lambda index: Path(names[index]).read_bytes())
+        return cls(names, lambda index: read_bytes(Path(names[index]), limit="image_bytes"))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -120,7 +123,8 @@ class EncodedImages(Images):
         try:
             return self.stored(int(self.indices[index]))
         except OSError as error:
-            raise UserError(f"image '{self.name(index)}' cannot be read: {error}.") from error
+            reason = error.strerror or str(error)
+            raise UserError(f"image '{self.name(index)}' cannot be read: {reason}.") from error
 
     def name(self, index: int) -> str:
         return str(self.names[int(self.indices[index])])
@@ -142,13 +146,43 @@ def decoded(encoded: bytes, name: str) -> Image.Image:
     """An RGB image from the bytes of a file. Grey, palette, CMYK and transparent images are converted.
 
     Raises:
-        UserError: the bytes are not an image, or end too early.
+        UserError: the bytes are not an image of one of `FORMATS`, end too early, or are of more pixels than
+            `limits.image_pixels`.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        _let_pillow_open(limits.image_pixels)
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            _check_pixels(image.size, name)
+            decoded: Any = image.convert("RGB")
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:  # it shows an object's address
+        begins = f"it begins with {encoded[:8]!r}" if encoded else "it is empty"
+        raise _undecodable(name, f"it is none of {', '.join(FORMATS)}: {begins}") from error
+    except Exception as error:  # on damaged files the library's readers raise errors of any kind
+        raise _undecodable(name, f"{type(error).__name__}: {error}") from error
+    decoded.filename = name  # as the library calls it in images of files: messages of later steps use it
+    return cast("Image.Image", decoded)
+
+
+def _let_pillow_open(most: int) -> None:
+    """Pillow refuses twice its own limit by itself; a higher one of ours is the user's own wish."""
+    if Image.MAX_IMAGE_PIXELS is not None and most > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most
+
+
+def _check_pixels(size: tuple[int, int], name: str) -> None:
+    """Refuse an image by its header, before memory is asked for."""
+    width, height = size
+    if width * height > limits.image_pixels:
         raise UserError(
-            f"image '{name}' cannot be decoded ({type(error).__name__}: {error}). Remove or replace the file, or have "
-            "unreadable images left out with data.unreadable=skip."
-        ) from error
+            f"image '{name}' has {width} × {height} pixels and at most {limits.image_pixels} are decoded. Remove or"
+            f" replace the file. {how_to_raise('image_pixels')}"
+        )
+
+
+def _undecodable(name: str, reason: str) -> UserError:
+    return UserError(
+        f"image '{name}' cannot be decoded ({reason}). Remove or replace the file, or have unreadable images left out"
+        " with data.unreadable=skip."
+    )

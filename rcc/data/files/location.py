@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rcc.errors import UserError, nearest
+from rcc.atomic import reading
+from rcc.errors import UserError, abridged, nearest, path_fault
+from rcc.limits import regular_file
 
 SHOWN = 8  # entries a message shows
 PARTS = {
@@ -39,8 +41,12 @@ def located(dataset: str, path: str | Path | None) -> Path:
         )
     if not isinstance(path, (str, Path)):
         raise UserError(f"data.path is {path!r}, which is no text; write data.path=./{path}.")
-    path = Path(path).expanduser()
-    if path.exists():
+    path = expanded("data.path", path)
+    with reading(path):
+        found = path.exists()
+    if found and not path.is_dir():
+        return regular_file(path)
+    if found:
         return path
     parent = next(above for above in path.absolute().parents if above.is_dir())
     missing = path.absolute().relative_to(parent).parts[0]
@@ -51,11 +57,49 @@ def located(dataset: str, path: str | Path | None) -> Path:
     )
 
 
+def expanded(option: str, path: str | Path) -> Path:
+    """The path that an option gives, with ~ as the home directory.
+
+    Raises:
+        UserError: nothing can be called so; names the option.
+    """
+    fault = path_fault(path)
+    if fault:
+        raise UserError(f"{option}={abridged(str(path))} {fault}. Give the path of a file or a folder.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"{option}={path} cannot be found: {error}. Write the folder out.") from error
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file that a row of a table calls `name`, relative to `folder` or absolute; it lies in `folder` after links
+    are followed.
+
+    Raises:
+        UserError: it does not, or nothing can be called so.
+    """
+    fault = path_fault(name)
+    if fault:
+        raise UserError(f"a row names the file '{abridged(name)}', which {fault}.")
+    file = folder / name
+    try:
+        lies_there = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle, a folder that may not be looked into
+        lies_there = False
+    if not lies_there:
+        raise UserError(
+            f"a row names the file '{abridged(name)}', which is not in '{folder}' once links are followed. Rows name"
+            " files of their own folder alone; put the file there."
+        )
+    return file
+
+
 def shown(names: Iterable[str]) -> str:
     """The first few names for a message, and how many more there are."""
     names = list(names)
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(f"'{name}'" for name in names[:SHOWN]) + rest) or "nothing"
+    return (", ".join(f"'{abridged(name)}'" for name in names[:SHOWN]) + rest) or "nothing"
 
 
 def entries(folder: Path) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from rcc.atomic import reading
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import is_image, shown
+from rcc.data.files.location import inside, is_image, shown
 from rcc.data.splits import Split
-from rcc.errors import Problems
+from rcc.errors import Problems, UserError, path_fault
 
 UNPAIRED = ("refuse", "skip")
 
@@ -33,9 +35,11 @@ def paired(dataset: str, folder: Path, captions: Captions, unpaired: str) -> tup
     blank, and images that no caption speaks of. No image is opened.
 
     Raises:
-        UserError: some of the three exist and `unpaired` is 'refuse'; says how many and names the first.
+        UserError: some of the three exist and `unpaired` is 'refuse'; says how many and names the first. A file that is
+            not in `folder` once links are followed.
     """
-    there = _listed(folder, {os.path.dirname(file) for files in captions.values() for file in files})
+    with _of_dataset(dataset):
+        there = _listed(folder, {file for files in captions.values() for file in files})
     gone = [file for files in captions.values() for file in files if file not in there]
     blank = [file for files in captions.values() for file, texts in files.items() if file in there and not texts]
     silent = sorted(there.difference(*captions.values()))
@@ -61,12 +65,35 @@ def paired(dataset: str, folder: Path, captions: Captions, unpaired: str) -> tup
     return parts, tuple(f"{told}; they were left out." for told in found)
 
 
-def _listed(folder: Path, places: set[str]) -> set[str]:
-    """The image files in those places below the folder, each as place and name."""
+@contextmanager
+def _of_dataset(dataset: str) -> Iterator[None]:
+    """Say whose rows an error is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(f"data '{dataset}': {problem}" for problem in error.problems)) from error
+
+
+def _listed(folder: Path, named: set[str]) -> set[str]:
+    """The image files in the folders of `named`, relative to `folder`, each as its place and name.
+
+    Raises:
+        UserError: one of `named` leads out of the folder, by itself or by a link.
+    """
     found = set[str]()
-    for place in places:
-        where = folder / place
-        if where.is_dir():
-            names = (entry.name for entry in os.scandir(where) if entry.is_file())
-            found.update(os.path.join(place, name) for name in names if is_image(name))
+    for file in named:
+        if path_fault(file):
+            inside(folder, file)  # raises
+    for place, file in {os.path.dirname(file): file for file in named}.items():
+        where = inside(folder, file).parent
+        if not where.is_dir():
+            continue
+        with reading(where), os.scandir(where) as entries:
+            for entry in entries:
+                name = os.path.join(place, entry.name)
+                if not is_image(entry.name) or not entry.is_file():
+                    continue
+                if name in named and entry.is_symlink():
+                    inside(folder, name)
+                found.add(name)
     return found

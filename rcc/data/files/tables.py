@@ -6,6 +6,7 @@ rows are read by memory map. No code of a data set is ever run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import is_offline_mode
 
-from rcc.data.files.location import PARTS, WHOLE, entries, located, official_part, part_folders
-from rcc.errors import UserError
+from rcc.data.files.location import PARTS, WHOLE, entries, expanded, inside, located, official_part, part_folders
+from rcc.data.files.records import told
+from rcc.errors import UserError, path_fault
+from rcc.limits import read_json, regular_file
 from rcc.models.transformers.hub import why_unreachable
 
 if TYPE_CHECKING:
@@ -47,8 +50,18 @@ def has_tables(path: str | Path | None) -> bool:
         return False
     if _hub_name(path):
         return True
-    here = Path(path).expanduser()
-    return here.exists() and (_saved(here) or any(_files(here, kind) for kind in FORMATS))
+    here = expanded("data.path", path)
+    return os.path.exists(here) and (_saved(here) or any(_files(here, kind) for kind in FORMATS))
+
+
+def folder_of(path: str | Path | None) -> Path:
+    """The folder that files which rows of the tables at `path` name must lie in; the library's cache for the hub's."""
+    from datasets import config
+
+    if path is None or _hub_name(path):
+        return Path(config.HF_CACHE_HOME)
+    here = expanded("data.path", path)
+    return here if here.is_dir() else here.parent
 
 
 def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
@@ -56,6 +69,7 @@ def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
     from datasets import Dataset, load_dataset, load_from_disk
 
     if _saved(path):
+        _check_saved(path)
         with _quiet(), _readable(path):
             found = load_from_disk(str(path))
         return {"train": found} if isinstance(found, Dataset) else {str(name): part for name, part in found.items()}
@@ -71,12 +85,27 @@ def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
 
 def _files(path: Path, kind: str) -> list[Path]:
     """The file itself; or those in the folder; or those in its data/, or in the folders of its parts."""
-    if path.is_file():
+    if not path.is_dir():
         return [path] * (path.suffix == f".{kind}")
     for places in ((path,), (path / "data",), tuple(part_folders(path).values())):
         if files := sorted(file for place in places for file in place.glob(f"*.{kind}")):
-            return files
+            return [regular_file(file) for file in files]
     return []
+
+
+def _check_saved(path: Path) -> None:
+    """Refuse a saved data set whose records name files elsewhere."""
+    parts = [path]
+    if (path / SAVED[0]).is_file():
+        names = read_json(path / SAVED[0]).get("splits")
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{path / SAVED[0]} lists no splits: {told(names)}.")
+        parts = [inside(path, name) for name in names]
+    for part in parts:
+        files = read_json(part / SAVED[1]).get("_data_files")
+        for file in files if isinstance(files, list) else []:
+            name = file.get("filename") if isinstance(file, dict) else None
+            regular_file(inside(part, name if isinstance(name, str) else ""))
 
 
 def _by_part(files: Sequence[Path]) -> dict[str, list[str]]:
@@ -97,7 +126,7 @@ def _hub_name(path: Any) -> bool:
     """Whether a path reads like owner/name on the hub, and neither it nor its folder is here."""
     if not isinstance(path, str) or path.count("/") != 1 or path.startswith((".", "/", "~")) or path.endswith("/"):
         return False
-    return not Path(path).exists() and not Path(path).parent.is_dir()
+    return not path_fault(path) and not os.path.exists(path) and not Path(path).parent.is_dir()
 
 
 def _from_hub(dataset: str, name: str) -> dict[str, Dataset]:
@@ -138,11 +167,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    from datasets.exceptions import DatasetsError
-
     try:
         yield
-    except (OSError, ValueError, DatasetsError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # on damaged files the library raises errors of any kind
         reason = str(error.__cause__ or error).strip()
         raise UserError(
             f"'{path}' cannot be read ({type(error).__name__}: {reason}). Check that the files are whole, and that the"

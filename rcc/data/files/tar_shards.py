@@ -7,6 +7,7 @@ every image into its cache, or gives them in order alone.)
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ import numpy as np
 
 from rcc.data.files.images import EncodedImages
 from rcc.data.files.location import IMAGE_SUFFIXES, WHOLE, entries, official_part, shown
+from rcc.data.files.records import NOT_LAID_OUT, of_kind, reason, sentences
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
+from rcc.limits import how_to_raise, limits, regular_file
 
 
 @dataclass
@@ -89,7 +92,7 @@ def _split(part: str, found: Sequence[tuple[Path, _Sample]]) -> Split:
 
     def stored(index: int) -> bytes:
         shard, offset, size = places[index].tolist()
-        with shards[shard].open("rb") as file:
+        with regular_file(shards[shard]).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
@@ -102,7 +105,8 @@ def _samples(dataset: str, shard: Path) -> list[_Sample]:
     samples: dict[str, _Sample] = {}
     described: dict[str, str] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        # Unbuffered: each header is a read of its own, and what lies between is passed over.
+        with _Bounded(regular_file(shard)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 if not member.isfile() or name.startswith("."):
@@ -110,27 +114,57 @@ def _samples(dataset: str, shard: Path) -> list[_Sample]:
                 stem, _, suffix = name.partition(".")
                 key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
                 if f".{suffix}" in IMAGE_SUFFIXES:
+                    _check_size(member, "image_bytes")
                     samples.setdefault(key, _Sample(key)).image = (member.offset_data, member.size)
                 elif suffix in ("txt", "json"):
                     sample = samples.setdefault(key, _Sample(key))
+                    _check_size(member, "text_bytes")
                     text = _text(tar, member)
                     if suffix == "txt":
                         sample.captions = [text.strip()] if text.strip() else []
                     else:
                         described[key] = text
             for key, text in described.items():
-                caption = json.loads(text).get("caption") if not samples[key].captions else None
-                if isinstance(caption, str) and caption.strip():
-                    samples[key].captions = [caption.strip()]
-    except (OSError, tarfile.TarError, ValueError, AttributeError) as error:
+                if not samples[key].captions:
+                    samples[key].captions = _described(text, f"{key}.json")
+    except (*NOT_LAID_OUT, tarfile.TarError) as error:
         raise UserError(
-            f"data '{dataset}': the shard '{shard}' cannot be read ({type(error).__name__}: {error}). Download it"
-            " again, or move it away."
+            f"data '{dataset}': the shard '{shard}' cannot be read ({reason(error)}). Download it again, or move it"
+            " away."
         ) from error
     return list(samples.values())
+
+
+class _Bounded(io.FileIO):
+    """A file that refuses to be read in pieces larger than a text may be: a header may ask for any number of bytes."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= limits.text_bytes:
+            raise ValueError(f"a header asks for {size} bytes. {how_to_raise('text_bytes')}")
+        return super().read(size)
+
+
+def _check_size(member: tarfile.TarInfo, limit: str) -> None:
+    if member.issparse():
+        raise ValueError(f"its member {member.name!r} is stored with holes, {member.size} bytes in all")
+    if not 0 <= member.size <= getattr(limits, limit):
+        raise ValueError(f"its member {member.name!r} has {member.size} bytes. {how_to_raise(limit)}")
 
 
 def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     file = tar.extractfile(member)
     assert file is not None
-    return file.read().decode("utf-8")
+    try:
+        return file.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"its member {member.name!r} is no UTF-8 text: {error}") from error
+
+
+def _described(text: str, name: str) -> list[str]:
+    """The caption in the record of a sample; none where it has none."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its member '{name}' is no JSON: {reason(error)}") from error
+    caption = of_kind(record, dict, f"its member '{name}'").get("caption")
+    return [] if caption is None else sentences(of_kind(caption, str, f"'caption' of its member '{name}'"))

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rcc.data.files.caption_files import Found
-from rcc.data.files.columns import sentences
-from rcc.data.files.location import WHOLE, entries, official_part
-from rcc.errors import UserError
+from rcc.data.files.location import WHOLE, entries, expanded, official_part
+from rcc.data.files.records import NOT_LAID_OUT, reason, sentences, taken
+from rcc.errors import UserError, abridged, path_fault
+from rcc.limits import read_bytes
 
 OWN = "captions_"  # how the names of COCO's own files begin
 
@@ -36,18 +37,20 @@ def read_karpathy(dataset: str, file: Path) -> Found:
     Raises:
         UserError: not such a file.
     """
+    found: Found = {}
     try:
-        images = json.loads(file.read_text(encoding="utf-8"))["images"]
-        found: Found = {}
-        for image in images:
-            part = found.setdefault(_part(file, image), {})
-            part[os.path.join(image.get("filepath", ""), image["filename"])] = sentences(image["sentences"])
-        return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for number, image in enumerate(taken(json.loads(read_bytes(file)), "images", list, "the file")):
+            where = f"image {number}"
+            name = taken(image, "filename", str, where)
+            place = taken(image, "filepath", str, where) if "filepath" in image else ""
+            written = sentences(taken(image, "sentences", list, where), f"'sentences' of {where}")
+            found.setdefault(_part(taken(image, "split", str, where)), {})[os.path.join(place, name)] = written
+    except NOT_LAID_OUT as error:
         raise UserError(
-            f"data '{dataset}': '{file}' is not laid out as a Karpathy caption file ({type(error).__name__}: {error})."
+            f"data '{dataset}': '{file}' is not laid out as a Karpathy caption file ({reason(error)})."
             ' Expected: {"images": [{"filename": …, "split": "train", "sentences": [{"raw": …}]}]}.'
         ) from error
+    return found
 
 
 def annotation_files(path: Path) -> list[Path]:
@@ -84,39 +87,50 @@ def image_folder(dataset: str, path: Path, captions: Mapping[str, Mapping[str, A
     """
     root = path if path.is_dir() else path.parent
     if given is not None:
-        folders = [Path(given).expanduser()]
+        folders = [expanded("data.images", given)]
     else:
         folders = [root, *sorted(entry for entry in root.iterdir() if entry.is_dir())]
     # A few from each part, since any one may be missing.
     first = [file for files in captions.values() for file in list(files)[:8]]
     for folder in folders:
-        if any((folder / file).is_file() for file in first):
+        if any(not path_fault(file) and os.path.isfile(folder / file) for file in first):
             return folder
     raise UserError(
-        f"data '{dataset}': the images of the captions, such as '{first[0] if first else '…'}', are not in"
+        f"data '{dataset}': the images of the captions, such as '{abridged(first[0]) if first else '…'}', are not in"
         f" {' or '.join(repr(str(folder)) for folder in folders[:4])}. '{root}' holds {entries(root)}. Say where they"
         " are with data.images=<folder>."
     )
 
 
-def _part(file: Path, image: Mapping[str, Any]) -> str:
-    part = official_part(image["split"])
+def _part(split: str) -> str:
+    part = official_part(split)
     if part == WHOLE:
-        raise ValueError(f"the split '{image['split']}' is none of train, restval, val, test")
+        raise ValueError(f"the split '{abridged(split)}' is none of train, restval, val, test")
     return part
 
 
 def _of_file(dataset: str, file: Path) -> dict[str, list[str]]:
     folder = file.stem.removeprefix(OWN)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        names = {image["id"]: os.path.join(folder, image["file_name"]) for image in content["images"]}
+        content = json.loads(read_bytes(file))
+        names = {}
+        for number, image in enumerate(taken(content, "images", list, "the file")):
+            where = f"image {number}"
+            names[taken(image, "id", int, where)] = os.path.join(folder, taken(image, "file_name", str, where))
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
-        for written in sorted(content["annotations"], key=lambda written: written["id"]):
-            captions[names[written["image_id"]]] += sentences(written["caption"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        ordered = []
+        for number, written in enumerate(taken(content, "annotations", list, "the file")):
+            where = f"annotation {number}"
+            of = taken(written, "image_id", int, where)
+            if of not in names:
+                raise ValueError(f"{where} is of the image {of}, which the file does not list")
+            texts = sentences(taken(written, "caption", str, where), f"'caption' of {where}")
+            ordered.append((taken(written, "id", int, where), names[of], texts))
+        for _, name, texts in sorted(ordered):
+            captions[name] += texts
+    except NOT_LAID_OUT as error:
         raise UserError(
-            f"data '{dataset}': '{file}' is not laid out as COCO's captions ({type(error).__name__}: {error})."
+            f"data '{dataset}': '{file}' is not laid out as COCO's captions ({reason(error)})."
             ' Expected: {"images": [{"id": …, "file_name": …}],'
             ' "annotations": [{"id": …, "image_id": …, "caption": …}]}.'
         ) from error

@@ -12,7 +12,7 @@ from rcc.data.files.caption_files import Found
 from rcc.data.files.columns import captioned_parts
 from rcc.data.files.location import entries, located
 from rcc.data.files.pairs import check_unpaired, paired
-from rcc.data.files.tables import has_tables, read_tables
+from rcc.data.files.tables import folder_of, has_tables, read_tables
 from rcc.data.sets.annotations import annotation_files, image_folder, karpathy_file, read_annotations, read_karpathy
 from rcc.data.splits import Splits
 from rcc.errors import UserError
@@ -83,7 +83,7 @@ def load_flickr8k(
 def _load(dataset: str, path: str | None, images: str | None, how: Cut, unpaired: str) -> Splits:
     check_unpaired(unpaired)
     if has_tables(path):
-        parts, notes = captioned_parts(dataset, read_tables(dataset, path), unpaired)
+        parts, notes = captioned_parts(dataset, read_tables(dataset, path), unpaired, folder_of(path))
         return cut(dataset, parts, how, notes=notes)
     where = located(dataset, path)
     captions = _captions(dataset, where)

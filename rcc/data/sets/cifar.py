@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.columns import labelled
-from rcc.data.files.tables import read_tables
+from rcc.data.files.tables import folder_of, read_tables
 from rcc.data.sets.class_lists import class_names, templates
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
@@ -50,8 +50,9 @@ def _load(dataset: str, path: str | None, how: Cut) -> Splits:
     names = class_names(dataset)
     parts: dict[str, Split] = {}
     problems = Problems(f"data '{dataset}'")
+    folder = folder_of(path)
     for part, table in read_tables(dataset, path).items():
-        parts[part], stored = labelled(dataset, part, table)
+        parts[part], stored = labelled(dataset, part, table, folder)
         highest = int(parts[part].labels.max(initial=0))  # type: ignore[union-attr]
         problems.check(
             len(stored) in (0, len(names)) and highest < len(names),

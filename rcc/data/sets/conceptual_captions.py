@@ -12,11 +12,12 @@ from pathlib import Path
 
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.caption_files import Found
-from rcc.data.files.location import entries, is_image, located, official_part
+from rcc.data.files.location import entries, expanded, is_image, located, official_part
 from rcc.data.files.pairs import check_unpaired, paired
 from rcc.data.files.tar_shards import read_shards, shards_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
+from rcc.limits import read_lines
 
 DATASET = "conceptual_captions"
 
@@ -70,7 +71,7 @@ def load_conceptual_captions(
 
 
 def _tsv(files: list[Path], images: str | None, unpaired: str) -> tuple[dict[str, Split], tuple[str, ...]]:
-    folder = files[0].parent / "images" if images is None else Path(images).expanduser()
+    folder = files[0].parent / "images" if images is None else expanded("data.images", images)
     if not folder.is_dir():
         raise UserError(
             f"data '{DATASET}': '{files[0].name}' lists addresses; the images must be fetched first, and '{folder}' is"
@@ -90,22 +91,27 @@ def _tsv(files: list[Path], images: str | None, unpaired: str) -> tuple[dict[str
     }
     texts: dict[str, list[str]] = {}
     for line, (caption, address) in enumerate(_lines(files[0])):
-        name = by_line.get(line, f"{line:08d}.jpg ({address})")
+        name = by_line.get(line, f"{line:08d}.jpg ({_legible(address)})")
         texts[name] = [caption.strip()] if caption.strip() else []
     found: Found = {official_part(files[0].stem): texts}
     return paired(DATASET, folder, found, unpaired)
+
+
+def _legible(address: str) -> str:
+    """An address as a part of a name that a file could have."""
+    return "".join(mark if mark.isascii() and mark.isprintable() else "?" for mark in address[:100])
 
 
 def _lines(file: Path) -> list[tuple[str, str]]:
     """(caption, address) of each line; CC3M has them in this order, CC12M in the other."""
     pairs = []
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            for number, row in enumerate(csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE), 1):
-                if len(row) != 2:
-                    raise ValueError(f"line {number} has {len(row)} columns; expected are a caption and an address")
-                first, second = row
-                pairs.append((second, first) if first.startswith(("http://", "https://")) else (first, second))
+        lines = read_lines(file, newline="")
+        for number, row in enumerate(csv.reader(lines, csv.excel_tab, quoting=csv.QUOTE_NONE), 1):
+            if len(row) != 2:
+                raise ValueError(f"line {number} has {len(row)} columns; expected are a caption and an address")
+            first, second = row
+            pairs.append((second, first) if first.startswith(("http://", "https://")) else (first, second))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"data '{DATASET}': '{os.fspath(file)}' cannot be read: {error}.") from error
     return pairs

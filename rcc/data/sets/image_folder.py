@@ -10,9 +10,10 @@ from rcc.data.cutting import Cut, cut
 from rcc.data.files.class_folders import a_few_of_each, class_files, folder_split
 from rcc.data.files.columns import labelled
 from rcc.data.files.location import entries, located, part_folders, shown
-from rcc.data.files.tables import has_tables, read_tables
+from rcc.data.files.tables import folder_of, has_tables, read_tables
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
+from rcc.limits import read_bytes
 
 DATASET = "image_folder"
 TEMPLATES = ("a photo of a {}.",)
@@ -74,8 +75,9 @@ def _folders(path: Path) -> tuple[dict[str, Split], list[str]]:
 def _tables(path: str | None) -> tuple[dict[str, Split], list[str]]:
     parts: dict[str, Split] = {}
     names: dict[str, tuple[str, ...]] = {}
+    folder = folder_of(path)
     for part, table in read_tables(DATASET, path).items():
-        parts[part], names[part] = labelled(DATASET, part, table)
+        parts[part], names[part] = labelled(DATASET, part, table, folder)
     if len(set(names.values())) != 1 or not all(names.values()):
         told = "; ".join(f"{part}: {shown(found)}" for part, found in names.items())
         raise UserError(
@@ -89,8 +91,8 @@ def _named(classes: Sequence[str], file: str | None) -> tuple[str, ...]:
         return tuple(name.replace("_", " ").strip() for name in classes)
     where = located(DATASET, file)
     try:
-        names = json.loads(where.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        names = json.loads(read_bytes(where))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"data.names={file} cannot be read as JSON: {error}.") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(f'data.names={file} must hold one class name for each folder: {{"n01440764": "tench", …}}.')

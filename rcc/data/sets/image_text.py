@@ -9,7 +9,7 @@ from rcc.data.files.caption_files import caption_files, read_captions
 from rcc.data.files.columns import captioned_parts
 from rcc.data.files.location import located
 from rcc.data.files.pairs import check_unpaired, paired
-from rcc.data.files.tables import has_tables, read_tables
+from rcc.data.files.tables import folder_of, has_tables, read_tables
 from rcc.data.files.tar_shards import read_shards, shards_of
 from rcc.data.sets.annotations import image_folder
 from rcc.data.splits import Splits
@@ -48,7 +48,7 @@ def load_image_text(
     how = Cut(train, calibration, selection, test, seed, unreadable)
     check_unpaired(unpaired)
     if has_tables(path):
-        parts, notes = captioned_parts(DATASET, read_tables(DATASET, path), unpaired)
+        parts, notes = captioned_parts(DATASET, read_tables(DATASET, path), unpaired, folder_of(path))
         return cut(DATASET, parts, how, notes=notes)
     where = located(DATASET, path)
     if _has_shards(where):

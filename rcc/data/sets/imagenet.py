@@ -12,7 +12,7 @@ from rcc.data.cutting import Cut, cut
 from rcc.data.files.class_folders import a_few_of_each, class_files, folder_split
 from rcc.data.files.columns import labelled
 from rcc.data.files.location import entries, located, part_folders, shown
-from rcc.data.files.tables import has_tables, read_tables
+from rcc.data.files.tables import folder_of, has_tables, read_tables
 from rcc.data.sets.class_lists import class_names, templates, wnids
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
@@ -93,11 +93,12 @@ def _folders(path: Path) -> dict[str, Split]:
 def _tables(path: str | None) -> dict[str, Split]:
     count, parts = len(wnids()), {}
     problems = Problems(f"data '{DATASET}'")
+    folder = folder_of(path)
     for part, table in read_tables(DATASET, path).items():
         # The hub's test part has the label −1 throughout: its labels were never published.
         if part == "test":
             continue
-        parts[part], stored = labelled(DATASET, part, table)
+        parts[part], stored = labelled(DATASET, part, table, folder)
         problems.check(
             len(stored) in (0, count),
             f"part '{part}' has {len(stored)} classes ({shown(stored[:3])}), not the {count} of ILSVRC 2012.",

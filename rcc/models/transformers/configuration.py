@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import cached_file
 
 from rcc.errors import Problems, UserError, unknown
-from rcc.limits import limits, read_json, regular_file
+from rcc.limits import how_to_raise, limits, read_json, regular_file
 
 FOREIGN = ("auto_map", "custom_pipelines", "trust_remote_code", "transformers_weights")
 """Keys that name code or files of the checkpoint's own; as is any that ends in `_IMPLEMENTATION`. Dropped unread."""
@@ -113,7 +113,7 @@ def check_files(directory: Path) -> None:
         if path.is_dir():
             continue
         if path.suffix in READ:
-            regular_file(path, most=limits.text_bytes)
+            regular_file(path, limit="text_bytes")
         elif path.suffix == ".safetensors":
             regular_file(path)
 
@@ -200,7 +200,7 @@ def _check_size(key: str, value: Any, limit: str, problems: Problems) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not problems.check(whole, f"{key} is {value!r}; it must be a whole number from 1 to {most}."):
         return
-    raised = f" If it is sound, raise the limit: rcc.limits.limits.{limit}." if value > most else ""
+    raised = f" {how_to_raise(limit)}" if value > most else ""
     problems.check(1 <= value <= most, f"{key} is {value}; it must lie between 1 and {most}.{raised}")
 
 

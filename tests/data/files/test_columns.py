@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset
 from toys.files import picture, write_table
 
-from rcc.data.files.columns import captioned, captioned_parts, labelled, sentences, stored_images
+from rcc.data.files.columns import captioned, captioned_parts, labelled, stored_images
 from rcc.data.files.tables import read_tables
 from rcc.errors import UserError
 
@@ -22,21 +22,6 @@ def table_of(folder: Path, columns: dict[str, list[Any]], **features: Any) -> Da
 
 def pictures(count: int) -> list[bytes]:
     return [picture(number) for number in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("cell", "found"),
-    [
-        (" a cat ", ["a cat"]),
-        (["a", "", "b"], ["a", "b"]),
-        ([{"raw": "a", "tokens": ["a"]}, {"raw": " "}], ["a"]),
-        ({"raw": ["a", "b"]}, ["a", "b"]),
-        (None, []),
-        (7, []),
-    ],
-)
-def test_captions_are_found_in_every_cell_that_holds_them(cell: Any, found: list[str]) -> None:
-    assert sentences(cell) == found
 
 
 @pytest.mark.parametrize("column", ["captions", "sentence", "text", "raw"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from rcc.data.files.images import ArrayImages, EncodedImages
 from rcc.errors import UserError
+from rcc.limits import limits
 
 
 def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -78,6 +80,37 @@ def test_a_truncated_image_is_named(kind: str) -> None:
 def test_a_text_file_is_no_image() -> None:
     with pytest.raises(UserError, match=r"'notes\.txt' cannot be decoded"):
         EncodedImages(["notes.txt"], lambda index: b"hello")[0]
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA"])
+def test_what_is_no_raster_format_of_the_list_is_refused_without_an_objects_address(kind: str) -> None:
+    with pytest.raises(
+        UserError, match=r"'it' cannot be decoded \(it is none of JPEG, PNG, .*begins with b"
+    ) as refused:
+        EncodedImages(["it"], lambda index: encoded(Image.new("RGB", (32, 32)), kind))[0]
+    assert "0x" not in str(refused.value)
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = encoded(Image.new("1", (1000, 1000)))
+    images = EncodedImages(["bomb.png"], lambda index: stored)
+    monkeypatch.setattr(limits, "image_pixels", 999_999)
+    with pytest.raises(UserError, match=r"'bomb\.png' has 1000 × 1000 pixels and at most 999999.*limits\.image_pixels"):
+        images[0]
+    monkeypatch.setattr(limits, "image_pixels", 10**6)
+    assert images[0].size == (1000, 1000)
+
+
+def test_only_regular_files_up_to_a_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "sound.png").write_bytes(encoded(Image.new("RGB", (3, 2))))
+    for name in ("fifo.png", "zero.png"):
+        with pytest.raises(UserError, match=rf"{name} is no regular file"):
+            EncodedImages.of_files([tmp_path / name]).digests()
+    monkeypatch.setattr(limits, "image_bytes", 10)
+    with pytest.raises(UserError, match=r"sound\.png has \d+ bytes and at most 10 are read.*limits\.image_bytes"):
+        EncodedImages.of_files([tmp_path / "sound.png"])[0]
 
 
 def test_a_file_that_went_away_is_named(files: list[Path]) -> None:

@@ -65,9 +65,36 @@ def test_what_the_library_saved_is_read_with_its_own_order_of_rows(tmp_path: Pat
 def test_images_may_be_kept_as_paths(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(picture(1))
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "1.png")], "caption": ["one"]})
-    split, _ = captioned("it", "train", table.cast_column("image", datasets.Image()))
+    table = table.cast_column("image", datasets.Image())
+    split, _ = captioned("it", "train", table, tmp_path)
     assert split.images._bytes(0) == picture(1)
     assert split.images.name(0) == f"{tmp_path / '1.png'} (row 0 of train)"
+    with pytest.raises(UserError, match=r"row 0 of train: .*names '/.*\(str\), which is in no folder of the data"):
+        captioned("it", "train", table)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/dev/zero", "link.png", "a" * 300, "nul\0.png"])
+def test_a_row_names_no_file_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.png").write_bytes(picture(1))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/link.png").symlink_to("../secret.png")
+    table = datasets.Dataset.from_dict({"image": [name], "caption": ["one"]}).cast_column("image", datasets.Image())
+    with pytest.raises(UserError, match=r"data 'it', row 0 of train: a row names the file '.*' ?.*which (is not|h)"):
+        captioned("it", "train", table, tmp_path / "data")
+
+
+def test_a_saved_set_names_no_table_out_of_its_folder(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"caption": ["one"]}).save_to_disk(str(tmp_path / "other"))
+    datasets.DatasetDict(train=datasets.Dataset.from_dict(rows(2))).save_to_disk(str(tmp_path / "it"))
+    state = tmp_path / "it/train/state.json"
+    text = state.read_text()
+    state.write_text(text.replace("data-00000-of-00001.arrow", "../../other/data-00000-of-00001.arrow"))
+    with pytest.raises(UserError, match=r"names the file '\.\./\.\./other/.*which is not in"):
+        read_tables("it", str(tmp_path / "it"))
+    state.write_text(text)
+    (tmp_path / "it/dataset_dict.json").write_text('{"splits": ["../other"]}')
+    with pytest.raises(UserError, match=r"names the file '\.\./other', which is not in"):
+        read_tables("it", str(tmp_path / "it"))
 
 
 @pytest.mark.parametrize("kind", ["binary", "large_binary", "record"])

@@ -14,6 +14,7 @@ from toys.files import picture, write_tar
 from rcc.data.files.images import EncodedImages
 from rcc.data.files.tar_shards import read_shards, shards_of
 from rcc.errors import UserError
+from rcc.limits import limits
 
 
 def write_members(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
@@ -94,8 +95,40 @@ def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
 
 def test_a_record_that_is_no_json_is_told_with_its_shard(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "0.tar", {"s": {"jpg": picture(0, "JPEG"), "json": "{"}})
-    with pytest.raises(UserError, match=r"0\.tar' cannot be read \(JSONDecodeError"):
+    with pytest.raises(UserError, match=r"0\.tar' cannot be read \(its member 's\.json' is no JSON"):
         read_shards("it", [shard], "refuse")
+
+
+def test_a_member_that_declares_more_than_may_be_read_is_refused_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = write_members(tmp_path / "0.tar", [("a.txt", b"x" * 2000), ("a.jpg", picture(1, "JPEG"))])
+    for limit, name in (("text_bytes", r"a\.txt"), ("image_bytes", r"a\.jpg")):
+        monkeypatch.undo()
+        monkeypatch.setattr(limits, limit, 600)
+        with pytest.raises(UserError, match=rf"its member '{name}' has \d+ bytes\. .*limits\.{limit}"):
+            read_shards("it", [shard], "refuse")
+
+
+def test_a_member_with_holes_of_a_terabyte_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("a.txt")
+    header.type, header.size = tarfile.GNUTYPE_SPARSE, 512
+    written = bytearray(header.tobuf(tarfile.GNU_FORMAT))
+    written[386:410] = b"%011o\0%011o\0" % (0, 512)  # where the data lie
+    written[483:495] = b"%011o\0" % (8**11 - 1)  # and the whole size
+    written[148:156] = b" " * 8
+    written[148:156] = b"%06o\0 " % sum(written)
+    (tmp_path / "0.tar").write_bytes(bytes(written) + bytes(512 + 1024))
+    with pytest.raises(UserError, match=r"its member 'a\.txt' is stored with holes, 8589934591 bytes in all"):
+        read_shards("it", [tmp_path / "0.tar"], "refuse")
+
+
+def test_a_header_that_asks_for_a_terabyte_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 1 << 40
+    (tmp_path / "0.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(UserError, match=r"a header asks for 1099511627776 bytes.*limits\.text_bytes"):
+        read_shards("it", [tmp_path / "0.tar"], "refuse")
 
 
 def test_shards_are_found_by_file_or_folder_and_compressed_ones_refused(tmp_path: Path) -> None:

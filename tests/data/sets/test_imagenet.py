@@ -112,7 +112,7 @@ def test_a_folder_that_does_not_exist_shows_what_is_beside_it(folder: Path) -> N
         load_data("imagenet", path=str(folder / "vall"))
     with pytest.raises(UserError, match=r"give data\.path=<folder>"):
         load_data("imagenet")
-    with pytest.raises(UserError, match=r"data\.path is 7, which is no text"):
+    with pytest.raises(UserError, match=r"path is 7; it must be one word or text"):
         load_data("imagenet", path=7)
 
 
