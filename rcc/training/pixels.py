@@ -13,6 +13,7 @@ from torch import Tensor
 from rcc.data.files.images import Images
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
+from rcc.models.images import resizing_problem
 
 
 class Pixels:
@@ -27,7 +28,7 @@ class Pixels:
 
     def __init__(self, adapter: Adapter, images: Images, side: int, limit: int) -> None:
         """Raises:
-        UserError: the pixels would take more than `limit`, or an image cannot be decoded.
+        UserError: the pixels would take more than `limit`, or an image cannot be decoded or is too thin.
         """
         needed = len(images) * side * side * 3
         if needed > limit:
@@ -38,6 +39,8 @@ class Pixels:
             )
         self.stored = np.empty((len(images), side, side, 3), np.uint8)
         for index, image in enumerate(images):
+            if problem := resizing_problem(image.size, side, images.name(index)):
+                raise UserError(f"training: {problem}")
             self.stored[index] = middle_square(image, side)
         # A processor scales every pixel by itself, so plain images of each level say all that it does.
         grey = [Image.new("RGB", (side, side), (level,) * 3) for level in range(256)]

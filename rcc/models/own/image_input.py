@@ -69,10 +69,10 @@ class ImageInput:
 
     def pixels(self, images: Any) -> Tensor:
         """(B, channels, size, size) float32 of PIL images or uint8 arrays H × W × 3, one or several."""
-        return torch.stack([self._one(image) for image in pictures(images)])
+        return torch.stack([self._one(image) for image in pictures(images, self._shorter)])
 
     def _one(self, image: Image.Image) -> Tensor:
-        shorter = self.size if self.resize is None else self.resize
+        shorter = self._shorter
         # Whole numbers: 39 × (15 / 13) is 44.99… in floating point, and a processor of transformers makes it 45.
         width, height = (side * shorter // min(image.size) for side in image.size)
         image = image.convert(MODES[self.channels]).resize((width, height), INTERPOLATIONS[self.interpolation])
@@ -81,6 +81,11 @@ class ImageInput:
         values = torch.from_numpy(np.array(image, dtype=np.float32) / 255).reshape(self.size, self.size, self.channels)
         mean, std = (torch.tensor(each) for each in self._moments())
         return ((values - mean) / std).permute(2, 0, 1).contiguous()
+
+    @property
+    def _shorter(self) -> int:
+        """Pixels of the shorter side before the middle is cut out."""
+        return self.size if self.resize is None else self.resize
 
     def _moments(self) -> list[list[float]]:
         found = []
@@ -92,9 +97,8 @@ class ImageInput:
     def to_json(self) -> dict[str, Any]:
         """What makes the same one again: `ImageInput(**content)`."""
         mean, std = self._moments()
-        resize = self.size if self.resize is None else self.resize
         return {
-            "size": self.size, "resize": resize, "channels": self.channels, "mean": mean, "std": std,
+            "size": self.size, "resize": self._shorter, "channels": self.channels, "mean": mean, "std": std,
             "interpolation": self.interpolation,
         }  # fmt: skip
 

@@ -192,7 +192,8 @@ class PretrainedAdapter(Adapter):
             raise UserError("nothing to prepare: give images, texts, or both.")
         batch: Batch = {}
         if images is not None:
-            pixels = self.image_processor(images=pictures(images), return_tensors="pt")["pixel_values"]
+            found = pictures(images, self.image_processor.size.get("shortest_edge"))
+            pixels = self.image_processor(images=found, return_tensors="pt")["pixel_values"]
             batch["pixel_values"] = pixels.to(self.device, self.dtype)
         if texts is not None and self.tokenizer is not None:
             texts = [texts] if isinstance(texts, str) else list(texts)
