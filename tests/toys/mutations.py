@@ -25,15 +25,15 @@ def mutate(directory: Path, seed: int) -> str:
     name = file.relative_to(directory).as_posix()
     if file.suffix == ".json" and draw.random() < 0.75:
         content = json.loads(file.read_text())
-        done = _replace(content, draw)
+        done = replace(content, draw)
         file.write_text(json.dumps(content))
     else:
-        done = _damage(file, draw)
+        done = damage(file, draw)
     _vouch(directory, name)
     return f"{name}: {done}"
 
 
-def _replace(content: Any, draw: random.Random) -> str:
+def replace(content: Any, draw: random.Random) -> str:
     """One value somewhere inside replaced, removed, or a number in its text changed."""
     trail = []
     while True:
@@ -59,7 +59,7 @@ def _replace(content: Any, draw: random.Random) -> str:
         return f"{'.'.join(trail)} = {str(content[key])[:40] if way else 'gone'}"
 
 
-def _damage(file: Path, draw: random.Random) -> str:
+def damage(file: Path, draw: random.Random) -> str:
     content = bytearray(file.read_bytes())
     place = draw.randrange(len(content))
     way = draw.randrange(4)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rcc.atomic import reading
 from rcc.data.files.images import EncodedImages
 from rcc.data.files.location import IMAGE_SUFFIXES, is_image, shown
 from rcc.data.splits import Split
@@ -16,8 +17,8 @@ from rcc.errors import UserError
 
 def class_files(folder: Path) -> dict[str, list[str]]:
     """The image files below each sub-folder, sorted, by the sub-folder's name. No file is opened."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    with reading(folder), os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if os.path.isdir(entry) and not entry.name.startswith("."))
     return {name: list(_image_files(folder / name)) for name in names}
 
 
@@ -65,7 +66,13 @@ def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
 
 def _image_files(folder: Path) -> list[str]:
     found = []
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        found += [os.path.join(where, name) for name in names if is_image(name)]
+    with reading(folder):
+        for where, folders, names in os.walk(folder, onerror=_raised):
+            folders.sort()
+            found += [os.path.join(where, name) for name in names if is_image(name)]
     return sorted(found)
+
+
+def _raised(error: OSError) -> None:
+    """`os.walk` would pass over a folder that it may not look into."""
+    raise error

@@ -122,6 +122,14 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a regular file after links are followed; a link in a circle is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def part_folders(path: Path) -> dict[str, Path]:
     """The sub-folders that are parts, by part; or `path` itself, undivided."""
     found = {PARTS[entry.name.lower()]: entry for entry in sorted(path.iterdir()) if entry.name.lower() in PARTS}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rcc.atomic import reading
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import inside, is_image, shown
+from rcc.data.files.location import inside, is_file, is_image, shown
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, path_fault
 
@@ -91,7 +91,7 @@ def _listed(folder: Path, named: set[str]) -> set[str]:
         with reading(where), os.scandir(where) as entries:
             for entry in entries:
                 name = os.path.join(place, entry.name)
-                if not is_image(entry.name) or not entry.is_file():
+                if not is_image(entry.name) or not is_file(entry):
                     continue
                 if name in named and entry.is_symlink():
                     inside(folder, name)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import is_offline_mode
 
+from rcc.atomic import reading
 from rcc.data.files.location import PARTS, WHOLE, entries, expanded, inside, located, official_part, part_folders
 from rcc.data.files.records import told
-from rcc.errors import UserError, path_fault
+from rcc.errors import UserError, abridged, path_fault
 from rcc.limits import read_json, regular_file
 from rcc.models.transformers.hub import why_unreachable
 
@@ -89,8 +90,13 @@ def _files(path: Path, kind: str) -> list[Path]:
         return [path] * (path.suffix == f".{kind}")
     for places in ((path,), (path / "data",), tuple(part_folders(path).values())):
         if files := sorted(file for place in places for file in place.glob(f"*.{kind}")):
-            return [regular_file(file) for file in files]
+            return [_regular(file) for file in files]
     return []
+
+
+def _regular(file: Path) -> Path:
+    with reading(file):
+        return regular_file(file)
 
 
 def _check_saved(path: Path) -> None:
@@ -105,7 +111,7 @@ def _check_saved(path: Path) -> None:
         files = read_json(part / SAVED[1]).get("_data_files")
         for file in files if isinstance(files, list) else []:
             name = file.get("filename") if isinstance(file, dict) else None
-            regular_file(inside(part, name if isinstance(name, str) else ""))
+            _regular(inside(part, name if isinstance(name, str) else ""))
 
 
 def _by_part(files: Sequence[Path]) -> dict[str, list[str]]:
@@ -169,10 +175,10 @@ def _quiet() -> Iterator[None]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except Exception as error:  # on damaged files the library raises errors of any kind
-        reason = str(error.__cause__ or error).strip()
+        reason = abridged(" ".join(str(error.__cause__ or error).split()), 400)
         raise UserError(
             f"'{path}' cannot be read ({type(error).__name__}: {reason}). Check that the files are whole, and that the"
             " cache folder (HF_DATASETS_CACHE) can be written."
