@@ -4,8 +4,9 @@ target in bytes asks for it."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from rcc.analysis.overlap import overlap, row_spaces
 from rcc.artifact.contents import checksum
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, step_seed
 from rcc.cascade.bytes.budget import Budget, Target, Verdict
+from rcc.cascade.configuration import described, refuse_another, with_weights
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.records import Attempt, Observer, Step, StepRecord
@@ -64,6 +66,7 @@ class Execution:
             self.state.keep_last = max(self.state.keep_last, len(self.stages) + 1)
         self.state.open(resume)
         finished = self.state.latest()
+        self._describe(None if finished is None else self.state.record(finished).get("description", {}))
         self.observer.run_started(self.history.steps, finished or 0)
         if finished is None:
             self.history.baseline = measure_dense(self.model, self.validator, self.dtype)
@@ -78,6 +81,16 @@ class Execution:
         self.observer.baseline_measured(self.history.dense)
         self._open_context()
         self._open_budget()
+
+    def _describe(self, recorded: Mapping[str, Any] | None) -> None:
+        """Note what decides the result; where it is recorded already, it must be the same."""
+        found = described(
+            self.model, self.stages, self.schedule, self.gate, self.target, self.calibration,
+            seed=self.seed, storage_dtype=str(self.dtype), storage_entropy=self.entropy,
+        )  # fmt: skip
+        self.history.description = with_weights(found, self.model.module, resumed=recorded is not None)
+        if recorded is not None:
+            refuse_another(recorded, self.history.description, self.state.directory)
 
     def _open_context(self) -> None:
         targets = None

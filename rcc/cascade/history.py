@@ -20,7 +20,8 @@ class History:
 
     `budget` is the state of the budget of a run with a target in bytes, see `Budget.to_json`; `target` what came of it,
     known after the last step. `seconds` are those since the run, or its resumed part, began.
-    `validated` is what was measured besides the steps, by a name of the user's.
+    `validated` is what was measured besides the steps, by a name of the user's. `description` is what decides the
+    result, see `rcc.cascade.configuration`.
     """
 
     steps: list[Step]
@@ -30,6 +31,7 @@ class History:
     target: TargetOutcome | None = None
     seconds: float = 0.0
     validated: dict[str, Measurement] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
 
     def remaining(self) -> list[Step]:
         """The steps that are still to be done, in order."""
@@ -57,6 +59,7 @@ class History:
             "baseline": None if self.baseline is None else asdict(self.baseline),
             "records": [record.to_json() for record in self.records],
             "budget": self.budget,
+            "description": self.description,
             "validated": {name: measurement.to_json() for name, measurement in self.validated.items()},
         }
 

@@ -148,7 +148,8 @@ class RCCPipeline:
             resume: go on from the state in `directory` instead of refusing it.
 
         Raises:
-            UserError: nothing to compress, calibration data missing, or state found without `resume`.
+            UserError: nothing to compress, calibration data missing, state found without `resume`, or with it one of
+                another configuration, calibration or dense model.
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
         """
         self._require_stages()

@@ -180,6 +180,15 @@ class StateStore:
         except UserError as error:
             raise UserError(*error.problems, self._advice(index)) from error
 
+    def record(self, index: int) -> dict[str, Any]:
+        """The record of step `index`, which `load` gives back, without touching a model.
+
+        Raises:
+            UserError: no such step, or it is damaged.
+        """
+        record: dict[str, Any] = self._state(self._path(index))["record"]
+        return record
+
     def _load(self, path: Path, adapter: Adapter) -> dict[str, Any]:
         state = self._state(path)
         restore(adapter, path)

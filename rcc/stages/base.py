@@ -10,7 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -189,6 +189,11 @@ class Stage(ABC):
             raise UserError(*(f"{self.who}: {text}" for text in error.problems)) from None
         alone = lone_matrices(model.module, [module for unit in units for module in unit.modules()])
         return chosen, skipped + [Skipped(one.name, one.reason, one.values) for one in alone]
+
+    def told(self) -> dict[str, Any]:
+        """What decides the stage's result, by name: its plain attributes and those of its selection."""
+        plain = {name: value for name, value in vars(self).items() if isinstance(value, str | int | float | None)}
+        return {**plain, **asdict(self.selection), "strength": self.strength}
 
     @property
     def who(self) -> str:

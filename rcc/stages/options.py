@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -224,6 +224,12 @@ class ConfiguredStage(Stage, Generic[Options]):
         changed: dict[str, Any] = {self.strength_option: strength}
         other._configure(replace(self.options, **changed))
         return other
+
+    def told(self) -> dict[str, Any]:
+        """Its options, and those of its selection."""
+        options = asdict(self.options)
+        selection: dict[str, Any] = options.pop("selection")
+        return {**options, **selection}
 
     def resolved_options(self, context: StageContext) -> Options:
         """The options with nothing left at 'auto'.

@@ -188,7 +188,7 @@ def test_state_is_refused_without_resume_and_by_another_plan(model, validator, t
     RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
     with pytest.raises(UserError, match="already holds the state of a run"):
         RCCPipeline([Erase(0.1)], directory=tmp_path).run(model, validator)
-    with pytest.raises(UserError, match=r"another cascade.*erase at 0\.1.*erase at 0\.2"):
+    with pytest.raises(UserError, match=r"cannot be resumed.*\n    stage\.erase\.share: recorded 0\.1, asked 0\.2"):
         RCCPipeline([Erase(0.2)], directory=tmp_path).run(model, validator, resume=True)
 
 

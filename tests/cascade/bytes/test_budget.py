@@ -196,7 +196,7 @@ def test_a_target_is_a_whole_number_of_bytes(nbytes):
 
 def test_a_run_is_not_resumed_on_its_way_to_another_target(tmp_path):
     ran([Cut()], 5000, directory=tmp_path)
-    with pytest.raises(UserError, match="belongs to a run to 5,000 bytes, this one is to take 6,000"):
+    with pytest.raises(UserError, match=r"target\.nbytes: recorded 5000, asked 6000"):
         pipeline([Cut()], 6000, directory=tmp_path).run(plain(), lambda adapter: 1.0, resume=True)
 
 
