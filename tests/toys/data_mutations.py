@@ -140,7 +140,7 @@ def _table(file: Path, draw: random.Random) -> str:
     keep = table.schema.metadata if draw.random() < 0.3 else None
     table = table.set_column(table.column_names.index(column), column, array).replace_schema_metadata(keep)
     pq.write_table(table, file)
-    return f"{column} = {array.type!s} {str(array[0])[:30]}{' with metadata' if keep else ''}"
+    return f"{column} = {array.type!s}{' with metadata' if keep else ''}"
 
 
 def _tar(file: Path, draw: random.Random) -> str:
