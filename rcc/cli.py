@@ -80,13 +80,13 @@ def _checked(flags: Namespace) -> tuple[list[str], Folder]:
         UserError: with everything that is wrong.
     """
     from rcc.composing import checks, resume
-    from rcc.composing.composition import composer, own
+    from rcc.composing.composition import composer, config_folder, own
     from rcc.composing.folders import Folder, folder_of
     from rcc.composing.overrides import read, verbatim
     from rcc.composing.sweep_options import forced
 
     overrides, where = list(flags.overrides), resume.asked(flags.overrides)
-    folder = Path(flags.config_dir) if flags.config_dir else None
+    folder = config_folder(flags.config_dir)
     if not _is_sweep(flags):
         overrides = [verbatim(text) for text in overrides]
     if where is not None and _is_sweep(flags):

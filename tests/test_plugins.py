@@ -162,3 +162,18 @@ def test_what_a_file_from_outside_gets_wrong_is_told_before_anything_runs(
     said = capsys.readouterr()
     assert told in said.err
     assert not list(Path().iterdir()), "a refused command leaves nothing"
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        ("conf_min", "--config-dir ../conf_min: there is no such folder. Did you mean '../conf_mine'?"),
+        ("mine.py", "--config-dir ../mine.py: there is no such folder."),
+        ("${x", "Hydra reads '${' and quotes in its path"),
+    ],
+)
+def test_a_folder_of_configs_that_cannot_be_is_told(
+    outside: Path, capsys: pytest.CaptureFixture[str], folder: str, told: str
+) -> None:
+    assert main(["--config-dir", f"../{folder}", "dry_run=true"]) == 2
+    assert told in capsys.readouterr().err

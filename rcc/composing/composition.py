@@ -13,6 +13,7 @@ from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
 from rcc.composing import joined
+from rcc.errors import UserError, nearest
 from rcc.shipped import HYDRA_GROUP, config_dir
 
 CONFIG_NAME = "config"
@@ -55,6 +56,28 @@ class Composer:
             listed = self.loader.get_group_options(group, kind, CONFIG_NAME, self._always)
             self._listed[group] = sorted(name for name in listed if name.isidentifier())
         return self._listed[group]
+
+
+def config_folder(asked: str | None) -> Path | None:
+    """The folder of `--config-dir`; None where none is asked for.
+
+    Raises:
+        UserError: there is no such folder, or its name means something to Hydra.
+    """
+    if not asked:
+        return None
+    folder = Path(asked)
+    if any(special in str(folder.resolve()) for special in ("${", "'")):
+        raise UserError(
+            f"--config-dir {asked}: Hydra reads '${{' and quotes in its path. Give the folder another name."
+        )
+    if not folder.is_dir():
+        near = [str(each) for each in folder.parent.iterdir() if each.is_dir()] if folder.parent.is_dir() else []
+        raise UserError(
+            f"--config-dir {asked}: there is no such folder.{nearest(asked, near)} It holds further choices, such as"
+            " experiment/mine.yaml."
+        )
+    return folder
 
 
 @contextmanager

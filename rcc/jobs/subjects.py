@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,14 @@ def subjects_of(value: Any) -> list[Subject]:
     names = [DENSE] if value is None else value if isinstance(value, list) else [value]
     problems.check(bool(names), "artifact=[] names no model; leave it out to measure the model of model=.")
     found = []
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for name in names:
         if not problems.check(
             isinstance(name, str),
             f"artifact is {name}, which YAML reads as a {type(name).__name__}; write artifact=./{name}.",
         ):
             continue
-        place = Path(name) if name == DENSE else Path(name).resolve()
+        place = name if name == DENSE else os.path.realpath(name)
         problems.check(place not in seen, f"artifact names {name} more than once; one column of each is enough.")
         seen.add(place)
         try:
