@@ -15,7 +15,19 @@ from rcc.errors import RccError, UserError, WorkError, unknown
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1 by a user who wants the stack of an error; Hydra reads it too."""
 
-MISSING_CHOICE = re.compile(r"Could not (?:find|load) '(?P<group>\w+)/(?P<name>[^']+)'")
+MISSING_CHOICE = re.compile(r"Could not (?:find|load) '(?P<group>(?:hydra/)?\w+)/(?P<name>[^']+)'")
+PLUGINS = {
+    "hydra/launcher": {
+        "joblib": "hydra-joblib-launcher",
+        "ray": "hydra-ray-launcher",
+        "ray_aws": "hydra-ray-launcher",
+        "rq": "hydra-rq-launcher",
+        "submitit_local": "hydra-submitit-launcher",
+        "submitit_slurm": "hydra-submitit-launcher",
+    },
+    "hydra/sweeper": {"ax": "hydra-ax-sweeper", "nevergrad": "hydra-nevergrad-sweeper"},
+}
+"""Choices that Hydra's documentation names, and the package that brings each."""
 
 
 def tell(text: str) -> None:
@@ -62,7 +74,9 @@ def in_words(error: BaseException, choices: Callable[[str], Iterable[str]] | Non
     text = str(error).split("\nConfig search path")[0].split("\nSearch path")[0].strip()
     missing = MISSING_CHOICE.search(text)
     if missing and choices:
-        return unknown(missing["group"], missing["name"], choices(missing["group"]))
+        package = PLUGINS.get(missing["group"], {}).get(missing["name"])
+        brought = f" '{missing['name']}' comes with a plugin that is not installed: pip install {package}"
+        return unknown(missing["group"], missing["name"], choices(missing["group"])) + (brought if package else "")
     text = re.sub(r"To append to your .*", "", text)
     cause = str(error.__cause__ or "").split("\n")[0]
     if cause not in text:

@@ -8,7 +8,9 @@ import os
 import pytest
 from hydra.errors import HydraException, MissingConfigException
 
-from rcc.composing.telling import FULL_ERROR, hydra_raises, in_words, plain, report, stacks_wanted
+from rcc.composing.checks import problems
+from rcc.composing.composition import composer
+from rcc.composing.telling import FULL_ERROR, PLUGINS, hydra_raises, in_words, plain, report, stacks_wanted
 from rcc.errors import UserError, WorkError
 
 
@@ -97,3 +99,21 @@ def test_inside_hydra_raises_and_afterwards_the_environment_is_as_it_was(
 def test_what_is_raised_inside_comes_out_as_its_kind(raised: Exception, kind: type[Exception]) -> None:
     with pytest.raises(kind), hydra_raises():
         raise raised
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "package"),
+    [(group, name, package) for group, names in PLUGINS.items() for name, package in names.items()],
+)
+def test_a_plugin_of_hydra_that_is_not_installed_is_told_with_its_package(group, name, package) -> None:
+    with composer() as configs:
+        (problem,) = problems([f"{group}={name}"], configs, multirun=True)
+    assert problem.startswith(f"unknown {group} '{name}'.")
+    assert "Available: basic" in problem
+    assert problem.endswith(f"'{name}' comes with a plugin that is not installed: pip install {package}")
+
+
+def test_a_launcher_that_nobody_knows_is_told_with_those_there_are() -> None:
+    with composer() as configs:
+        (problem,) = problems(["hydra/launcher=basix"], configs, multirun=True)
+    assert problem == "unknown hydra/launcher 'basix'. Did you mean 'basic'? Available: basic."

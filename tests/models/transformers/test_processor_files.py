@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from transformers import CLIPImageProcessorPil, CLIPTokenizerFast
 
-from rcc.errors import UserError
+from rcc.atomic import disk_errors
+from rcc.errors import UserError, WorkError
 from rcc.models.transformers.clip import CLIPWrapper
 from rcc.models.transformers.processor_files import (
     check_end,
@@ -109,3 +110,12 @@ def test_saved_files_are_the_same_bytes_whatever_the_model_was_used_for(
         expected = (clip_checkpoint / name).read_bytes()
         assert [(place / name).read_bytes() for place in (fresh, used, again)] == [expected] * 3
         assert str(tmp_path).encode() not in expected
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_disk_that_is_full_is_told_alike_whoever_writes_the_file(clip_checkpoint: Path, tmp_path: Path, name: str):
+    model = CLIPWrapper.load(clip_checkpoint, device="cpu")
+    (tmp_path / name).symlink_to("/dev/full")
+    with pytest.raises(WorkError, match=r"cannot write .*No space left on device"), disk_errors(tmp_path):
+        model.save_files(tmp_path)
