@@ -50,6 +50,7 @@ class Compression(Job):
             self._logger()  # built again for the run: what it opens is opened there
         self._read_stages(found)
         self.refuse_costs_alone(found)
+        self.refuse_checkpointing(found, any(stage.takes_gradients for stage in self.stages))
 
     def _read_stages(self, found: Problems) -> None:
         nodes = self.settings["stage"]

@@ -47,6 +47,7 @@ class Evaluate(Job):
 
     def read(self, found: Problems) -> None:
         super().read(found)
+        self.refuse_checkpointing(found, gradients=False)
         found.choice("runtime", self.settings["runtime"], RUNTIMES)
         with found.collecting():
             self.subjects = subjects_of(self.settings["artifact"])

@@ -140,6 +140,14 @@ class Job(ABC):
         if self.suite is not None:
             found.check(not self.suite.leads_with_costs, self.suite.costs_alone())
 
+    def refuse_checkpointing(self, found: Problems, gradients: bool) -> None:
+        """Note a problem where activations are to be recomputed in backward passes that the job does not run."""
+        found.check(
+            gradients or not self.settings["model"].get("gradient_checkpointing"),
+            "model.gradient_checkpointing=true has no effect: what is asked runs no backward pass. Leave it out. Of the"
+            " stages, dare with allocation=sensitivity or score=taylor|fisher runs one, and alpha where it learns.",
+        )
+
     @property
     def measures_costs(self) -> bool:
         """Whether `eval=` says what a model costs beside another."""

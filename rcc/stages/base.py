@@ -155,6 +155,11 @@ class Stage(ABC):
         return self.needs_calibration or self.needs_targets
 
     @property
+    def takes_gradients(self) -> bool:
+        """Whether it runs backward passes where there is calibration data."""
+        return False
+
+    @property
     @abstractmethod
     def strength(self) -> float | None:
         """How hard the stage compresses, in (0, 1); None when it has no such knob and cannot be softened."""

@@ -69,6 +69,11 @@ class StageOptions:
         return False
 
     @property
+    def takes_gradients(self) -> bool:
+        """Whether backward passes are run, with nothing left at 'auto'."""
+        return False
+
+    @property
     def needs_targets(self) -> bool:
         """Whether there must be the dense model's outputs on the calibration data."""
         return False
@@ -212,6 +217,10 @@ class ConfiguredStage(Stage, Generic[Options]):
     @property
     def uses_calibration(self) -> bool:
         return self.needs_calibration or self.needs_targets or self.options.resolved(True).needs_calibration
+
+    @property
+    def takes_gradients(self) -> bool:
+        return self.options.resolved(True).takes_gradients
 
     @property
     def strength(self) -> float | None:

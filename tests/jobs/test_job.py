@@ -62,3 +62,24 @@ def test_evaluators_share_one_suite_and_data_comes_with_its_notes(capsys: pytest
     assert list(job.suite.evaluators) == ["zero_shot", "efficiency"]
     assert job.measures_costs
     assert len(job.data().test) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["stage=dare"], False),
+        (["stage=dare", "stage.dare.allocation=uniform"], True),
+        (["stage=dare", "stage.dare.allocation=uniform", "stage.dare.score=taylor"], False),
+        (["stage=quant"], True),
+        (["stage=alpha"], True),
+        (["stage=alpha", "stage.alpha.num_epochs=2"], False),
+        (["job=evaluate"], True),
+    ],
+)
+def test_recomputing_activations_is_refused_where_no_backward_pass_is_run(words: list[str], refused: bool) -> None:
+    said = [*words, "model=clip", "model.path=somewhere", "model.gradient_checkpointing=true"]
+    if refused:
+        with pytest.raises(UserError, match=r"model\.gradient_checkpointing=true has no effect"):
+            job_of(*said)
+    else:
+        assert job_of(*said).settings["model"]["gradient_checkpointing"]

@@ -170,6 +170,10 @@ class AlphaOptions(StageOptions):
         return taken.looks_at_losses or taken.repair != "none"
 
     @property
+    def takes_gradients(self) -> bool:
+        return self.looks_at_losses
+
+    @property
     def needs_targets(self) -> bool:
         return self.looks_at_losses and self.loss == "outputs"
 

@@ -130,6 +130,10 @@ class DAREOptions(StageOptions):
         except UserError:  # what 'auto' is without data does not go with the rest
             return True
 
+    @property
+    def takes_gradients(self) -> bool:
+        return self.score in GRADIENTS or self.allocation == "sensitivity"
+
     def asking_for_data(self) -> str:
         """The options for which calibration data is needed; empty where none is."""
         asking = {
