@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,13 @@ from rcc.errors import UserError, WorkError
 PARTIAL, REMOVED = ".partial", ".removed"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+_OF_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
 
 
 @contextmanager
@@ -117,7 +125,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 def foreign_errors(path: Path) -> Iterator[None]:
     """Turn what a writer in another language raises when the system refuses it into the `OSError` that it stands for.
 
-    Rust's errors end in '(os error <number>)'.
+    Rust's errors end in '(os error <number>)'; SQLite's have codes of their own, under what wraps them.
     """
     try:
         yield
@@ -125,10 +133,17 @@ def foreign_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         told = re.search(r"\(os error (\d+)\)", str(error))
-        if told is None:
+        number = int(told[1]) if told else _errno_of_sqlite(error)
+        if number is None:
             raise
-        number = int(told[1])
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _errno_of_sqlite(error: BaseException | None) -> int | None:
+    while error is not None and not isinstance(error, sqlite3.Error):
+        error = error.__cause__ or error.__context__
+    code = getattr(error, "sqlite_errorcode", None)  # its low byte is the kind of error, the others say more of it
+    return None if code is None else _OF_SQLITE.get(code & 0xFF)
 
 
 @contextmanager

@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,19 @@ def test_an_error_of_a_writer_in_rust_is_the_same_as_one_of_ours(
         raise Exception(f"{os.strerror(number)} (os error {number})")  # as tokenizers raises it
     with pytest.raises(ValueError, match="another"), foreign_errors(tmp_path):
         raise ValueError("another")
+
+
+def test_an_error_of_a_database_is_the_same_whatever_wraps_it(tmp_path: Path) -> None:
+    def fill() -> None:
+        with closing(sqlite3.connect(tmp_path / "study.db")) as study:
+            study.execute("PRAGMA max_page_count = 2")  # a disk that is full, as far as SQLite knows
+            study.execute("CREATE TABLE trials (content)")
+            try:
+                study.execute("INSERT INTO trials VALUES (?)", ("x" * 100_000,))
+            except sqlite3.OperationalError as error:
+                raise RuntimeError("the storage failed") from error
+
+    with pytest.raises(WorkError, match="No space left on device"), disk_errors(tmp_path), foreign_errors(tmp_path):
+        fill()
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), foreign_errors(tmp_path):
+        sqlite3.connect(":memory:").execute("SELECT * FROM trials")
