@@ -142,7 +142,7 @@ def watched(overrides: list[str], directory: Path) -> None:
         splits = job.data()
         watch.next("dense model loaded, calibration batches prepared")
         model = job.model()
-        pipeline = job.pipeline(watch, target_of(job.settings, model, directory))
+        pipeline = job.pipeline(watch, target_of(job.settings, job.published, model, directory))
         batches = job.calibration(model, splits.calibration)
         pipeline.run(model, lambda adapter: job.measure(adapter, splits.selection, splits), batches)
         deliver(job, pipeline, model, splits)

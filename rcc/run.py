@@ -53,17 +53,22 @@ def read(cfg: DictConfig, choices: Mapping[str, str], directory: Path = Path(), 
     Raises:
         UserError: all the problems found.
     """
-    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    for group, choice in choices.items():
-        if group in NAMED and group in settings:
-            settings[group] = {"name": choice, **settings[group]}
+    settings = _plain(cfg, choices, resolve=True)
     job: Job = build(
         f"job={choices['job']}",
         Job,
         settings["job"],
         settings=settings,
+        published=_plain(cfg, choices, resolve=False),
         directory=directory,
         overrides=overrides,
         config_text=OmegaConf.to_yaml(cfg, resolve=True),
     )
     return job
+
+
+def _plain(cfg: DictConfig, choices: Mapping[str, str], resolve: bool) -> dict[str, Any]:
+    """The config as plain data, with values of interpolations or with what was typed."""
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=resolve)  # type: ignore[assignment]
+    named = [group for group in NAMED if group in settings and group in choices]
+    return settings | {group: {"name": choices[group], **settings[group]} for group in named}

@@ -113,3 +113,12 @@ def test_the_error_of_a_config_holds_every_problem(configs: Composer, tmp_path: 
     with pytest.raises(UserError) as refused:
         read(config(configs, "threads=0", "seed=-1"), tmp_path, [])
     assert len(refused.value.problems) == 2
+
+
+def test_what_came_out_of_the_environment_is_used_and_not_published(
+    configs: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "cpu")
+    job = read(config(configs, "device=${oc.env:SECRET}", "stage.dare.scope=layer"))
+    assert (job.settings["device"], job.published["device"]) == ("cpu", "${oc.env:SECRET}")
+    assert job.published["model"] == job.settings["model"]

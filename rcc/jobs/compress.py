@@ -37,7 +37,8 @@ class Compress(Compression):
             splits = self.data()
             note_data(self.directory, splits.fingerprint)
             model = self.model()
-            pipeline = self.pipeline(observers, target_of(self.settings, model, self.directory, provenance(splits)))
+            target = target_of(self.settings, self.published, model, self.directory, provenance(splits))
+            pipeline = self.pipeline(observers, target)
             pipeline.run(
                 model,
                 lambda adapter: self.measure(adapter, splits.selection, splits),
@@ -57,7 +58,7 @@ class Compress(Compression):
             command=command_line(*self.overrides),
             summary=summary,
             delivery=delivery,
-            settings=self.settings,
+            settings=self.published,
             seed=self.seed,
             environment=read_run_manifest(self.directory)["environment"],
         )

@@ -96,7 +96,7 @@ class Compression(Job):
 
     def _logger(self) -> RunObserver:
         where, options = self.node("logger")
-        logger: RunObserver = build(where, RunObserver, options, directory=self.directory, config=self.settings)
+        logger: RunObserver = build(where, RunObserver, options, directory=self.directory, config=self.published)
         return logger
 
     @property

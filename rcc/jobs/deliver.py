@@ -40,7 +40,7 @@ def deliver(job: Compression, pipeline: RCCPipeline, model: Adapter, splits: Spl
     selection = pipeline.get_pipeline_summary()
     chosen_by = selection.records[-1].measurement
     recorded = manifest_metrics(chosen_by, selection.retention, provenance(splits))
-    write_artifact(model, artifact, dtype=job.dtype, config=job.settings, metrics=recorded, entropy=job.entropy)
+    write_artifact(model, artifact, dtype=job.dtype, config=job.published, metrics=recorded, entropy=job.entropy)
     batch = job.batch(model, splits.calibration)
     round_as_stored(model.module, read_manifest(artifact))  # in place: what is needed next is the dense model
     memory = answers(model, batch)

@@ -160,9 +160,9 @@ class _Comparison:
     def _write(self) -> None:
         directory = self.job.directory
         content = {
-            "data": self.job.settings["data"],
+            "data": self.job.published["data"],
             "data_fingerprint": self.splits.fingerprint,
-            "eval": self.job.settings["eval"],
+            "eval": self.job.published["eval"],
             "models": [column.to_json() for column in self.columns],
         }
         if self.plans:

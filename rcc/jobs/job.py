@@ -35,6 +35,8 @@ class Job(ABC):
         directory: the run's.
         overrides: the command line's, one each.
         config_text: the config as YAML.
+        published: the settings as others may see them, in manifests, reports and W&B: with what was typed in place of a
+            value that came out of the environment.
 
     Raises:
         UserError: everything that is wrong with the settings.
@@ -44,9 +46,15 @@ class Job(ABC):
     """Whether `resume=` continues it."""
 
     def __init__(
-        self, settings: dict[str, Any], directory: Path = Path(), overrides: Sequence[str] = (), config_text: str = ""
+        self,
+        settings: dict[str, Any],
+        directory: Path = Path(),
+        overrides: Sequence[str] = (),
+        config_text: str = "",
+        published: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.directory, self.overrides = settings, directory, overrides
+        self.published = settings if published is None else published
         self.config_text = config_text
         self.suite: Suite | None = None
         found = Problems()

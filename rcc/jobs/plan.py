@@ -52,4 +52,4 @@ def _target(job: Compression, skeleton: Adapter) -> Target | None:
     if not is_targeted(job.settings):
         return None
     with tempfile.TemporaryDirectory() as scratch:
-        return target_of(job.settings, skeleton, Path(scratch))
+        return target_of(job.settings, job.published, skeleton, Path(scratch))

@@ -18,7 +18,11 @@ ANY_RETENTION = 1 / 3
 
 
 def target_of(
-    settings: Mapping[str, Any], dense: Adapter, scratch: Path, data: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any],
+    published: Mapping[str, Any],
+    dense: Adapter,
+    scratch: Path,
+    data: Mapping[str, Any] | None = None,
 ) -> Target | None:
     """The target of this run; None where it has none.
 
@@ -26,6 +30,7 @@ def target_of(
 
     Args:
         settings: the run's.
+        published: those that the manifest will carry.
         dense: the dense model; its parameters may be on the meta device.
         scratch: where small files may be written for a moment.
         data: what the manifest will note of the data, see `provenance`.
@@ -33,7 +38,7 @@ def target_of(
     nbytes, ratio = settings["target_bytes"], settings["target_ratio"]
     if nbytes is None and ratio is None:
         return None
-    files = Overhead(dense, scratch, settings)
+    files = Overhead(dense, scratch, published)
 
     def overhead(model: Adapter, contents: Contents, baseline: Measurement) -> int:
         metrics = manifest_metrics(baseline, ANY_RETENTION, data or {}, baseline, baseline)

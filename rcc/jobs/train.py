@@ -57,8 +57,8 @@ class Train(Job):
         record = {
             "command": " ".join(started_by(self)),
             "seed": self.seed,
-            "data": self.settings["data"],
-            "trainer": self.settings["trainer"],
+            "data": self.published["data"],
+            "trainer": self.published["trainer"],
             "selection": {metric.name: metric.value for metric in selection.metrics},
             "test": {metric.name: metric.value for metric in test.metrics},
             "history": trained.history.to_json(),
