@@ -99,7 +99,7 @@ def _refuse_removed(directory: Path, cause: BaseException | None = None) -> None
     if not (directory / FILE).exists():
         raise WorkError(
             f"{directory} was removed, renamed or emptied while the run in it was live: its {FILE} is gone, and with "
-            "it what a resume would need. Start a fresh run; what this one wrote after that may still be there."
+            "it what a resume would need. Where it was renamed, resume=<its new name> continues it; else start afresh."
         ) from cause
 
 

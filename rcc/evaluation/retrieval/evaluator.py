@@ -53,7 +53,7 @@ class RetrievalEvaluator:
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
-        UserError: the split has no captions, or the model is to re-rank and cannot match.
+        UserError: the split has no captions or a single image, or the model is to re-rank and cannot match.
         """
         _check_captions(split, splits)
         if self.rerank_top_k and not isinstance(adapter, Matcher):
@@ -130,4 +130,9 @@ def _check_captions(split: Split, splits: Splits) -> None:
             f"eval 'retrieval' needs images with captions, and split '{split.name}' of the data has none: it has"
             f" {len(split)} images{classes}. Choose data with captions (data=flickr8k, data=coco, …)"
             f"{', or eval=zero_shot for classes' if classes else ''}."
+        )
+    if len(split) == 1:
+        raise UserError(
+            f"eval 'retrieval': split '{split.name}' of the data has one image, so that whatever a model finds is"
+            " right, and a recall of 100 % would say nothing of it. Give the split two images or more."
         )

@@ -68,6 +68,11 @@ def test_data_without_captions_is_refused_with_what_it_has(clip: CLIPWrapper) ->
     assert "data=flickr8k" in str(error.value)
 
 
+def test_a_single_image_is_refused_since_whatever_is_found_is_right(clip: CLIPWrapper, captioned: Splits) -> None:
+    with pytest.raises(UserError, match="split 'test' of the data has one image"):
+        RetrievalEvaluator().check(clip, captioned.test.subset([0]), captioned)
+
+
 def test_re_ranking_needs_a_model_that_matches(clip: CLIPWrapper, captioned: Splits) -> None:
     evaluator = load_evaluator("retrieval", rerank_top_k=4)
     with pytest.raises(UserError, match="the model 'clip' does not"):
