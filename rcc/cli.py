@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from rcc.command_line import repeating, resume_line
 from rcc.composing.interruption import exit_code, interruptible
-from rcc.composing.telling import hydra_raises, plain, report, stacks_wanted, tell
-from rcc.errors import RccError, UserError
+from rcc.composing.telling import exit_is_failure, hydra_raises, plain, report, stacks_wanted, tell
+from rcc.errors import Problems, RccError, UserError, abridged, text_fault
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -60,6 +60,7 @@ def _main(arguments: list[str]) -> int:
 def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
     from hydra._internal.utils import get_args_parser  # the one place that knows all of Hydra's flags
 
+    _check_characters(arguments)
     flags = get_args_parser().parse_intermixed_args(arguments)
     if flags.shell_completion or flags.hydra_help or flags.config_path or flags.config_name:
         _hydra(arguments, outcomes)
@@ -70,6 +71,19 @@ def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
     if outcomes and _is_sweep(flags):
         _summarise(outcomes, planned=folder.dry)
     return _exit_code(outcomes)
+
+
+def _check_characters(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8, as a file's name may hold: neither a record nor a report can be written of them.
+
+    Raises:
+        UserError: every such argument.
+    """
+    problems = Problems()
+    for text in arguments:
+        fault = text_fault(text)
+        problems.check(not fault, f"{abridged(text)} {fault}. Give names in UTF-8; rename or link a file of another.")
+    problems.done()
 
 
 def _checked(flags: Namespace) -> tuple[list[str], Folder]:
@@ -110,7 +124,8 @@ def _checked(flags: Namespace) -> tuple[list[str], Folder]:
 def _deep_check(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
     from rcc.run import problems
 
-    return problems(cfg, choices)
+    with exit_is_failure():
+        return problems(cfg, choices)
 
 
 def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
@@ -155,7 +170,8 @@ def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool, folder: Path | 
     try:
         from rcc.run import run
 
-        outcome.value = run(cfg, settings.runtime.choices, outcome.directory, overrides)
+        with exit_is_failure():
+            outcome.value = run(cfg, settings.runtime.choices, outcome.directory, overrides)
     except Exception as error:
         outcome.error = error
         report(error, stacks)

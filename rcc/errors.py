@@ -61,15 +61,20 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes of one name of a path, and of a whole path, on the file systems that there are."""
 
 
-def path_fault(path: str | Path) -> str:
-    """Why no file can be called `path`, as "holds a NUL character"; empty where one can."""
-    text = str(path)
+def text_fault(text: str) -> str:
+    """Why no option can be `text`, as "holds a NUL character"; empty where one can."""
     try:
-        written = text.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         return f"holds {text[error.start]!a}, which is no character"
-    if "\0" in text:
-        return "holds a NUL character"
+    return "holds a NUL character" if "\0" in text else ""
+
+
+def path_fault(path: str | Path) -> str:
+    """Why no file can be called `path`, as "holds a NUL character"; empty where one can."""
+    if fault := text_fault(str(path)):
+        return fault
+    written = str(path).encode()
     longest = max(map(len, written.split(b"/")))
     if longest > LONGEST_NAME:
         return f"has a name of {longest} bytes, and {LONGEST_NAME} is the most"
@@ -156,6 +161,8 @@ class Problems:
 
     def path(self, option: str, value: object) -> bool:
         """Note a problem unless `value` can name a file or a directory."""
+        if isinstance(value, str | Path) and (fault := path_fault(value)):
+            return self.check(False, f"{option} '{abridged(str(value))}' {fault}. Give the path of a file or a folder.")
         return self._must_be(isinstance(value, str | Path) and bool(str(value)), option, value, "a path")
 
     @contextmanager

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcc.errors import UserError
+from rcc.errors import Problems, UserError, abridged, path_fault
 
 
 @dataclass
@@ -48,9 +48,39 @@ class Limits:
 limits = Limits()
 
 
+def set_limits(values: Mapping[str, Any]) -> None:
+    """Set limits of the process by name; those that are not named keep their value.
+
+    Raises:
+        UserError: a limit that there is not, or a value that is no whole number from 1 up; none is set then.
+    """
+    problems = Problems("limits")
+    for name, value in values.items():
+        if problems.choice("limit", name, vars(limits)):
+            problems.whole(name, value, 1)
+    problems.done()
+    for name, value in values.items():
+        setattr(limits, name, value)
+
+
 def how_to_raise(limit: str) -> str:
     """The sentence that says how a limit is raised."""
     return f"If it is sound, raise the limit: limits.{limit}=<more>, or from Python rcc.limits.limits.{limit}."
+
+
+def expanded(option: str, path: str | Path) -> Path:
+    """The path that an option gives, with ~ as the home directory.
+
+    Raises:
+        UserError: nothing can be called so; names the option.
+    """
+    fault = path_fault(path)
+    if fault:
+        raise UserError(f"{option} '{abridged(str(path))}' {fault}. Give the path of a file or a folder.")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"{option} '{path}' cannot be found: {error} Write the folder out.") from error
 
 
 def regular_file(path: Path, within: Path | None = None, limit: str | None = None) -> Path:

@@ -17,12 +17,13 @@ from rcc.command_line import names_code, resume_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
+from rcc.limits import expanded
 
 KEY = "resume"
 LATEST = "latest"
 RECORD = "run.json"
 RUNS = ("outputs/*/*", "multirun/*/*/*")
-FREE = ("resume", "dry_run", "logger", "state")
+FREE = ("resume", "dry_run", "logger", "state", "limits")
 """Options that say nothing about the result, so that a resumed run may be given others."""
 PLACES = ("path", "images", "names", "clip_score_model")
 """Options that name files, in whatever group."""
@@ -50,7 +51,7 @@ def directory(value: str) -> Path:
                 "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
             )
         return max(records, key=lambda record: (_started(record), record)).parent
-    path = Path(value).expanduser()
+    path = expanded("resume", value)
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(

@@ -85,6 +85,22 @@ def in_words(error: BaseException, choices: Callable[[str], Iterable[str]] | Non
 
 
 @contextmanager
+def exit_is_failure() -> Iterator[None]:
+    """Code of the user's own that calls sys.exit, even with 0, did not do the work.
+
+    Raises:
+        WorkError: it did.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise WorkError(
+            f"code that the job called ended the program with sys.exit({error.code!r}); the job was not finished. Look"
+            f" for the call in the modules that the configuration names; {FULL_ERROR}=1 shows where it is."
+        ) from error
+
+
+@contextmanager
 def hydra_raises() -> Iterator[None]:
     """Hydra prints its errors and exits by itself unless the environment tells it to raise them.
 

@@ -12,9 +12,10 @@ from rich.console import Console as Terminal
 
 from rcc.command_line import command_line
 from rcc.data.splits import Split, Splits
-from rcc.errors import Problems
+from rcc.errors import Problems, abridged, text_fault
 from rcc.evaluation.suite import Suite, load_suite
 from rcc.jobs.source import load_artifact, load_source
+from rcc.limits import set_limits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device
@@ -23,7 +24,7 @@ from rcc.models.registry import loader_class
 from rcc.plugins import TARGET, build, checked
 from rcc.reporting.drawing import say
 
-MEASURING = ("data", "eval", "debug", "device", "threads")
+MEASURING = ("data", "eval", "debug", "device", "threads", "limits")
 """What decides the numbers of a measurement beside the model: groups and options."""
 
 
@@ -58,6 +59,10 @@ class Job(ABC):
         self.config_text = config_text
         self.suite: Suite | None = None
         found = Problems()
+        _check_texts(self.settings, found)
+        found.done()  # nothing is built of texts that no file can hold
+        with found.collecting():
+            set_limits(settings.get("limits", {}))
         self.read(found)
         found.done()
 
@@ -97,6 +102,8 @@ class Job(ABC):
             path is None or isinstance(path, str),
             f"model.path is {path}, which YAML reads as a {type(path).__name__}; write model.path=./{path}.",
         )
+        if isinstance(path, str) and not found.path("model.path", path):
+            return
         with found.collecting():
             loader_class(options["name"], options.get(TARGET))
 
@@ -175,3 +182,16 @@ class Job(ABC):
         if wanted:
             torch.set_num_threads(wanted)
         return torch.get_num_threads()
+
+
+def _check_texts(settings: Any, found: Problems, option: str = "") -> None:
+    """Note each text among the settings that no file or terminal can hold; its option as it is typed."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            _check_texts(value, found, f"{option}.{key}" if option else str(key))
+    elif isinstance(settings, list):
+        for value in settings:
+            _check_texts(value, found, option)
+    elif isinstance(settings, str):
+        fault = text_fault(settings)
+        found.check(not fault, f"{option} '{abridged(settings)}' {fault}.")

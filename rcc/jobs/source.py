@@ -12,6 +12,7 @@ from rcc.artifact.load import load
 from rcc.artifact.manifest import MANIFEST, Manifest, read_manifest
 from rcc.artifact.restore import rebuild
 from rcc.errors import UserError
+from rcc.limits import expanded
 from rcc.models.adapter import Adapter
 from rcc.models.block_marks import mark_blocks
 from rcc.models.device import pick_device
@@ -83,7 +84,7 @@ def _artifact(options: Options) -> Path | None:
     Raises:
         UserError: it is an artifact of another kind.
     """
-    path = Path(str(options.get("path", ""))).expanduser()
+    path = expanded("model.path", str(options.get("path", "")))
     if not (path / MANIFEST).is_file() or "path" not in options:
         return None
     found, name = read_manifest(path).adapter, options["name"]

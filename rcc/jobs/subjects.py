@@ -62,7 +62,7 @@ def subjects_of(value: Any) -> list[Subject]:
         if not problems.check(
             isinstance(name, str),
             f"artifact is {name}, which YAML reads as a {type(name).__name__}; write artifact=./{name}.",
-        ):
+        ) or not problems.path("artifact", name):
             continue
         place = name if name == DENSE else os.path.realpath(name)
         problems.check(place not in seen, f"artifact names {name} more than once; one column of each is enough.")

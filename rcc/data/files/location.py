@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rcc.atomic import reading
 from rcc.errors import UserError, abridged, nearest, path_fault
-from rcc.limits import regular_file
+from rcc.limits import expanded, regular_file
 
 SHOWN = 8  # entries a message shows
 PARTS = {
@@ -55,21 +55,6 @@ def located(dataset: str, path: str | Path | None) -> Path:
         f"data.path={path} does not exist.{nearest(missing, names)} '{parent}' holds {shown(names)}; docs/data.md shows"
         f" how the files of '{dataset}' are laid out."
     )
-
-
-def expanded(option: str, path: str | Path) -> Path:
-    """The path that an option gives, with ~ as the home directory.
-
-    Raises:
-        UserError: nothing can be called so; names the option.
-    """
-    fault = path_fault(path)
-    if fault:
-        raise UserError(f"{option}={abridged(str(path))} {fault}. Give the path of a file or a folder.")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise UserError(f"{option}={path} cannot be found: {error}. Write the folder out.") from error
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import is_offline_mode
 
 from rcc.atomic import reading
-from rcc.data.files.location import PARTS, WHOLE, entries, expanded, inside, located, official_part, part_folders
+from rcc.data.files.location import PARTS, WHOLE, entries, inside, located, official_part, part_folders
 from rcc.data.files.records import told
 from rcc.errors import UserError, abridged, path_fault
-from rcc.limits import read_json, regular_file
+from rcc.limits import expanded, read_json, regular_file
 from rcc.models.transformers.hub import why_unreachable
 
 if TYPE_CHECKING:

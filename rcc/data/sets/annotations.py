@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rcc.data.files.caption_files import Found
-from rcc.data.files.location import WHOLE, entries, expanded, official_part
+from rcc.data.files.location import WHOLE, entries, official_part
 from rcc.data.files.records import NOT_LAID_OUT, reason, sentences, taken
 from rcc.errors import UserError, abridged, path_fault
-from rcc.limits import read_bytes
+from rcc.limits import expanded, read_bytes
 
 OWN = "captions_"  # how the names of COCO's own files begin
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rcc.data.cutting import Cut, cut
 from rcc.data.files.caption_files import Found
-from rcc.data.files.location import entries, expanded, is_image, located, official_part
+from rcc.data.files.location import entries, is_image, located, official_part
 from rcc.data.files.pairs import check_unpaired, paired
 from rcc.data.files.tar_shards import read_shards, shards_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.limits import read_lines
+from rcc.limits import expanded, read_lines
 
 DATASET = "conceptual_captions"
 

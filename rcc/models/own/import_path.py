@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from rcc.errors import Problems, UserError, listed, nearest
+from rcc.errors import Problems, UserError, WorkError, listed, nearest
+from rcc.limits import expanded
 from rcc.models.transformers.checkpoint import PICKLES, check_finite
 from rcc.models.wrapped_names import say_stripped, wrapper_prefix
 
@@ -27,6 +28,7 @@ def build(target: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
 
     Raises:
         UserError: `target` is no import path, cannot be imported, fails, or makes no torch.nn.Module.
+        WorkError: it ends the program.
     """
     place, _, name = str(target).partition(":")
     if not name or not place or not all(part.isidentifier() for part in (*place.split("."), *name.split("."))):
@@ -43,6 +45,8 @@ def build(target: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
         ) from error
     except Exception as error:
         raise UserError(f"importing '{place}' for model.target failed: {_told(error)}") from error
+    except SystemExit as error:
+        raise _ended(target, error) from error
     for part in name.split("."):
         if not hasattr(found, part):
             raise UserError(f"'{place}' has no '{name}'.{nearest(part, vars(found))} model.target is '{target}'.")
@@ -57,6 +61,8 @@ def build(target: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
         raise UserError(
             f"model.target '{target}' failed with arguments {dict(arguments or {})}: {_told(error)}"
         ) from error
+    except SystemExit as error:
+        raise _ended(target, error) from error
     if not isinstance(module, nn.Module):
         raise UserError(f"model.target '{target}' made {_kind(module)} and no torch.nn.Module.")
     return module
@@ -85,7 +91,7 @@ def fill(module: nn.Module, path: str | Path) -> None:
         UserError: the file is missing or no safetensors; tensors are missing, left over, of another shape, or hold a
             NaN or an infinity.
     """
-    path = Path(path).expanduser()
+    path = expanded("model.path", path)
     if not path.is_file() or path.match("*.index.json") or any(path.match(pattern) for pattern in PICKLES):
         raise UserError(_no_weights(path))
     own = module.state_dict()
@@ -136,6 +142,13 @@ def _no_weights(path: Path) -> str:
     return (
         f"model.path '{path}' {what}. Give the network's state dict as one file, model.path=weights.safetensors,"
         " written by safetensors.torch.save_model(module, 'weights.safetensors'); or an rcc artifact's directory."
+    )
+
+
+def _ended(target: str, error: SystemExit) -> WorkError:
+    return WorkError(
+        f"model.target '{target}' ended the program with sys.exit({error.code!r}) instead of making a module. Remove"
+        " the call from what is imported or called, for instance into `if __name__ == '__main__':`."
     )
 
 

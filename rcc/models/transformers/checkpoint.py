@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from rcc.errors import UserError, listed
+from rcc.errors import UserError, abridged, listed
+from rcc.limits import expanded
 from rcc.models.transformers import hub
 from rcc.models.transformers.architectures import ARCHITECTURES
 from rcc.models.transformers.configuration import check_shards, empty_model, read_file
@@ -41,13 +42,19 @@ def locate(name: str | Path, weights: bool = True) -> tuple[str, bool]:
         UserError: no such directory; or a hub name that is neither cached nor to be fetched, found out in
             seconds.
     """
-    path, given = Path(name).expanduser(), str(name).strip()
+    path, given = expanded("model.path", name), str(name).strip()
     if given and path.is_dir():
         return str(path), True
     looks_like_path = str(name).startswith((".", "/", "~", "\\")) or str(name).count("/") > 1 or path.exists()
     if looks_like_path or not given:
         kind = "is not a directory" if given and path.exists() else "does not exist"
         raise UserError(f"model.path '{name}' {kind}. {HOW_TO_GIVE} that holds config.json and model.safetensors.")
+    if not hub.is_name(str(name)):
+        raise UserError(
+            f"model.path '{abridged(str(name))}' is no directory here, and no model on the hub can be called so: names"
+            " there are owner/name, of letters, digits, '-', '_' and '.'."
+            f" {HOW_TO_GIVE}, or check the name. {EMBEDDED_DEFAULT}"
+        )
     if hub.cached(str(name), weights):
         return str(name), True
     reason = hub.why_unreachable()

@@ -7,9 +7,19 @@ import urllib.error
 import urllib.request
 
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 PROBE_SECONDS = 3.0
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def is_name(name: str) -> bool:
+    """Whether a model on the hub can be called `name`."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def cached(name: str, weights: bool = True) -> bool:

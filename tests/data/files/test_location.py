@@ -35,7 +35,7 @@ def test_what_is_neither_is_not_opened(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_be_no_name_is_refused_with_the_option(path: str, told: str) -> None:
-    with pytest.raises(UserError, match=f"data.path=.*{told}") as refused:
+    with pytest.raises(UserError, match=f"data.path '.*{told}") as refused:
         located("it", path)
     assert len(str(refused.value)) < 400
 
