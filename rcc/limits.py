@@ -7,6 +7,7 @@ data sets need and far below what fills a machine.
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
 from collections.abc import Iterator, Mapping
@@ -91,10 +92,15 @@ def regular_file(path: Path, within: Path | None = None, limit: str | None = Non
         limit: the name of the limit of its bytes.
 
     Raises:
-        UserError: a FIFO, a device or a folder, a link that leads out of `within`, or too many bytes.
+        UserError: a FIFO, a device or a folder, a link to itself, a link that leads out of `within`, or too many bytes.
         FileNotFoundError: there is none.
     """
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link that leads back to itself. Replace it by the file itself.") from error
+        raise
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path} is no regular file, and nothing else is read. Replace it by the file itself.")
     if within is not None and not path.resolve().is_relative_to(within.resolve()):

@@ -58,7 +58,7 @@ def test_a_link_in_a_circle_and_a_file_of_the_system_without_a_size_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "loop.json").symlink_to("loop.json")
-    with pytest.raises(UserError, match=r"cannot read .*loop\.json: Too many levels"):
+    with pytest.raises(UserError, match=r"loop\.json is a link that leads back to itself"):
         read_json(tmp_path / "loop.json")
     monkeypatch.setattr(limits, "text_bytes", 10)
     assert Path("/proc/self/status").stat().st_size == 0
