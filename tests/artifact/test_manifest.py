@@ -112,10 +112,10 @@ def test_what_is_no_artifact_says_what_was_found(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_artifact_is_a_user_error(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(self: Path) -> bytes:
+    def unreadable(self: Path, *args: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    monkeypatch.setattr(Path, "open", unreadable)
     refused(artifact, r"cannot read .*manifest\.json: Permission denied")
 
 
