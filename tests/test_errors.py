@@ -87,12 +87,12 @@ def test_flags_and_paths_are_no_numbers() -> None:
 
 
 def test_the_problems_of_what_is_built_are_told_with_the_rest() -> None:
-    def build(*texts: str) -> str:
-        if texts:
-            raise UserError(*texts)
-        return "built"
-
     problems = Problems("here")
-    assert problems.attempt(build) == "built"
-    assert problems.attempt(build, "one.", "two.") is None
-    assert problems.found == ["here: one.", "here: two."]
+    built = []
+    with problems.collecting():
+        built.append("one")
+    with problems.collecting():
+        raise UserError("one.", "two.")
+    with pytest.raises(ZeroDivisionError), problems.collecting():
+        raise ZeroDivisionError
+    assert (built, problems.found) == (["one"], ["here: one.", "here: two."])
