@@ -32,6 +32,7 @@ from rcc.errors import UserError, WorkError
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.model import Batch
 from rcc.layers.weight_layout import matrix_of
+from rcc.limits import read_bytes
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
 
@@ -294,7 +295,7 @@ class StateStore:
 
     def _state(self, path: Path) -> dict[str, Any]:
         try:
-            state = json.loads((path / STATE).read_bytes())
+            state = json.loads(read_bytes(path / STATE))
         except (OSError, ValueError) as error:
             raise UserError(f"{path / STATE} cannot be read: {error}.") from error
         if not isinstance(state, dict) or set(state) != _KEYS:

@@ -23,7 +23,7 @@ VERBATIM = (
     "logger.project", "logger.entity", "logger.group", "store.path", "query", "filter", "out",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
-_PLAIN = re.compile(r"[\w./:@%+~-]*")
+_PLAIN = re.compile(r"[\w./:@%+~-]*", re.ASCII)  # the grammar takes no other letters outside quotes
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
 

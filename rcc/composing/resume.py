@@ -17,7 +17,7 @@ from rcc.command_line import names_code, resume_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
-from rcc.limits import expanded
+from rcc.limits import expanded, read_bytes, regular_file
 
 KEY = "resume"
 LATEST = "latest"
@@ -71,8 +71,8 @@ def directory(value: str) -> Path:
 def _has_steps(record: Path) -> bool:
     """Whether a run.json plans steps; one that cannot be read may, and is refused by name later."""
     try:
-        plan = json.loads(record.read_text(encoding="utf-8")).get("plan", True)
-    except (OSError, ValueError, AttributeError, RecursionError):  # the last by brackets within brackets
+        plan = json.loads(read_bytes(record)).get("plan", True)
+    except (OSError, ValueError, AttributeError, RecursionError, UserError):  # the last by brackets within brackets
         return True
     return bool(plan)
 
@@ -81,8 +81,8 @@ def _started(record: Path) -> datetime:
     """When the newest attempt of a run.json started, as it says itself: the time of the file is that of a copy, or of
     another attempt's end. One that does not say may be the newest, and is refused by name later."""
     try:
-        started = datetime.fromisoformat(json.loads(record.read_text(encoding="utf-8"))["attempts"][-1]["started"])
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        started = datetime.fromisoformat(json.loads(read_bytes(record))["attempts"][-1]["started"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, UserError):
         return datetime.max.replace(tzinfo=UTC)
     return started if started.tzinfo else started.replace(tzinfo=UTC)
 
@@ -203,7 +203,7 @@ def _resolved(cfg: Any) -> Any:
 def _load(path: Path, name: str) -> Any:
     file = path / ".hydra" / name
     try:
-        return OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        return OmegaConf.to_container(OmegaConf.load(regular_file(file, limit="text_bytes")), resolve=False)
     except FileNotFoundError:
         raise UserError(
             f"resume={path}: {file} is missing, so what the run was started with is not known. "

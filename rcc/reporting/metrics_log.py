@@ -15,6 +15,7 @@ from typing import Any
 
 from rcc.atomic import write_text
 from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary, TargetOutcome
+from rcc.limits import regular_file
 from rcc.measurement import Measurement
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
@@ -145,7 +146,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a metrics.jsonl, in order; [] if there is no file."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+    file = regular_file(path, limit="table_bytes")
+    with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
         texts = [text for text in stream if text.endswith("\n")]
     return [line for line in map(_parsed, texts) if line is not None]
 

@@ -18,6 +18,7 @@ import psutil
 from rcc.atomic import write_text
 from rcc.cascade.records import Step
 from rcc.errors import Problems, UserError, is_whole
+from rcc.limits import read_bytes
 
 FILE = "run.json"
 FORMAT = 1
@@ -111,7 +112,7 @@ def read_run_manifest(directory: Path | str) -> dict[str, Any]:
     path = Path(directory) / FILE
     advice = "Give the directory of a run, such as outputs/<date>/<time>."
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{directory} holds no {FILE}: it is not the directory of a run. {advice}") from None
     except (OSError, ValueError, RecursionError) as error:

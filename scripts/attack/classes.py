@@ -116,7 +116,8 @@ def artifacts(source: random.Random, folder: Path) -> Trial:
 def checkpoints(source: random.Random, folder: Path) -> Trial:
     folder.mkdir(parents=True)
     what = files.attacked(source, folder / "model", base.checkpoint())
-    return trial(folder, [*EVALUATE, "model=clip", "model.path=model"], f"checkpoint: {what}")
+    # 1: weights that load and whose outputs are not finite are told after the work began.
+    return trial(folder, [*EVALUATE, "model=clip", "model.path=model"], f"checkpoint: {what}", allowed=(0, 1, 2))
 
 
 @cache

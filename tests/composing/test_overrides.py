@@ -14,6 +14,7 @@ from rcc.composing.composition import Composer
 from rcc.composing.overrides import quoted, unquoted, verbatim
 
 ODD = [
+    "ü", "größe/modell",
     "a dog, running", "year>=2020", "it's here", "[draft] x", "runs/a=1,b=2", "who? (me)", "größer é", "#1", '12" disc',
     "{a: 1}", "a  b ", "back\\slash", "x: y", "-1,5",
 ]  # fmt: skip

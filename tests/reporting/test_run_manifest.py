@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,10 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
 def test_a_processor_without_proc_still_has_a_name(monkeypatch):
     monkeypatch.setattr(run_manifest, "Path", lambda *_: (_ for _ in ()).throw(OSError()))
     assert run_manifest._processor()
+
+
+def test_a_record_of_a_sparse_terabyte_is_told_and_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match=r"run\.json"):
+        read_run_manifest(tmp_path)
