@@ -23,6 +23,7 @@ EVERYWHERE = (
     "atomic",
     "command_line",
     "memory",
+    "nested",
     "plugins",
     "shipped",
 )
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "measurement": (),
     "atomic": (),
     "command_line": (),
+    "nested": (),
     "option_types": (),
     "plugins": (),
     "shipped": (),

@@ -20,6 +20,7 @@ from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
+from rcc.nested import leaves
 from rcc.stages.base import Stage
 
 MODEL, CALIBRATION = "model.weights", "calibration"
@@ -70,7 +71,7 @@ def refuse_another(recorded: Mapping[str, Any], now: Mapping[str, Any], director
     Raises:
         UserError: with every difference by its name.
     """
-    then, asked = _flat(recorded), _flat(now)
+    then, asked = leaves(recorded), leaves(now)
     keys = dict.fromkeys([*then, *asked])
     lines = [_difference(key, then, asked) for key in keys if _said(then, key) != _said(asked, key)]
     if lines:
@@ -109,14 +110,3 @@ def _plain(value: object) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.tolist() if isinstance(value, Tensor) else type(value).__qualname__
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """The values inside nested mappings under dotted names."""
-    if not isinstance(value, Mapping) or not value:
-        return {path: value}
-    return {
-        leaf: held
-        for key, item in value.items()
-        for leaf, held in _flat(item, f"{path}.{key}" if path else str(key)).items()
-    }

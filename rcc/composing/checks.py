@@ -150,11 +150,12 @@ class _Check:
 
     def _used(self, job: str, texts: Sequence[str]) -> list[str]:
         """The arguments that set what the job uses, or what no job does; notes those that only others use."""
-        kept = []
+        kept, here = [], self.composer.compose([f"job={job}"])
         for text in texts:
             key = text.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
-            owners = self._owners(key)
-            if not owners or job in owners:
+            # The other jobs are composed only for a name that this one lacks, which most commands do not have.
+            owners = [] if key in here else self._owners(key)
+            if not owners:
                 kept.append(text)
                 continue
             asked, others = text.lstrip("+"), " and ".join(f"job={name}" for name in owners)

@@ -12,8 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from rcc.composing import overrides
-from rcc.composing.checks import PRESETS
-from rcc.composing.composition import Composer
+from rcc.composing.composition import PRESETS, Composer
 from rcc.composing.telling import unwritable
 from rcc.errors import UserError
 

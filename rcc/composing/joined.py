@@ -70,13 +70,6 @@ def labels(group: str, choice: str) -> list[str]:
     return [label for label, _ in labelled(group, choice)]
 
 
-def place(argument: str) -> tuple[str, str] | None:
-    """The (group, label) whose option an argument sets, as ('stage', 'dare') for `stage.dare.scope=layer`; None for
-    any other argument."""
-    group, *rest = argument.lstrip("+~").partition("=")[0].split(".")
-    return (group, rest[0]) if group in GROUPS and rest else None
-
-
 def empty(group: str, choice: str) -> str:
     """What is wrong with a choice in which a name is empty."""
     what = f"names no {GROUPS[group].noun}" if not choice else "has an empty name"

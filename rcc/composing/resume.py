@@ -18,6 +18,7 @@ from rcc.composing import joined
 from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
 from rcc.limits import expanded, read_bytes, regular_file
+from rcc.nested import leaves
 
 KEY = "resume"
 LATEST = "latest"
@@ -138,7 +139,7 @@ def check(path: Path, cfg: DictConfig) -> None:
     if not isinstance(recorded, dict):
         raise UserError(f"resume={path}: {path / '.hydra/config.yaml'} is not a configuration.")
     then, now = recorded, _resolved(cfg)  # what was recorded is resolved already: a file makes nothing look around here
-    lines = [*_another_order(then, now), *_differences(_flat(then), _flat(now))]
+    lines = [*_another_order(then, now), *_differences(leaves(then), leaves(now))]
     if lines:
         raise UserError(
             f"resume={path}: the configuration differs in meaning from the recorded one:\n    "
@@ -146,7 +147,7 @@ def check(path: Path, cfg: DictConfig) -> None:
             + f"\n  Continue as recorded with `{resume_line(path, _recorded(path))}`, or start another run without "
             "resume=."
         )
-    away = list(_left_behind(path.resolve(), _flat(then)))
+    away = list(_left_behind(path.resolve(), leaves(then)))
     if away:
         raise UserError(*(f"resume={path}: {told}" for told in away))
 
@@ -183,17 +184,6 @@ def _left_behind(path: Path, config: Mapping[str, Any]) -> Iterator[str]:
                 f"{key} is '{value}', seen from the folder where the run was started, and the current one has no such "
                 f"file. {start} has it: `cd {shlex.quote(str(start))}` and then `{there}`."
             )
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Every leaf under its dotted path. Nested options are never empty, so an empty mapping is a leaf too."""
-    if not isinstance(value, dict) or not value:
-        return {path: value}
-    return {
-        leaf: held
-        for key, item in value.items()
-        for leaf, held in _flat(item, f"{path}.{key}" if path else str(key)).items()
-    }
 
 
 def _resolved(cfg: Any) -> Any:
