@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rcc.errors import UserError, nearest
+from rcc.errors import Problems, UserError, nearest
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 from rcc.models.single_layer import SingleLayer, class_name
@@ -154,6 +154,25 @@ def named_outputs(result: Any) -> dict[str, Tensor]:
         chosen = {name: tensor for name, tensor in found.items() if keep(tensor)}
         found = chosen or found
     return found
+
+
+def chosen_outputs(found: Mapping[str, Tensor], names: Sequence[str], who: str) -> dict[str, Tensor]:
+    """Those of the outputs `found` that are called `names`, in that order; all of them where `names` is empty.
+
+    Args:
+        who: whose outputs they are, for messages.
+
+    Raises:
+        UserError: there is no output of such a name; lists those there are, with their shapes.
+    """
+    problems = Problems()
+    for name in names:
+        there = ", ".join(f"{each} {list(tensor.shape)}" for each, tensor in found.items())
+        problems.check(
+            name in found, f"the output '{name}' was asked for and {who} gives {there}.{nearest(name, found)}"
+        )
+    problems.done()
+    return {name: found[name] for name in names or found}
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:

@@ -14,9 +14,10 @@ from torch.nn.parameter import is_lazy
 from rcc.errors import Problems, UserError, listed
 from rcc.layers.attention import open_attention
 from rcc.layers.model import Batch
+from rcc.layers.shared_head import open_shared_heads
 from rcc.layers.units import Unit, find_units, is_layer
 from rcc.models.adapter import Adapter
-from rcc.models.batches import call_by_name, named_outputs
+from rcc.models.batches import call_by_name, chosen_outputs, named_outputs
 from rcc.models.single_layer import SingleLayer, class_name
 
 BY_ROLE = ("linear", "conv")
@@ -27,14 +28,17 @@ class ModuleAdapter(Adapter):
 
     Args:
         module: the model; it is changed in place. A model that is one layer is held under the name 'layer'; each
-            `nn.MultiheadAttention` becomes one whose projections are called, see `open_attention`.
+            `nn.MultiheadAttention` becomes one whose projections are called, see `open_attention`, and a head that
+            shares its weight with the token embedding asks that for its rows, see `open_shared_heads`.
         outputs: `batch -> tensors by name`; by default the module is called with the batch's entries as keyword
-            arguments, see `call_by_name`, and what it returns is named as `named_outputs` says.
+            arguments, see `call_by_name`, and what it returns is named as `named_outputs` says. A name, or several, as
+            'logits', takes these of them alone: they are what counts as the model's output.
         loss: `batch -> scalar`, where a stage or a trainer needs one.
         prepare: from raw values of the fields it reads to a batch, as `(images, texts) -> batch` or `audio -> batch`,
             where raw inputs are to be read; a field that the data lacks is given as None.
         reads: the names of these fields, in the order of the parameters of `prepare`; by default the parameters' own.
-        roles: `(module name, kind) -> (role, tower)`; by default the kind, and the first part of the name.
+        roles: `(module name, kind) -> (role, tower)`, as `rcc.models.roles.roles_of(module)` tells them of a
+            transformer; by default the kind, and the first part of the name.
         default_roles: the roles compressed unless a stage says otherwise.
 
     Raises:
@@ -48,7 +52,7 @@ class ModuleAdapter(Adapter):
         self,
         module: nn.Module,
         *,
-        outputs: Callable[[Batch], dict[str, Tensor]] | None = None,
+        outputs: Callable[[Batch], dict[str, Tensor]] | str | Sequence[str] | None = None,
         loss: Callable[[Batch], Tensor] | None = None,
         prepare: Callable[..., Batch] | None = None,
         reads: Sequence[str] | None = None,
@@ -60,9 +64,12 @@ class ModuleAdapter(Adapter):
             torch.backends.mha.set_fastpath_enabled(False)
         _check(module)
         open_attention(module)
+        open_shared_heads(module)
         self.module = SingleLayer(module) if is_layer(module) else module
         self.default_roles = default_roles
-        self._outputs, self._loss, self._prepare, self._roles = outputs, loss, prepare, roles
+        self._outputs = outputs if callable(outputs) else None
+        self._names = (outputs,) if isinstance(outputs, str) else () if callable(outputs) else tuple(outputs or ())
+        self._loss, self._prepare, self._roles = loss, prepare, roles
         self.reads = tuple(reads or (() if prepare is None else _parameters(prepare)))
 
     @property
@@ -95,7 +102,7 @@ class ModuleAdapter(Adapter):
         if not found:
             returned = f" Its forward returned {type(result).__name__}, in which there is no tensor."
             raise self._missing("outputs", "batch -> tensors by name", returned)
-        return found
+        return chosen_outputs(found, self._names, class_name(self.module))
 
     def loss(self, batch: Batch) -> Tensor:
         if self._loss is None:

@@ -18,8 +18,8 @@ from transformers import BlipForConditionalGeneration, GenerationConfig
 
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
+from rcc.layers.shared_head import SharedHead
 from rcc.models.transformers.blip_parts import BlipAdapter
-from rcc.models.transformers.shared_head import SharedHead
 
 IGNORED = -100  # cross-entropy's mark of a place without a target
 SETTINGS = {
@@ -50,7 +50,7 @@ class BLIPWrapper(BlipAdapter):
         super()._hold(module, image_processor, tokenizer)
         head, embeddings = module.text_decoder.cls.predictions, module.text_decoder.bert.embeddings
         if getattr(head.decoder, "weight", None) is embeddings.word_embeddings.weight:
-            head.decoder = SharedHead(embeddings, head.bias)
+            head.decoder = SharedHead(embeddings, "word_embeddings", head.bias)
         self.generation_config = GenerationConfig(**SETTINGS["published"])
 
     def _read_more(self, where: str, local: bool) -> None:

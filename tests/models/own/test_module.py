@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
+from toys.language import CASES
 
 import rcc
 from rcc.errors import UserError
@@ -160,3 +161,16 @@ def test_a_buffer_without_values_in_model_and_artifact_is_refused_by_name(tmp_pa
     skeleton.frequencies = torch.arange(4.0)
     rcc.load(tmp_path / "artifact", skeleton=skeleton)
     assert not skeleton.layer.weight.is_meta
+
+
+def test_what_counts_as_the_output_is_named_and_a_wrong_name_lists_what_there_is() -> None:
+    build, batch, _ = CASES["bert"]
+    assert list(ModuleAdapter(build(), outputs="pooler_output").outputs(batch)) == ["pooler_output"]
+    both = ModuleAdapter(build(), outputs=["pooler_output", "last_hidden_state"])
+    assert list(both.outputs(batch)) == ["pooler_output", "last_hidden_state"]
+    with pytest.raises(UserError) as error:
+        ModuleAdapter(build(), outputs="pooled_output").outputs(batch)
+    assert str(error.value) == (
+        "the output 'pooled_output' was asked for and BertModel gives last_hidden_state [4, 8, 16], pooler_output"
+        " [4, 16]. Did you mean 'pooler_output'?"
+    )

@@ -1,0 +1,32 @@
+"""Pool the states of tokens to one vector a text: what sentence encoders give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """(B, D) means of the states (B, L, D) of the tokens that the mask (B, L) counts."""
+    counted = mask[..., None].to(states.dtype)
+    return (states * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def first_token(states: Tensor, mask: Tensor) -> Tensor:
+    """(B, D) state of the first token that counts, as BERT's [CLS]: not the padding, if that comes first."""
+    return states[torch.arange(len(states), device=states.device), mask.long().argmax(1)]
+
+
+def last_token(states: Tensor, mask: Tensor) -> Tensor:
+    """(B, D) state of the last token that counts: of a causal model the only one that has seen the whole text."""
+    places = torch.arange(mask.shape[1], device=mask.device) * (mask != 0)
+    return states[torch.arange(len(states), device=states.device), places.argmax(1)]
+
+
+POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": mean_of_tokens,
+    "first": first_token,
+    "last": last_token,
+}
