@@ -1,6 +1,6 @@
 """Format and parse the manifest's lines, which say how tensors and files are stored.
 
-512x128 int8*step gaps 4915~3 3001+4101 9a3f01c2d4e5      a matrix
+512x128 int8*step gaps 4915~3 -3:3 3001+4101 9a3f01c2d4e5 a matrix
 128                                                       a vector
 9016+4120 0d1e2f3a4b5c                                    the values of all vectors of one dtype
 """
@@ -14,18 +14,20 @@ from dataclasses import dataclass, replace
 
 from rcc.artifact.contents import DTYPES
 from rcc.errors import Problems
-from rcc.layers.encoding import ENCODINGS
+from rcc.layers.digits import LARGEST, LEAST, Span
+from rcc.layers.encoding import ENCODINGS, value_lengths
 from rcc.layers.indices import ESCAPE, MOST_CSR_COLUMNS, index_lengths, matrix_shape
 
 STEPPED = "int8*step"
 TENSOR_DIGITS, FILE_DIGITS = 12, 32
 """Hexadecimal digits of a SHA-256 that are kept: 48 and 128 bits, against damage and not against forgery."""
-_COUNT = "[0-9]{1,15}"
+_COUNT, _SIGNED = "[0-9]{1,15}", "-?[0-9]{1,3}"
 _SHAPE, _LENGTHS = rf"scalar|{_COUNT}(?:x{_COUNT})*", rf"{_COUNT}(?:\+{_COUNT})*"
 _VECTOR = re.compile(rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9]+))?")
 _MATRIX = re.compile(
     rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9*]+))?"
     rf" (?P<encoding>[a-z]+)(?: (?P<nonzeros>{_COUNT})(?:~(?P<escapes>{_COUNT}))?)?"
+    rf"(?: (?P<least>{_SIGNED}):(?P<largest>{_SIGNED}))?"
     rf" (?P<lengths>{_LENGTHS}) (?P<sha256>[0-9a-f]{{{TENSOR_DIGITS}}})"
 )
 _STREAM = re.compile(rf"(?P<lengths>{_LENGTHS}) (?P<sha256>[0-9a-f]{{{TENSOR_DIGITS}}})")
@@ -45,7 +47,8 @@ class Matrix:
     """A tensor of two dimensions or more: the bytes of its parts lie one after the other.
 
     `dtype` is that of its values; one that is `stepped` holds whole numbers, to be multiplied, row by row, by the
-    tensor whose name ends in `_step`. `nonzeros` counts the values stored, where not all are.
+    tensor whose name ends in `_step`. `nonzeros` counts the values stored, where not all are. With a `span` they are
+    whole numbers packed as digits, see `rcc.layers.digits`.
     """
 
     shape: tuple[int, ...]
@@ -56,6 +59,7 @@ class Matrix:
     lengths: tuple[int, ...]
     sha256: str
     stepped: bool = False
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def entry_text(entry: Entry, default: str) -> str:
     if isinstance(entry, Vector):
         return named
     nonzeros = "" if entry.encoding == "dense" else f" {entry.nonzeros}" + (f"~{entry.escapes}" * bool(entry.escapes))
-    return f"{named} {entry.encoding}{nonzeros} {_joined(entry.lengths)} {entry.sha256}"
+    span = "" if entry.span is None else f" {entry.span[0]}:{entry.span[1]}"
+    return f"{named} {entry.encoding}{nonzeros}{span} {_joined(entry.lengths)} {entry.sha256}"
 
 
 def parse_entry(name: str, text: object, default: str, problems: Problems) -> Entry | None:
@@ -125,6 +130,7 @@ def parse_entry(name: str, text: object, default: str, problems: Problems) -> En
         lengths=_lengths(found["lengths"]),
         sha256=found["sha256"],
         stepped=dtype == STEPPED,
+        span=None if found["least"] is None else (int(found["least"]), int(found["largest"])),
     )
     known = problems.choice(f"encoding of tensor '{name}'", matrix.encoding, ENCODINGS)
     known &= problems.choice(f"dtype of tensor '{name}'", matrix.dtype, DTYPES)
@@ -143,7 +149,7 @@ def parse_stream(dtype: str, text: object, count: int, problems: Problems) -> St
         return None
     assert found is not None
     stream = Stream(_lengths(found["lengths"]), found["sha256"])
-    fits = _fit(stream.lengths, _value_lengths(len(stream.lengths), count, DTYPES[dtype].itemsize))
+    fits = _fit(stream.lengths, value_lengths(len(stream.lengths), count, DTYPES[dtype].itemsize, span=None, zero=True))
     problems.check(fits, f"the {count} values of all vectors of {dtype} cannot take {list(stream.lengths)} bytes.")
     return stream if fits else None
 
@@ -170,18 +176,21 @@ def _misfit(matrix: Matrix, counted: bool) -> str:
         return f"cannot have {matrix.escapes} escapes"
     if matrix.encoding == "csr" and columns > MOST_CSR_COLUMNS:
         return f"has more than the {MOST_CSR_COLUMNS} columns that csr can index"
+    if matrix.span is not None:
+        least, largest = matrix.span
+        if matrix.dtype != "int8" or not LEAST <= least <= largest <= LARGEST:
+            return f"cannot have values from {least} to {largest}"
+        if matrix.nonzeros and matrix.span == (0, 0) and matrix.encoding != "dense":
+            return "has zeros alone and counts non-zeros"
     index: tuple[int, ...] = ()
     if matrix.encoding != "dense":
         index = index_lengths(matrix.encoding, rows, columns, matrix.nonzeros, matrix.escapes)
-    values = _value_lengths(len(matrix.lengths) - len(index), matrix.nonzeros, itemsize)
+    values = value_lengths(
+        len(matrix.lengths) - len(index), matrix.nonzeros, itemsize, matrix.span, matrix.encoding == "dense"
+    )
     if not _fit(matrix.lengths, (*index, *values)):
         return f"cannot take {list(matrix.lengths)} bytes as {matrix.encoding} {matrix.dtype}"
     return ""
-
-
-def _value_lengths(parts: int, count: int, itemsize: int) -> tuple[int, ...]:
-    """Raw bytes of `parts` parts of values: all in one, or one for each byte of a value."""
-    return (count * itemsize,) if parts == 1 else (count,) * itemsize
 
 
 def _fit(lengths: Sequence[int], raw: Sequence[int]) -> bool:

@@ -25,12 +25,12 @@ from rcc.artifact.entries import (
     vector_order,
 )
 from rcc.atomic import reading, write_file
-from rcc.errors import Problems, UserError
+from rcc.errors import Problems, UserError, listed
 from rcc.limits import read_bytes
 
-FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 3, (2, 3)
-CHECKSUM = "checksum"
-"""The key that version 3 added."""
+FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 4, (2, 3, 4)
+CHECKSUM, CHECKED_VERSION = "checksum", 3
+"""A key that version 3 added."""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 _KEYS = {
     "format": str, "version": int, "adapter": str, "rcc_version": str, "dtype": str, "modules": dict,
@@ -141,10 +141,10 @@ def read_manifest(directory: Path | str) -> Manifest:
         older = type(version) is int and version < VERSION
         raise UserError(
             f"{path} has version {version!r} of the format and this rcc reads versions"
-            f" {' and '.join(map(str, READ_VERSIONS))}. rcc {data.get('rcc_version')} wrote it:"
+            f" {listed(map(str, READ_VERSIONS))}. rcc {data.get('rcc_version')} wrote it:"
             f" {'compress the model again' if older else 'update rcc'}."
         )
-    if version == VERSION:
+    if version >= CHECKED_VERSION:
         _check_checksum(path, data)
     return _parse(data, Problems(str(path)))
 

@@ -73,6 +73,7 @@ def pack(
             encoded.lengths,
             digest(encoded.parts),
             stepped,
+            encoded.span,
         )
         yield from encoded.parts
 

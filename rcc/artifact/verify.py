@@ -135,7 +135,9 @@ class StoredWeights:
 
     def _encoded(self, name: str, entry: Matrix) -> Encoded:
         parts = self._parts(self._matrices[name], entry.lengths)
-        return Encoded(entry.encoding, entry.shape, DTYPES[entry.dtype], entry.nonzeros, entry.escapes, parts)
+        return Encoded(
+            entry.encoding, entry.shape, DTYPES[entry.dtype], entry.nonzeros, entry.escapes, parts, entry.span
+        )
 
     def _encoded_stream(self, dtype: str) -> Encoded:
         count = sum(math.prod(vector.shape) for vector in self.manifest.vectors(dtype).values())

@@ -14,8 +14,10 @@ import zstandard
 
 ENTROPIES = ("zstd", "none")
 FAST_LEVEL, SMALL_LEVEL, SMALL = 1, 19, 1 << 16
-"""Parts under `SMALL` bytes take the smaller frame of two levels, larger ones the fast one: weights hardly ever
-repeat, so that nearly all there is to gain is the code of single bytes, which every level builds the same."""
+"""Parts take the smallest frame of two of the fast level, those under `SMALL` bytes of a high one too: weights hardly
+ever repeat, so that nearly all there is to gain is the code of single bytes, which every level builds the same."""
+_HARDLY_MATCHING = {"min_match": 7, "hash_log": 6, "search_log": 1}
+"""Only long repetitions are copied: short ones are chance, and cost more than the codes of their bytes."""
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _MOST_PER_BYTE = 1 << 15
 """Each block of a frame takes at least four bytes and gives at most 128 KiB (RFC 8878, 3.1.1.2)."""
@@ -25,8 +27,10 @@ Buffer = bytes | memoryview
 
 def compress_part(raw: Buffer) -> Buffer:
     """The frame of `raw`, or `raw` itself where that is not longer."""
-    levels = (FAST_LEVEL, SMALL_LEVEL) if len(raw) < SMALL else (FAST_LEVEL,)
-    return min((raw, *(_frame(raw, level) for level in levels)), key=len)
+    frames = [_frame(raw, FAST_LEVEL, **_HARDLY_MATCHING), _frame(raw, FAST_LEVEL)]
+    if len(raw) < SMALL:
+        frames.append(_frame(raw, SMALL_LEVEL))
+    return min((raw, *frames), key=len)
 
 
 def expand_part(stored: Buffer, length: int) -> Buffer:
@@ -86,8 +90,8 @@ def expand_values(stored: Sequence[Buffer], count: int, itemsize: int) -> np.nda
     return np.stack(planes, axis=1).reshape(-1)
 
 
-def _frame(raw: Buffer, level: int) -> bytes:
+def _frame(raw: Buffer, level: int, **options: Any) -> bytes:
     # The manifest has the length and a digest. In thousands of small parts they would count if frames said them again.
-    options: dict[str, Any] = {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
+    options |= {"write_content_size": False, "write_checksum": False, "write_dict_id": False}
     parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=len(raw), **options)
     return zstandard.ZstdCompressor(compression_params=parameters).compress(raw)[len(_MAGIC) :]

@@ -27,6 +27,11 @@ LINES = [
     ("4x2 dense 8+3 0123456789ab", Matrix((4, 2), "float16", "dense", 8, 0, (8, 3), "0123456789ab")),
     ("4x2x3 bitmask 2 3+4 0123456789ab", Matrix((4, 2, 3), "float16", "bitmask", 2, 0, (3, 4), "0123456789ab")),
     ("4x900 float32 gaps 2~3 5+8 0123456789ab", Matrix((4, 900), "float32", "gaps", 2, 3, (5, 8), "0123456789ab")),
+    (
+        "4x2 int8*step bitmask 2 -1:3 1+1 0123456789ab",
+        Matrix((4, 2), "int8", "bitmask", 2, 0, (1, 1), "0123456789ab", True, (-1, 3)),
+    ),
+    ("4x2 int8 dense 5:5 0 0123456789ab", Matrix((4, 2), "int8", "dense", 8, 0, (0,), "0123456789ab", False, (5, 5))),
     ("4x2 int8*step csr 3 4+3+3 0123456789ab", Matrix((4, 2), "int8", "csr", 3, 0, (4, 3, 3), "0123456789ab", True)),
 ]
 
@@ -73,6 +78,11 @@ def test_every_vector_comes_back(shape: tuple[int, ...], dtype: str, default: st
         ("4x2 bitmask 9 1+18 0123456789ab", "cannot have 9 non-zeros"),
         ("4x2 bitmask 2 2+4 0123456789ab", r"cannot take \[2, 4\] bytes"),
         ("4x2 bitmask 2 1 0123456789ab", r"cannot take \[1\] bytes"),
+        ("4x2 int8 dense -1:1 3 0123456789ab", r"cannot take \[3\] bytes as dense int8"),
+        ("4x2 int8 dense 1:-1 2 0123456789ab", "cannot have values from 1 to -1"),
+        ("4x2 int8 dense 0:200 8 0123456789ab", "cannot have values from 0 to 200"),
+        ("4x2 dense -1:1 2 0123456789ab", "cannot have values from -1 to 1"),
+        ("4x2 int8 bitmask 2 0:0 1+0 0123456789ab", "has zeros alone and counts non-zeros"),
         ("4x2 gaps 2~1 3+4 0123456789ab", "cannot have 1 escapes"),
         ("1x99999 csr 1 1+1+2 0123456789ab", "more than the 65536 columns"),
         ("8 dense 16 0123456789ab", "is no matrix"),

@@ -34,6 +34,18 @@ def values_of(parts: list[bytes], count: int, dtype: str) -> np.ndarray:
     return np.frombuffer(np.stack(planes, axis=1).tobytes(), NUMPY[dtype])
 
 
+def digits(part: bytes, count: int, least: int, largest: int, zero: bool) -> np.ndarray:
+    numbers = [number for number in range(least, largest + 1) if number or zero]
+    base = len(numbers)
+    if base == 1:
+        return np.full(count, numbers[0], np.int8)
+    each = max(m for m in range(1, 9) if base**m <= 256)
+    found = []
+    for byte in expand(part, -(-count // each)):
+        found += [numbers[byte // base**place % base] for place in reversed(range(each))]
+    return np.array(found[:count], np.int8)
+
+
 def unsigned(most: int) -> str:
     return "<u1" if most < 2**8 else "<u2" if most < 2**16 else "<u4"
 
@@ -99,13 +111,20 @@ def read(directory: Path) -> dict[str, np.ndarray]:
         dtype = words.pop(0) if words[0] in NUMPY else manifest["dtype"]
         encoding, *words = words
         parts = take(*words[-2:])
+        span = [int(number) for number in words[-3].split(":")] if ":" in "".join(words) else []
+
+        def values(
+            parts: list[bytes], count: int, zero: bool, dtype: str = dtype, span: list[int] = span
+        ) -> np.ndarray:
+            return digits(parts[0], count, *span, zero) if span else values_of(parts, count, dtype)
+
         if encoding == "dense":
-            tensor = values_of(parts, math.prod(shape), dtype)
+            tensor = values(parts, math.prod(shape), True)
         else:
             nonzeros, _, escapes = words[0].partition("~")
             found = places(encoding, shape, int(nonzeros), int(escapes or 0), parts)
             tensor = np.zeros(math.prod(shape), NUMPY[dtype])
-            tensor[found] = values_of(parts, int(nonzeros), dtype)
+            tensor[found] = values(parts, int(nonzeros), False)
         tensors[name] = tensor.reshape(shape)
         if dtype == "int8*step":
             whole[name] = tensors[name]
@@ -152,3 +171,16 @@ def test_every_documented_encoding_is_the_written_one(encoding: str, entropy: st
     line = json.loads((tmp_path / "artifact/manifest.json").read_text())["modules"]["words"]["weight"]
     assert f" {encoding} " in line
     np.testing.assert_array_equal(read(tmp_path / "artifact")["words.weight"], weight.numpy())
+
+
+@pytest.mark.parametrize("entropy", ["zstd", "none"])
+@pytest.mark.parametrize(("levels", "zeros"), [(1, 0.0), (1, 0.97), (2, 0.6), (3, 0.0), (7, 0.2), (7, 0.9), (127, 0.0)])
+def test_the_documented_digits_are_the_written_ones(levels: int, zeros: float, entropy: str, tmp_path: Path) -> None:
+    toy = quantise(dense_toy(), "words")
+    table = toy.module.words
+    draw = np.random.default_rng(0)
+    whole = draw.integers(-levels, levels + 1, table.sparse.shape)
+    whole[draw.random(whole.shape) < zeros] = 0
+    table.sparse.data = torch.from_numpy(whole).float() * table.sparse_step[:, None]
+    write_artifact(toy, tmp_path / "artifact", entropy=entropy)
+    np.testing.assert_array_equal(read(tmp_path / "artifact")["words.sparse"], table.sparse.detach().numpy())

@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rcc.layers.encoding import ENCODINGS, Encoded, check, decode, encode, encode_dense, encoded_bytes
-from rcc.layers.entropy import ENTROPIES
+from rcc.layers.encoding import (
+    ENCODINGS,
+    Encoded,
+    check,
+    coded_bytes,
+    decode,
+    encode,
+    encode_dense,
+    encoded_bytes,
+)
+from rcc.layers.entropy import ENTROPIES, compress_values
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8)
 BITS = {1: (torch.int8, np.int8), 2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
@@ -116,6 +125,48 @@ def test_entropy_coding_comes_close_to_the_entropy_of_zeros_and_levels() -> None
     assert encoded.encoding == "gaps"
     assert entropy * 0.99 < encoded.nbytes * 8 / count < entropy * 1.025
     assert torch.equal(decode(encoded), matrix)
+
+
+def entropy_bytes(whole: torch.Tensor) -> float:
+    """The empirical entropy of order 0, in bytes."""
+    _, counts = np.unique(whole.numpy(), return_counts=True)
+    return float(-(counts * np.log2(counts / counts.sum())).sum() / 8)
+
+
+def gaussian(levels: int, zeros: float, size: int = 512) -> torch.Tensor:
+    """Gaussian values (size, size) rounded to -levels … levels times a step a row, some of them set to zero."""
+    draw = torch.Generator().manual_seed(levels)
+    values = torch.randn(size, size, generator=draw)
+    whole = (values / values.abs().amax(1, keepdim=True) * levels).round().to(torch.int8)
+    return whole.masked_fill(torch.rand(size, size, generator=draw) < zeros, 0)
+
+
+@pytest.mark.parametrize(
+    ("levels", "zeros"), [(1, 0.0), (1, 0.5), (3, 0.0), (3, 0.6), (3, 0.9), (7, 0.0), (7, 0.8), (15, 0.0), (31, 0.7),
+                          (127, 0.0), (127, 0.9)],
+)  # fmt: skip
+def test_whole_numbers_are_coded_within_two_percent_of_their_entropy_and_foretold(levels: int, zeros: float) -> None:
+    whole = gaussian(levels, zeros)
+    encoded = encode(whole, "zstd")
+    assert torch.equal(decode(encoded), whole)
+    assert entropy_bytes(whole) * 0.999 < encoded.nbytes < entropy_bytes(whole) * 1.02
+    assert coded_bytes(whole) == pytest.approx(encoded.nbytes, rel=0.02)
+    assert encode(whole).nbytes <= encoded_bytes(whole.numel(), int((whole != 0).sum()), 1)
+
+
+def test_digits_are_smaller_than_bytes_at_three_bits() -> None:
+    whole = gaussian(3, 0.0)
+    encoded = encode(whole, "zstd")
+    bytewise = sum(map(len, compress_values(whole.numpy().view(np.uint8).reshape(-1))))
+    assert encoded.span == (-3, 3)
+    assert encoded.nbytes < 0.92 * bytewise
+
+
+def test_a_matrix_of_one_number_takes_no_bytes() -> None:
+    for number in (0, 5):
+        whole = torch.full((40, 30), number, dtype=torch.int8)
+        assert encode(whole).nbytes == encode(whole, "zstd").nbytes == coded_bytes(whole) == 0
+        assert torch.equal(decode(encode(whole)), whole)
 
 
 def test_the_choice_is_made_on_coded_bytes() -> None:

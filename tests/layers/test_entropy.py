@@ -33,10 +33,15 @@ def test_a_stored_part_is_a_frame_of_zstd_without_its_magic_number(raw: bytes) -
 
 
 def test_a_part_takes_what_a_direct_call_makes_of_it_less_the_magic_number() -> None:
-    direct = min(
-        len(zstandard.ZstdCompressor(level=level, write_content_size=False).compress(SKEWED)) for level in (1, 19)
-    )
-    assert len(compress_part(SKEWED)) == direct - 4
+    parameters = [
+        zstandard.ZstdCompressionParameters.from_level(
+            level, source_size=len(SKEWED), write_content_size=False, **options
+        )
+        for level, options in ((1, {}), (19, {}), (1, {"min_match": 7, "hash_log": 6, "search_log": 1}))
+    ]
+    direct = [len(zstandard.ZstdCompressor(compression_params=each).compress(SKEWED)) for each in parameters]
+    assert len(compress_part(SKEWED)) == min(direct) - 4
+    assert direct[2] == min(direct) < direct[0]
 
 
 def test_noise_stays_as_it_is() -> None:
