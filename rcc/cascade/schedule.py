@@ -13,12 +13,15 @@ from rcc.stages.base import Stage
 GEOMETRIC = "geometric"
 """The curve by which every round keeps the same share of what the round before kept."""
 
+MOST_ROUNDS = 1000
+"""Every step is planned, told and recorded by itself; nobody reads more."""
+
 
 @dataclass(frozen=True)
 class Schedule:
     """`rounds` passes over the cascade; `curve` gives the share of the target asked for in each.
 
-    The last round always asks for the whole target. One round is the one-shot cascade.
+    The last round always asks for the whole target. One round is the one-shot cascade; there are at most 1000.
     """
 
     rounds: int = 1
@@ -26,7 +29,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         problems = Problems("schedule")
-        problems.whole("rounds", self.rounds, 1)
+        problems.whole("rounds", self.rounds, 1, MOST_ROUNDS)
         problems.choice("curve", self.curve, (*CURVES, GEOMETRIC))
         problems.done()
 

@@ -1,6 +1,8 @@
 """Attack rcc with drawn inputs, each in a process of its own, and print what came out clean.
 
 python scripts/attack --seed 0 --count 200
+
+This process imports rcc and makes a sound run, a checkpoint and data sets once; every trial is forked from it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import base
 from classes import CLASSES
-from trial import Verdict, judge
+from trial import POLL, Running, Verdict
 
 
 def main() -> int:
@@ -27,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=200, help="inputs of each class")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="inputs tried at the same time")
     parser.add_argument("--only", default="", help="a part of the name of the classes to try")
     arguments = parser.parse_args()
     import rcc.jobs.compress
@@ -36,7 +39,7 @@ def main() -> int:
     rows = []
     try:
         for name in [name for name in CLASSES if arguments.only in name]:
-            verdicts = tried(name, arguments.seed, arguments.count)
+            verdicts = tried(name, arguments.seed, arguments.count, arguments.jobs)
             rows.append(f"| {name} | {len(verdicts)} | {sum(verdict.clean for verdict in verdicts)} |")
     finally:
         shutil.rmtree(base.scratch(), ignore_errors=True)
@@ -44,20 +47,28 @@ def main() -> int:
     return 0 if all(row.split("|")[2].strip() == row.split("|")[3].strip() for row in rows) else 1
 
 
-def tried(name: str, seed: int, count: int) -> list[Verdict]:
-    """The verdicts of a class, with every one that is not clean told as it comes."""
-    verdicts, told = [], time.monotonic()
-    for number in range(count):
-        folder = base.scratch() / "trials" / f"{len(name)}-{number}"
-        trial = CLASSES[name](random.Random(f"{name} {seed} {number}"), folder)
-        verdict = judge(trial)
-        verdicts.append(verdict)
-        if not verdict.clean:
-            print(f"\n{name}, {number}: {verdict.label}\n  {'; '.join(verdict.complaints)}\n{verdict.said}", flush=True)
+def tried(name: str, seed: int, count: int, jobs: int) -> list[Verdict]:
+    """The verdicts of a class, `jobs` inputs at a time, with every one that is not clean told as it comes."""
+    verdicts: list[Verdict] = []
+    running: dict[int, Running] = {}
+    coming, told = iter(range(count)), time.monotonic()
+    while len(verdicts) < count:
+        while len(running) < jobs and (number := next(coming, None)) is not None:
+            folder = base.scratch() / "trials" / f"{len(name)}-{number}"
+            running[number] = Running(CLASSES[name](random.Random(f"{name} {seed} {number}"), folder))
+        for number, trial in list(running.items()):
+            if (verdict := trial.verdict()) is None:
+                continue
+            verdicts.append(verdict)
+            del running[number]
+            shutil.rmtree(trial.trial.folder, ignore_errors=True)
+            if not verdict.clean:
+                complaints = "; ".join(verdict.complaints)
+                print(f"\n{name}, {number}: {verdict.label}\n  {complaints}\n{verdict.said}", flush=True)
         if time.monotonic() - told > 30:
             told = time.monotonic()
-            print(f"{name}: {number + 1} of {count}", file=sys.stderr, flush=True)
-        shutil.rmtree(folder, ignore_errors=True)
+            print(f"{name}: {len(verdicts)} of {count}", file=sys.stderr, flush=True)
+        time.sleep(POLL)
     return verdicts
 
 

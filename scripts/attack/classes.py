@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
 import resource
 import shlex
@@ -17,8 +18,9 @@ import base
 import files
 import hostile
 import numpy as np
+import small_disk
 from PIL import Image
-from trial import Trial
+from trial import CRASHED, Trial, half_written
 
 Draw = Callable[[random.Random, Path], Trial]
 SMALL = ("debug=quick", "threads=1", "data.train=20", "data.calibration=10", "data.selection=10", "data.test=10")
@@ -153,9 +155,10 @@ def data(source: random.Random, folder: Path) -> Trial:
 
 
 def disks(source: random.Random, folder: Path) -> Trial:
-    """No file may be longer than a drawn size, or a directory on the way cannot be written."""
+    """A disk of few bytes or few files, files of a size at most, or something in the way."""
     words = [*base.QUICK, "hydra.run.dir=run"]
-    if source.random() < 0.3:
+    kind = source.random()
+    if kind < 0.3:
         folder.mkdir(parents=True)
         blocked = source.choice(
             ("run", "run/state", "run/artifact", "run/.hydra", "run/report.md", "run/metrics.jsonl")
@@ -168,6 +171,10 @@ def disks(source: random.Random, folder: Path) -> Trial:
         # The log of metrics is an observer: where it fails the run goes on without it, and says so.
         allowed = (0,) if blocked == "run/metrics.jsonl" else (1, 2)
         return trial(folder, words, f"something where {blocked} would be", allowed=allowed)
+    if kind < 0.65 and small_disk.may_mount():
+        size = f"size={int(10 ** source.uniform(3.6, 7))}"
+        options = source.choice((size, f"nr_inodes={source.randrange(2, 70)}"))
+        return Trial(f"a disk of {options}", folder, partial(on_a_small_disk, folder, options, words), allowed=(0, 1))
     most = int(10 ** source.uniform(1, 6))
 
     def limited() -> int:
@@ -180,6 +187,16 @@ def disks(source: random.Random, folder: Path) -> Trial:
         return code
 
     return Trial(f"files of {most} bytes at most", folder, limited, allowed=(0, 1, 2))
+
+
+def on_a_small_disk(folder: Path, options: str, words: list[str]) -> int:
+    """Run with the working directory on a disk of its own; what is half written there is a crash."""
+    small_disk.mount(folder, options)
+    os.chdir(folder)
+    code = base.command(*words)
+    left = half_written(folder) if code != 0 else []
+    print(*(f"left {path}" for path in left))
+    return CRASHED if left else code
 
 
 def run_directories(source: random.Random, folder: Path) -> Trial:
@@ -200,7 +217,7 @@ def paths(source: random.Random, folder: Path) -> Trial:
 
     def run() -> int:
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            code = base.command(*base.QUICK, f"hydra.run.dir={name}")
+            code = base.command(*base.QUICK, "export.entropy=none", f"hydra.run.dir={name}")
         print(said.getvalue())
         lines = [line.partition(": ")[2] for line in said.getvalue().splitlines() if ": rcc-run " in line]
         for line in [*lines, shlex.join(["rcc-run", f"resume={name}"])] if code == 0 else []:
@@ -216,7 +233,7 @@ CLASSES: dict[str, Draw] = {
     "mutated or malicious artifacts": artifacts,
     "broken or malicious checkpoints": checkpoints,
     "broken data": data,
-    "disk full, size limits, files in the way": disks,
+    "disk full, no inodes, size limits, files in the way": disks,
     "damaged run directories, then resume": run_directories,
     "output paths with odd characters, printed commands run": paths,
 }

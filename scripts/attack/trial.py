@@ -22,7 +22,9 @@ from rcc.atomic import PARTIAL, REMOVED
 SECONDS = 60.0
 """The longest a trial may take: the default run takes less than half of that."""
 GIGABYTES = 2.0
-"""The most memory that a trial may add to what its parent holds."""
+"""The most memory that a trial may add to what its parent holds; with twice as much it is ended."""
+POLL = 0.01
+"""Seconds between two looks at what runs."""
 CRASHED = 70
 """The exit code of a trial that raised something other than an error of the project."""
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}\b")
@@ -61,23 +63,46 @@ class Verdict:
         return not self.complaints
 
 
-def judge(trial: Trial, seconds: float = SECONDS) -> Verdict:
-    """Run a trial and say what is wrong with how it ended."""
-    trial.folder.mkdir(parents=True, exist_ok=True)
-    heard = trial.folder.parent / f"{trial.folder.name}.out"
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _inside(trial, heard)
-    status, peak, hung = _wait(child, seconds)
-    text = heard.read_text(encoding="utf-8", errors="replace")
-    code = os.waitstatus_to_exitcode(status)
-    complaints = [f"no end after {seconds:.0f} s"] if hung else _complaints(trial, code, text)
-    grown = (peak - _resident()) / 1e9
-    if grown > GIGABYTES:
-        complaints.append(f"took {grown:.1f} GB")
-    return Verdict(trial.label, code, tuple(complaints), text[-600:])
+class Running:
+    """A trial in a process of its own, forked when this is made.
+
+    Args:
+        seconds: after which it is killed.
+    """
+
+    def __init__(self, trial: Trial, seconds: float = SECONDS) -> None:
+        self.trial, self.seconds = trial, seconds
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        self._heard = trial.folder.parent / f"{trial.folder.name}.out"
+        self._held = _resident("self")
+        self._killed = ""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._end = time.monotonic() + seconds
+        self._child = os.fork()
+        if self._child == 0:
+            _inside(trial, self._heard)
+
+    def verdict(self) -> Verdict | None:
+        """How it ended; None while it runs. Ends a trial that is over its time or its memory."""
+        ended, status, usage = os.wait4(self._child, os.WNOHANG)
+        if not ended:
+            self._kill_if_over()
+            return None
+        text = self._heard.read_text(encoding="utf-8", errors="replace")
+        self._heard.unlink()
+        code = os.waitstatus_to_exitcode(status)
+        complaints = [self._killed] if self._killed else _complaints(self.trial, code, text)
+        grown = (usage.ru_maxrss * 1024 - self._held) / 1e9
+        if grown > GIGABYTES:
+            complaints.append(f"took {grown:.1f} GB")
+        return Verdict(self.trial.label, code, tuple(complaints), text[-600:])
+
+    def _kill_if_over(self) -> None:
+        late = time.monotonic() > self._end
+        if not self._killed and (late or _resident(str(self._child)) - self._held > 2 * GIGABYTES * 1e9):
+            self._killed = f"no end after {self.seconds:.0f} s" if late else "killed for its memory"
+            os.kill(self._child, signal.SIGKILL)
 
 
 def _complaints(trial: Trial, code: int, text: str) -> list[str]:
@@ -92,10 +117,14 @@ def _complaints(trial: Trial, code: int, text: str) -> list[str]:
         found.append("no word to the user")
     if _ADDRESS.search(text):
         found.append("the address of an object")
-    left = [path for path in trial.folder.rglob(".*") if path.name.endswith((PARTIAL, REMOVED))]
-    if left and code != 0:
-        found.append(f"left {left[0].name}")
+    if code != 0:
+        found += [f"left {path.name}" for path in half_written(trial.folder)]
     return [*found, *filter(None, [trial.complain(code)])]
+
+
+def half_written(folder: Path) -> list[Path]:
+    """What a write that did not end left below a folder."""
+    return [path for path in folder.rglob(".*") if path.name.endswith((PARTIAL, REMOVED))]
 
 
 def _inside(trial: Trial, heard: Path) -> None:
@@ -120,20 +149,10 @@ def _inside(trial: Trial, heard: Path) -> None:
         os._exit(code)
 
 
-def _wait(child: int, seconds: float) -> tuple[int, int, bool]:
-    """The child's status, its peak of resident memory in bytes, and whether it had to be killed."""
-    end, hung = time.monotonic() + seconds, False
-    while True:
-        ended, status, usage = os.wait4(child, os.WNOHANG)
-        if ended:
-            return status, usage.ru_maxrss * 1024, hung
-        if time.monotonic() > end and not hung:
-            os.kill(child, signal.SIGKILL)
-            hung = True
-        time.sleep(0.005)
-
-
-def _resident() -> int:
-    """Bytes that this process holds: what a child starts with."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def _resident(process: str) -> int:
+    """Bytes that a process holds, and that a child of it starts with; 0 once it has ended."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -94,3 +94,8 @@ def test_wrong_rounds_and_curves_are_refused_together():
         Schedule(rounds=0, curve="cosin")
     assert len(error.value.problems) == 2
     assert "Did you mean 'cosine'?" in str(error.value)
+
+
+def test_a_number_of_rounds_that_no_plan_can_list_is_refused():
+    with pytest.raises(UserError, match="rounds is 1000000000; it must be a whole number from 1 to 1000"):
+        Schedule(rounds=10**9)
