@@ -25,8 +25,9 @@ from rcc.layers.model import Batch, Model
 from rcc.layers.padding import without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
+from rcc.ops.groups import by_group, diagonal, for_rows, times
 from rcc.ops.quadratic import DAMPING, Quadratic
-from rcc.ops.refit import best_bias
+from rcc.ops.refit import best_bias, mean_output
 
 CONSTANT = 1e-6
 """Inputs that vary by no more than this share of their mean square tell nothing: it is the rounding of the sums."""
@@ -34,7 +35,10 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Inputs:
-    """A layer's inputs over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ]."""
+    """A layer's inputs over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ] (in, in).
+
+    A grouped convolution has those of each group: (groups, in) and (groups, in, in).
+    """
 
     samples: int
     mean: Tensor
@@ -42,8 +46,8 @@ class Inputs:
 
     @property
     def moment(self) -> Tensor:
-        """E[x xᵀ] (in, in)."""
-        return self.covariance + torch.outer(self.mean, self.mean)
+        """E[x xᵀ] (…, in, in)."""
+        return self.covariance + self.mean[..., :, None] * self.mean[..., None, :]
 
 
 @dataclass
@@ -79,7 +83,8 @@ class LayerFit:
         raise AttributeError(name)
 
     def rows(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every input (n, in) that counts with the output (n, out) that is wanted of it, part by part.
+        """Every input (n, in) that counts with the output (n, out) that is wanted of it, part by part; of a grouped
+        convolution (groups, n, in) and (groups, n, out / groups).
 
         Raises:
             ValueError: `layer_fits` was not asked to hold them, or has gone on to the next layer.
@@ -91,7 +96,7 @@ class LayerFit:
     @property
     def cross(self) -> Tensor:
         """E[y xᵀ] (out, in)."""
-        return self.covariance + torch.outer(self.mean, self.inputs.mean)
+        return self.covariance + self.mean[:, None] * for_rows(self.inputs.mean, len(self.mean))
 
     @property
     def energy(self) -> Tensor:
@@ -105,13 +110,18 @@ class LayerFit:
     @property
     def fired(self) -> bool:
         """Whether any input was ever other than zero."""
-        return bool(self.inputs.mean.any() or self.inputs.covariance.diagonal().any())
+        return bool(self.inputs.mean.any() or diagonal(self.inputs.covariance).any())
 
     @property
     def varies(self) -> bool:
         """Whether inputs tell anything of the weight: of constant ones a bias makes up for whatever becomes of it."""
-        varying = float(self.inputs.covariance.diagonal().mean())
-        square = varying + float(self.inputs.mean.square().mean())
+        return bool(self._varying.any())
+
+    @property
+    def _varying(self) -> Tensor:
+        """`varies`, () or of each group (groups,)."""
+        varying = diagonal(self.inputs.covariance).double().mean(-1)
+        square = varying + self.inputs.mean.double().square().mean(-1)
         return varying > CONSTANT * square if self.has_bias else square > 0
 
     @property
@@ -121,9 +131,10 @@ class LayerFit:
             return "no calibration batch reached it with an input other than zero"
         if not self.varies:
             return "its inputs are the same in every row of the calibration data"
-        if self.inputs.samples < len(self.inputs.mean):
+        dimensions = self.inputs.mean.shape[-1]
+        if self.inputs.samples < dimensions:
             return (
-                f"{self.inputs.samples} rows of calibration inputs for {len(self.inputs.mean)} dimensions:"
+                f"{self.inputs.samples} rows of calibration inputs for {dimensions} dimensions:"
                 " damping decides the rest"
             )
         return ""
@@ -133,12 +144,15 @@ class LayerFit:
 
         Of inputs that do not vary it is the same for every V, without the rounding of their sums.
         """
-        if not self.varies:
-            nothing = torch.zeros_like(self.inputs.covariance), torch.zeros_like(self.covariance)
-            return Quadratic(*nothing, self.variance if self.has_bias else self.energy)
         if self.has_bias:
-            return Quadratic(self.inputs.covariance, self.covariance, self.variance)
-        return Quadratic(self.inputs.moment, self.cross, self.energy)
+            moment, cross, energy = self.inputs.covariance, self.covariance, self.variance
+        else:
+            moment, cross, energy = self.inputs.moment, self.cross, self.energy
+        constant = ~self._varying
+        if bool(constant.any()):
+            moment = moment.masked_fill(constant[..., None, None], 0.0)
+            cross = cross.masked_fill(for_rows(constant.view(-1, 1), len(cross)), 0.0)
+        return Quadratic(moment, cross, energy)
 
     def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
         """`objective`, with what the inputs do not tell decided by `near` (out, in)."""
@@ -160,7 +174,8 @@ def layer_fits(
     dtype: torch.dtype = torch.float32,
     rows: bool = False,
 ) -> Iterator[LayerFit]:
-    """The statistics of every unit of `units` that can be fitted and that a batch calls, in the order of the calls.
+    """The statistics of every unit of `units` that is a sum over inputs and that a batch calls, in the order of the
+    calls.
 
     A unit may be written while the iterator waits; later fits then see its new outputs. Inputs that several
     units share (q, k and v of an attention) are summed once. Tokens that a batch's attention mask marks as
@@ -173,7 +188,7 @@ def layer_fits(
     Raises:
         WorkError: a unit's inputs or outputs hold a NaN or an infinity, or batches call layers in opposite orders.
     """
-    fitted = [unit for unit in units if unit.fittable]
+    fitted = [unit for unit in units if unit.summing]
     last: tuple[_GivenTensors, _Shared] | None = None
     passing = {unit.name for unit in fitted if unit.kind == "linear" and not _through_inputs(unit)}
     for visit in layer_visits(model, dense, fitted, batches, passing):
@@ -231,8 +246,9 @@ def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, 
     """Accumulate the statistics of the layer all forwards wait before; of inputs that are unchanged since the layer
     before (`known`), only what its outputs add."""
     unit, columns, rows_out = visit.unit, visit.unit.shape[1], visit.unit.shape[0]
-    device = _device(unit)
-    inputs, dense_inputs, outputs = (Rows(size, dtype, device) for size in (columns, columns, rows_out))
+    groups, device = unit.groups, _device(unit)
+    sizes = (columns, columns, rows_out // (groups or 1))
+    inputs, dense_inputs, outputs = (Rows(size, dtype, device, groups) for size in sizes)
     through_inputs = _through_inputs(unit) and not visit.repeated and (known is None or known.crossing is not None)
     own = Covariance(inputs, inputs) if known is None else None
     crossing = Covariance(dense_inputs, inputs) if through_inputs and known is None else None
@@ -251,7 +267,7 @@ def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, 
             others = _input_rows(unit, call.dense_given, call.mask)
         for (given, wanted), other in zip(_rows(unit, call, output), others, strict=False):
             outputs.take(wanted)
-            squares += outputs.new.square().sum(0, dtype=torch.float64)
+            squares += outputs.new.square().sum(-2, dtype=torch.float64).view(-1)
             if sums:
                 inputs.take(given)
             if other is not None:
@@ -266,13 +282,13 @@ def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, 
         assert own is not None
         known = _Shared(Inputs(samples, mean, own.done()), None if crossing is None else crossing.done())
     if cross is not None:
-        wanted_covariance = cross.done()
+        wanted_covariance = cross.done().view(rows_out, columns)
     else:
         assert weight is not None
         assert known.crossing is not None
         wanted_covariance = weight.to(dtype) @ known.crossing
-    variance = (squares / max(1, outputs.count) - outputs.offset.square()).clamp_min_(0)
-    return LayerFit(unit, known.inputs, outputs.mean, wanted_covariance, variance, activations), known
+    variance = (squares / max(1, outputs.count) - outputs.offset.square().view(-1)).clamp_min_(0)
+    return LayerFit(unit, known.inputs, outputs.mean.view(-1), wanted_covariance, variance, activations), known
 
 
 def _fit_to_own(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype) -> tuple[LayerFit, _Shared]:
@@ -281,17 +297,17 @@ def _fit_to_own(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype) ->
     known = known or _Shared(_inputs(visit, dtype))
     inputs, form = known.inputs, unit.read()
     weight = form.dense().detach().to(inputs.mean)
-    mean = weight @ inputs.mean
+    mean = mean_output(weight, inputs.mean)
     if form.bias is not None:
         mean = mean + form.bias.detach().to(mean)
-    covariance = weight @ inputs.covariance
+    covariance = times(weight, inputs.covariance)
     variance = (covariance * weight).sum(1, dtype=torch.float64).clamp_min_(0)
     return LayerFit(unit, inputs, mean, covariance, variance, []), known
 
 
 def _inputs(visit: LayerVisit, dtype: torch.dtype) -> Inputs:
     unit = visit.unit
-    rows = Rows(unit.shape[1], dtype, _device(unit))
+    rows = Rows(unit.shape[1], dtype, _device(unit), unit.groups)
     covariance = Covariance(rows, rows)
     for call in visit.inputs():
         for part in _input_rows(unit, call.given, call.mask):
@@ -315,23 +331,26 @@ def _require_finite(unit: Unit, outputs: Tensor, inputs: Tensor, what: str) -> N
 
 
 def _rows(unit: Unit, call: LayerCall, output: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The inputs that count and the outputs that are wanted of them, in parts."""
+    """The inputs that count and the outputs that are wanted of them, in parts; see `LayerFit.rows`."""
     wanted = _output_rows(unit, call, output)
     start = 0
     module: Any = unit.module
     size = output.shape[-len(module.kernel_size) :] if getattr(module, "transposed", False) else None
     for rows in _input_rows(unit, call.given, call.mask, size):
-        yield rows, wanted[start : start + len(rows)]
-        start += len(rows)
+        count = rows.shape[-2]
+        yield rows, wanted[..., start : start + count, :]
+        start += count
 
 
 def _input_rows(unit: Unit, given: Tensor, mask: Tensor | None, size: Sequence[int] | None = None) -> Iterator[Tensor]:
-    return (part[0] for part in input_rows(unit.module, given, mask, size))
+    rows = input_rows(unit.module, given, mask, size)
+    return rows if unit.groups is not None else (part[0] for part in rows)
 
 
 def _output_rows(unit: Unit, call: LayerCall, wanted: Tensor) -> Tensor:
-    """The wanted outputs (n, out), in the order of `input_rows`."""
+    """The wanted outputs (n, out), or (groups, n, out / groups), in the order of `input_rows`."""
     kernel = getattr(unit.module, "kernel_size", None)
     if kernel is not None:
-        return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
+        rows = wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
+        return rows if unit.groups is None else by_group(rows.T, unit.groups).mT
     return without_padding(wanted, call.mask).flatten(0, -2)

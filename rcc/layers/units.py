@@ -63,19 +63,20 @@ class Unit:
     @property
     def factorable(self) -> bool:
         """Whether the form may hold a low-rank pair here."""
-        module = self.module
-        return self.kind != "norm" and getattr(module, "groups", 1) == 1
+        return self.kind != "norm" and self.groups is None
 
     @property
     def summing(self) -> bool:
-        """Whether each output is a sum over inputs, so that the weight has second moments of inputs: of one group of
-        channels, or of several."""
+        """Whether each output is a sum over inputs, so that the weight has second moments of inputs, of one group of
+        channels or of several, and can be fitted by least squares to wanted outputs."""
         return self.kind in ("linear", "conv")
 
     @property
-    def fittable(self) -> bool:
-        """Whether the weight can be fitted by least squares to wanted outputs: it is `summing`, of one group."""
-        return self.summing and self.factorable
+    def groups(self) -> int | None:
+        """How many groups of rows see inputs of their own, as those of a depthwise convolution; None where all rows see
+        the same."""
+        groups: int = getattr(self.module, "groups", 1)
+        return None if groups == 1 else groups
 
     def read(self) -> Form:
         """The form as stored now. Change its tensors only through `write`: they are the module's own, or a copy where

@@ -4,7 +4,7 @@ Boža 2024, "Fast and Effective Weight Update for Pruned Large Language Models".
 values" is split from the quadratic: a linear solve with one factor for all rows and steps alternates with keeping
 the largest values, and a running sum of their differences makes the two agree.
 
-Shapes: weights V (out, in); H (in, in); a coupling A of rows (out, out).
+Shapes: weights V (out, in); H (in, in), or one for each group of rows; a coupling A of rows (out, out).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rcc.ops.curves import share
+from rcc.ops.groups import diagonal, for_rows, times
 from rcc.ops.patterns import pattern_count, pattern_mask
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.row_select import select_by_row
@@ -44,7 +45,7 @@ def admm_prune(
         keep: how many values stay. Values that are zero in `start` may be among them.
         start: V to start from (out, in).
         coupling: A (out, out), symmetric, positive semidefinite: UᵀU where V is the right factor of U V and
-            G = Uᵀ E[y xᵀ]. None is the identity.
+            G = Uᵀ E[y xᵀ]. None is the identity, as it must be for groups.
         iterations: linear solves in all; the mask is final after the first `growing` of them.
         scope: 'layer' compares all values with one another; 'row' keeps the same number in each row, to within one.
         scale: positive factors that broadcast to (out, in), by which scores are multiplied.
@@ -71,10 +72,10 @@ def admm_prune(
 
     moment = problem.moment.to(dtype)
     columns = _sizes(moment)
-    norms = columns.expand(shape)
+    norms = for_rows(columns, shape[0]).expand(shape)
     # In V' = V D the objective has H' = D⁻¹ H D⁻¹ and G' = G D⁻¹, and likewise for A: ρ = 1 then means the same in
     # every layer, and values are compared by their |V'|.
-    moment = (moment / columns[:, None]).div_(columns)
+    moment = (moment / columns[..., :, None]).div_(columns[..., None, :])
     if coupling is not None:
         coupling = coupling.to(dtype)
         rows = _sizes(coupling)
@@ -102,26 +103,28 @@ def admm_prune(
 
 
 def _sizes(matrix: Tensor) -> Tensor:
-    """(M_jj / [M⁻¹]_jj)^¼ of each j, what ρ = 1 and the comparison of values are measured in; M_jj = 0 counts as 1."""
+    """(M_jj / [M⁻¹]_jj)^¼ (…, n) of each j of M (…, n, n), what ρ = 1 and the comparison of values are measured in;
+    M_jj = 0 counts as 1."""
     # By the correlations C: [M⁻¹]_jj = [C⁻¹]_jj / M_jj, so that it is √M_jj [C⁻¹]_jj^−¼. C has ones on its diagonal and
     # is far better conditioned than M, whose variances may differ by orders of magnitude; a ridge keeps the ones.
-    root = torch.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0).sqrt()
-    correlation = (1 + RIDGE) * root[:, None] * root
+    sizes = diagonal(matrix)
+    root = torch.where(sizes > 0, sizes, 1.0).sqrt()
+    correlation = (1 + RIDGE) * root[..., :, None] * root[..., None, :]
     torch.div(matrix, correlation, out=correlation)
-    correlation.diagonal().add_(RIDGE / (1 + RIDGE))
+    diagonal(correlation).add_(RIDGE / (1 + RIDGE))
     factor = torch.linalg.cholesky(correlation)
     del correlation
-    return root * torch.cholesky_inverse(factor).diagonal() ** -0.25
+    return root * diagonal(torch.cholesky_inverse(factor)) ** -0.25
 
 
 def _solver(moment: Tensor, coupling: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The map from R to the V with A V H + V = R. H is written over."""
     if coupling is None:
         # No eigenvalue of H + I is below 1: it may well be inverted, once, and each iteration is one product.
-        moment.diagonal().add_(1)
+        diagonal(moment).add_(1)
         torch.linalg.cholesky(moment, out=moment)
         inverse = torch.cholesky_inverse(moment, out=moment)
-        return lambda right: right @ inverse
+        return lambda right: times(right, inverse)
     # In the eigenvectors of A and H, A V H + V = R falls apart into (a_i h_j + 1) v_ij = r_ij.
     across, left = torch.linalg.eigh(coupling)
     along, right_vectors = torch.linalg.eigh(moment)

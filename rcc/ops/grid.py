@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rcc.ops.groups import by_group, diagonal, permuted
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.sweep import descending, sweep, upper_factor
 
@@ -34,7 +35,7 @@ def row_steps(
             float16 is coarse below 6e-5, where it has steps of 6e-8 left; bfloat16 is not.
         clip: 'absmax' lets the largest magnitude be the largest level; 'mse' takes, of a few shares of it, the one
             with the least squared error of plain rounding, which pays at four bits and fewer.
-        importance: (columns,), by which 'mse' weights squared errors: the diagonal of H.
+        importance: (columns,) or (rows, columns), by which 'mse' weights squared errors: the diagonal of H.
 
     Raises:
         ValueError: levels out of range, an unknown clip, a weight that is not finite, a step beyond `dtype`.
@@ -86,7 +87,8 @@ def quantise(
 
     Args:
         problem: H positive definite, and G. Where `weight` is the right factor of U V, `Quadratic.around(weight, H)`:
-            how rows count together, UᵀU, drops out of GPTQ's update.
+            how rows count together, UᵀU, drops out of GPTQ's update. Where it is of groups of rows, the columns of
+            each are in an order of their own, and the j-th of all groups are decided at once.
 
     Returned in float32 or wider, as `problem` is.
 
@@ -100,24 +102,25 @@ def quantise(
             "do not fit"
         )
     dtype = torch.promote_types(problem.moment.dtype, torch.float32)
-    order = descending(problem.moment.diagonal())
-    moment, cross = problem.moment.to(dtype)[order][:, order], problem.cross.to(dtype)[:, order]
-    values, step = weight.to(dtype)[:, order], steps.to(dtype)
-    zero = (values == 0).T.contiguous()
+    order = descending(problem.diagonal)
+    places = order[..., None, :]  # of the columns of every row
+    moment = permuted(problem.moment.to(dtype), order)
+    cross, values, step = (by_group(each.to(dtype), problem.groups) for each in (problem.cross, weight, steps))
+    cross, values = (torch.take_along_dim(each, places, -1) for each in (cross, values))
+    zero = (values == 0).mT.contiguous()
 
     def decide(column: int, value: Tensor) -> Tensor:
-        return (value / step).round_().clamp_(-levels, levels).mul_(step).masked_fill_(zero[column], 0.0)
+        return (value / step).round_().clamp_(-levels, levels).mul_(step).masked_fill_(zero[..., column, :], 0.0)
 
     factor = upper_factor(moment)
-    values = sweep(values, values, factor / factor.diagonal(), lambda first, block: decide)
-    diagonal = moment.diagonal().clone()
-    feedback = moment.div_(diagonal)
+    values = sweep(values, values, factor / diagonal(factor)[..., None, :], lambda first, block: decide)
+    sizes = diagonal(moment)[..., None, :].clone()
+    feedback = moment.div_(sizes)
     for _ in range(passes):
         # H_jj wanted_j = H_jj v_j + (G − V H)_j: where the derivative by column j alone is zero.
-        wanted = values + cross / diagonal - values @ feedback
+        wanted = values + cross / sizes - values @ feedback
         values = sweep(values, wanted, feedback, lambda first, block: decide)
-    result = torch.empty_like(values)
-    result[:, order] = values
+    result = torch.empty_like(values).scatter_(-1, places.expand_as(values), values).reshape(weight.shape)
     return result.masked_fill_(result == 0, 0.0)
 
 

@@ -4,6 +4,9 @@
 
 x are the inputs the layer really sees, y the outputs it should give (the dense model's, as a rule). Every
 calibrated method of the project minimises this one objective, over sparse, low-rank or quantised V.
+
+A grouped convolution has as many moments as groups, (groups, in, in), one for each out / groups rows of V: all that
+is said of H holds of each of them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from rcc.ops.groups import by_group, diagonal, for_rows, groups_of, times
+
 DAMPING = 0.01
 """The default damping of the diagonal of H, as a share of its mean."""
 
@@ -22,7 +27,7 @@ DAMPING = 0.01
 class Quadratic:
     """tr(V H Vᵀ) − 2 tr(V Gᵀ) + energy, for V (out, in).
 
-    moment: H (in, in), symmetric and positive definite (see `damped`).
+    moment: H (in, in) or (groups, in, in), symmetric and positive definite (see `damped`).
     cross: G (out, in).
     energy: E[yᵢ²] of each output, (out,), float64.
     """
@@ -36,23 +41,35 @@ class Quadratic:
         """The objective of staying near `weight` (out, in) on inputs of second moment `moment`: G = W H."""
         weight = weight.to(moment.dtype)
         # y = W x makes E[y xᵀ] = W H and E[y yᵀ] = W H Wᵀ, of which the diagonal is the energy.
-        cross = weight @ moment
+        cross = times(weight, moment)
         return cls(moment, cross, (cross * weight).sum(1, dtype=torch.float64))
+
+    @property
+    def groups(self) -> int | None:
+        """How many groups of rows have inputs of their own; None where all rows have the same."""
+        return groups_of(self.moment)
+
+    @property
+    def diagonal(self) -> Tensor:
+        """H_jj (in,) or (groups, in), a view."""
+        return diagonal(self.moment)
 
     def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
         """The same with λ‖V − near‖² added, λ = share · mean(diag H), or 1 of H = 0: what inputs do not tell, `near`
         decides. H + λI is positive definite but for rounding.
         """
         # A share of the mean of H's diagonal, so that λ scales with H where the inputs come in other units.
-        weight = share * float(self.moment.diagonal().mean()) or 1.0
+        weight = share * self.diagonal.mean(-1, keepdim=True).double()
+        weight = torch.where(weight > 0, weight, 1.0)
         moment = self.moment.clone()
-        moment.diagonal().add_(weight)
+        diagonal(moment).add_(weight)
         near = near.to(self.cross.dtype)
+        weight = for_rows(weight, len(near))
         # λ‖V − N‖² = tr(V λI Vᵀ) − 2 tr(V λNᵀ) + λ‖N‖²: each term joins the one of its kind.
         return Quadratic(
             moment,
-            self.cross + weight * near,
-            self.energy + weight * near.square().sum(1, dtype=torch.float64),
+            self.cross + weight.to(near) * near,
+            self.energy + weight.view(-1) * near.square().sum(1, dtype=torch.float64),
         )
 
     def definite(self, near: Tensor, share: float = DAMPING) -> Quadratic:
@@ -83,7 +100,7 @@ class Quadratic:
         weight = weight.to(self.moment.dtype)
         # Row by row, no (out, out) product for a trace. The terms nearly cancel where the fit is good, hence float64 in
         # sums, and a result that rounding may leave below zero.
-        change = (weight @ self.moment - 2 * self.cross) * weight
+        change = (times(weight, self.moment) - 2 * self.cross) * weight
         return (change.sum(1, dtype=torch.float64) + self.energy).clamp_min(0)
 
     def relative_error(self, weight: Tensor) -> float:
@@ -93,7 +110,7 @@ class Quadratic:
 
     @cached_property
     def cholesky(self) -> Tensor:
-        """L (in, in) lower with L Lᵀ = H, computed once.
+        """L (…, in, in) lower with L Lᵀ = H, computed once.
 
         Raises:
             torch.linalg.LinAlgError: H is not positive definite; damp it.
@@ -104,4 +121,5 @@ class Quadratic:
     def solution(self) -> Tensor:
         """The dense minimum G H⁻¹ (out, in), by the Cholesky factor; computed once."""
         # H is symmetric, so that (G H⁻¹)ᵀ = H⁻¹ Gᵀ: two triangular solves, and no inverse is formed.
-        return torch.cholesky_solve(self.cross.T, self.cholesky).T
+        solved = torch.cholesky_solve(by_group(self.cross, self.groups).mT, self.cholesky).mT
+        return solved if self.groups is None else solved.flatten(0, 1)

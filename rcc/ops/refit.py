@@ -1,7 +1,7 @@
 """Refit what pruning kept: the best values on a fixed support, scales and a bias.
 
-Shapes: weights V (out, in); H (in, in); a coupling A of rows (out, out). A support is true where a value may be
-other than zero; elsewhere results are +0.0.
+Shapes: weights V (out, in); H (in, in), or one for each group of rows; a coupling A of rows (out, out). A support is
+true where a value may be other than zero; elsewhere results are +0.0.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rcc.ops.groups import for_rows, times
 from rcc.ops.prune import least_squares_factor
 from rcc.ops.quadratic import Quadratic
 
@@ -48,7 +49,7 @@ def refit(
     moment, outside = problem.moment.to(dtype), ~support
     if support.shape != problem.cross.shape or (start is not None and start.shape != support.shape):
         raise ValueError(f"the support and the start must be {tuple(problem.cross.shape)} as the objective is")
-    diagonal = moment.diagonal()
+    diagonal = for_rows(problem.diagonal.to(dtype), len(support))
     system: int | tuple[int, int] = 1
     if coupling is not None:
         if coupling.shape != (len(support), len(support)):
@@ -60,8 +61,8 @@ def refit(
     inverse = torch.where(diagonal > 0, 1 / diagonal, 0.0)
 
     # Every product is cut to the support: conjugate gradients then run in the system of the support alone.
-    def times(direction: Tensor) -> Tensor:
-        product = direction @ moment
+    def ahead_of(direction: Tensor) -> Tensor:
+        product = times(direction, moment)
         return (product if coupling is None else coupling @ product).masked_fill_(outside, 0.0)
 
     def dot(left: Tensor, right: Tensor) -> Tensor:
@@ -73,14 +74,14 @@ def refit(
         values = torch.zeros_like(residual)
     else:
         values = start.to(dtype).masked_fill(outside, 0.0)
-        residual -= times(values)
+        residual -= ahead_of(values)
     direction = residual * inverse
     size = dot(residual, direction)
     for _ in range(iterations):
         going = size > enough
         if not bool(going.any()):
             break
-        ahead = times(direction)
+        ahead = ahead_of(direction)
         curvature = dot(direction, ahead)
         # Systems that are done take steps of zero and stay where they are, though others go on beside them.
         going &= curvature > 0
@@ -117,7 +118,11 @@ def refit_exact(problem: Quadratic, support: Tensor) -> Tensor:
         rows = order[done : done + max(1, BATCH // longest**2)]
         done += len(rows)
         columns = _columns(support[rows], longest)
-        blocks = moment[columns[:, :, None], columns[:, None, :]]
+        places = columns[:, :, None], columns[:, None, :]
+        if problem.groups is None:
+            blocks = moment[places]
+        else:
+            blocks = moment[(rows // (out // problem.groups))[:, None, None], *places]
         # A one on the diagonal keeps the filling apart from the rest, and its solution is zero.
         blocks.diagonal(dim1=1, dim2=2).add_((columns == width).double())
         factors, failed = torch.linalg.cholesky_ex(blocks)
@@ -151,7 +156,7 @@ def row_scales(problem: Quadratic, weight: Tensor) -> Tensor:
     float64; 1 for rows that put out nothing."""
     weight = weight.to(problem.moment.dtype)
     cross = (problem.cross * weight).sum(1, dtype=torch.float64)
-    energy = ((weight @ problem.moment) * weight).sum(1, dtype=torch.float64)
+    energy = (times(weight, problem.moment) * weight).sum(1, dtype=torch.float64)
     return least_squares_factor(cross, energy)
 
 
@@ -159,7 +164,15 @@ def best_bias(mean_target: Tensor, mean_input: Tensor, weight: Tensor) -> Tensor
     """E[y] − V E[x] (out,), in the wider of the dtypes: with it the mean of the outputs is that of the targets.
 
     Args:
-        mean_target: E[y] (out,), the targets with their own bias in them. mean_input: E[x] (in,). weight: V (out, in).
+        mean_target: E[y] (out,), the targets with their own bias in them. mean_input: E[x] (in,) or (groups, in).
+        weight: V (out, in).
     """
     wide = torch.promote_types(torch.promote_types(mean_target.dtype, mean_input.dtype), weight.dtype)
-    return mean_target.to(wide) - weight.to(wide) @ mean_input.to(wide)
+    return mean_target.to(wide) - mean_output(weight.to(wide), mean_input.to(wide))
+
+
+def mean_output(weight: Tensor, mean_input: Tensor) -> Tensor:
+    """V E[x] (out,) of a `weight` (out, in) and a mean (in,), or (groups, in) of a grouped one."""
+    if mean_input.dim() == 1:
+        return weight @ mean_input
+    return times(weight, mean_input[..., None])[:, 0]

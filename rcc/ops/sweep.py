@@ -13,15 +13,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rcc.ops.groups import add_product_
+
 LEAF = 16
 """Columns whose errors are spread one by one; beyond them by products of matrices."""
 
 Decide = Callable[[int, Tensor], Tensor]
-"""Takes a column's number and what it would best be (out,), and gives what it becomes."""
+"""Takes a column's number and what it would best be (out,), and gives what it becomes. Of groups (groups, out)."""
 
 
 def upper_factor(moment: Tensor) -> Tensor:
-    """M (in, in), upper triangular with a positive diagonal and M Mᵀ = `moment`.
+    """M (…, in, in), upper triangular with a positive diagonal and M Mᵀ = `moment`.
 
     M_jj² is the variance of input j that the inputs after it do not tell, 1 / [(H_{j:,j:})⁻¹]_jj, and M⁻¹ is the
     upper Cholesky factor of H⁻¹ that the papers use.
@@ -30,17 +32,16 @@ def upper_factor(moment: Tensor) -> Tensor:
         torch.linalg.LinAlgError: `moment` is not positive definite; damp it.
     """
     # The lower factor of the matrix with rows and columns reversed, reversed again, is upper triangular.
-    return torch.linalg.cholesky(moment.flip(0, 1)).flip(0, 1)
+    return torch.linalg.cholesky(moment.flip(-2, -1)).flip(-2, -1)
 
 
 def descending(sizes: Tensor, group: int = 1) -> Tensor:
-    """The order of columns in which those with the largest mean of `sizes` (in,) come first, `group` consecutive ones
+    """The order of columns in which those with the largest mean of `sizes` (…, in) come first, `group` consecutive ones
     staying together; equal ones in their own order. Errors made early have the most columns left to make up for them.
     """
-    groups = sizes.view(-1, group)
-    order = groups.mean(1).argsort(descending=True, stable=True)
-    places = torch.arange(len(sizes), device=sizes.device).view(-1, group)
-    return places[order].view(-1)
+    order = sizes.unflatten(-1, (-1, group)).mean(-1).argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(sizes.shape[-1], device=sizes.device).view(-1, group)
+    return places[order].flatten(-2)
 
 
 def sweep(
@@ -52,13 +53,16 @@ def sweep(
 ) -> Tensor:
     """V (out, in), column by column from the first to the last.
 
+    Of groups all matrices are as many, (groups, out, in) and (groups, in, in), and the same column of all of them is
+    decided at once.
+
     Args:
         start: W (out, in), what changes are counted from.
         wanted: what each column would best be with all before it as they start (out, in); W itself at a minimum.
         feedback: F (in, in), of which what is above the diagonal is read: a change w_k − v_k moves what column j > k
             would best be by F_kj times as much.
         settle: called at the start of each block of columns, for what can only be decided for them together; gives
-            what decides each. It is told the first one's number and, for each (columns, out), what it would best be
+            what decides each. It is told the first one's number and, for each (…, columns, out), what it would best be
             if those before it in the block stayed as they start.
         block: columns settled together.
 
@@ -66,27 +70,30 @@ def sweep(
     again, and the changes of each half reach the other in one product.
     """
     # Rows are columns from here on, so that each is contiguous.
-    targets = wanted.T.clone(memory_format=torch.contiguous_format)
-    changes = start.T.clone(memory_format=torch.contiguous_format)
+    targets = wanted.mT.clone(memory_format=torch.contiguous_format)
+    changes = start.mT.clone(memory_format=torch.contiguous_format)
 
     def tell(low: int, middle: int, high: int) -> None:
         """Spread the changes of the columns before `middle` to those after it."""
-        targets[middle:high].addmm_(feedback[low:middle, middle:high].T, changes[low:middle])
+        told = feedback[..., low:middle, middle:high].mT
+        add_product_(targets[..., middle:high, :], told, changes[..., low:middle, :])
 
     def run_block(low: int, high: int) -> None:
-        decide = settle(low, targets[low:high])
+        decide = settle(low, targets[..., low:high, :])
 
         def run_columns(low: int, high: int) -> None:
             for column in range(low, high):
-                targets[column] = decide(column, targets[column])
-                changes[column] -= targets[column]
+                changed, value = changes[..., column, :], targets[..., column, :]
+                value.copy_(decide(column, value))
+                changed -= value
                 # To the end of these columns; what lies beyond is told once they are all decided.
-                targets[column + 1 : high].addr_(feedback[column, column + 1 : high], changes[column])
+                told = feedback[..., column, column + 1 : high, None]
+                targets[..., column + 1 : high, :].addcmul_(told, changed[..., None, :])
 
         _halve(low, high, LEAF, run_columns, tell)
 
-    _halve(0, len(targets), block, run_block, tell)
-    return targets.T
+    _halve(0, targets.shape[-2], block, run_block, tell)
+    return targets.mT
 
 
 def _halve(

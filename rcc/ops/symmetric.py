@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rcc.ops.groups import add_product_
+
 BLOCKS = 6
 """Row blocks of a triangle: b blocks take (b + 1) / 2b of the multiplications of the whole product."""
 
@@ -24,19 +26,21 @@ def lower_triangle(left: Tensor, right: Tensor) -> Tensor:
 
 
 def add_gram_(lower: Tensor, rows: Tensor, share: float) -> None:
-    """Add `share` · rowsᵀ rows, (n, in), to the lower triangle, in blocks, of `lower` (in, in), in place."""
-    step = -(-len(lower) // BLOCKS)
-    for start in range(0, len(lower), step):
+    """Add `share` · rowsᵀ rows, (…, n, in), to the lower triangle, in blocks, of `lower` (…, in, in), in place."""
+    size = lower.shape[-1]
+    # Those of groups are small, and reading the rows is what they cost: once.
+    step = -(-size // BLOCKS) if lower.dim() == 2 else size
+    for start in range(0, size, step):
         end = start + step
-        lower[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end], alpha=share)
+        add_product_(lower[..., start:end, :end], rows[..., start:end].mT, rows[..., :end], share)
 
 
 def mirror_(lower: Tensor) -> Tensor:
-    """Write what lies below the diagonal blocks of `lower` (n, n) above them, in place; returns it."""
-    step = -(-len(lower) // BLOCKS)
-    for start in range(step, len(lower), step):
+    """Write what lies below the diagonal blocks of `lower` (…, n, n) above them, in place; returns it."""
+    step = -(-lower.shape[-1] // BLOCKS)
+    for start in range(step, lower.shape[-1], step):
         end = start + step
-        lower[:start, start:end] = lower[start:end, :start].T
+        lower[..., :start, start:end] = lower[..., start:end, :start].mT
     return lower
 
 

@@ -35,7 +35,7 @@ def layerwise(
 ) -> Iterator[LayerFit | Unfitted]:
     """Every one of `units` once, with what it is to be fitted to.
 
-    First come those that no sum over inputs can be gathered for (embeddings, norms, grouped convolutions), so that the
+    First come those that no sum over inputs can be gathered for (embeddings, norms), so that the
     layers after them make up for what becomes of them; then the others in the order in which the model calls them;
     last those that no calibration batch reached. A unit may be written while the iterator waits: later ones then see
     its new outputs. What a `LayerFit` holds is released when the iterator goes on.
@@ -48,8 +48,8 @@ def layerwise(
     Raises:
         WorkError: inputs or outputs that are not finite, or batches that call layers in opposite orders.
     """
-    coming = {unit.name: unit for unit in units if unit.fittable}
-    unfitted = [Unfitted(unit, reason_unfitted(unit)) for unit in units if not unit.fittable]
+    coming = {unit.name: unit for unit in units if unit.summing}
+    unfitted = [Unfitted(unit, reason_unfitted(unit)) for unit in units if not unit.summing]
     # Opened before the first unit is written: the dense model may be a copy of this one.
     with context.dense_beside(model) if coming and target == "dense" else nullcontext() as dense:
         yield from unfitted
@@ -67,9 +67,7 @@ def _reached(fits: Iterator[LayerFit], coming: dict[str, Unit]) -> Iterator[Laye
 
 
 def reason_unfitted(unit: Unit) -> str:
-    """Why a unit that is not `fittable` has no statistics."""
+    """Why a unit that is not `summing` has no statistics."""
     if unit.kind == "embedding":
         return "an embedding looks its rows up: it has no inputs to fit on"
-    if unit.kind == "norm":
-        return "a norm is no sum over inputs"
-    return "a grouped convolution has no one set of inputs to fit on"
+    return "a norm is no sum over inputs"

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from toys.models import SharedInputs as Model
 from toys.models import token_batches as batches
 
+from rcc.calibration.call_order import calls_of
 from rcc.calibration.layer_fits import LayerFit, layer_fits
 from rcc.errors import WorkError
 from rcc.layers.form import Form
 from rcc.layers.input_rows import input_rows
 from rcc.layers.units import find_units
+from rcc.models.own.module import ModuleAdapter
 
 
 def gathered(model: Model, dense: Model, count: int = 3, dtype: torch.dtype = torch.float64) -> dict[str, LayerFit]:
@@ -54,6 +56,67 @@ def test_convolution_rows_and_outputs_belong_together() -> None:
     assert fit.objective().relative_error(weight) < 1e-9
     rows = [part[0] for b in batches(3) for part in input_rows(model.module["conv"], b["images"])]
     assert fit.inputs.samples == sum(map(len, rows))
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.stem = nn.Conv2d(3, 6, 3)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False)
+        self.grouped = nn.ConvTranspose2d(6, 4, 2, 2, groups=2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.grouped(self.depthwise(self.stem(images).relu()))
+        return found
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", ["depthwise", "grouped"])
+def test_a_grouped_convolution_has_the_moments_of_each_group(name: str, own: bool) -> None:
+    model, dense = ModuleAdapter(Grouped()), ModuleAdapter(Grouped())
+    given = [{"images": torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(n))} for n in range(2)]
+    with torch.no_grad():
+        model.module.stem.weight.mul_(0.7)
+    unit = next(unit for unit in model.units() if unit.name == name)
+    inputs = [call.given for batch in given for call in calls_of(model, unit, batch)]
+    x = torch.cat([part for one in inputs for part in input_rows(unit.module, one)], 1).double()
+    target = model if own else dense
+    outputs = [call.output for batch in given for call in calls_of(target, replace(unit, root=target.module), batch)]
+    y = torch.cat(outputs).movedim(1, -1).flatten(0, -2).unflatten(1, (unit.groups, -1)).movedim(1, 0).double()
+    fit = copy(next(iter(layer_fits(model, None if own else dense, [unit], given, torch.float64, rows=not own))))
+    assert fit.inputs.samples == x.shape[1]
+    mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    dx, dy = x - mean_x, y - mean_y
+    torch.testing.assert_close(fit.inputs.covariance, dx.mT @ dx / x.shape[1])
+    torch.testing.assert_close(fit.inputs.moment, x.mT @ x / x.shape[1])
+    torch.testing.assert_close(fit.cross, (y.mT @ x / x.shape[1]).flatten(0, 1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fit.mean, mean_y.flatten(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fit.variance, dy.square().mean(1).flatten(), rtol=1e-5, atol=1e-6)
+    weight = fit.unit.read().dense().double()
+    errors = (
+        (dy - dx @ weight.view(len(x), -1, x.shape[2]).mT)
+        if fit.has_bias
+        else y - x @ weight.view(len(x), -1, x.shape[2]).mT
+    )
+    torch.testing.assert_close(fit.objective().error(weight), errors.square().mean(1).flatten(), rtol=1e-4, atol=1e-6)
+    if not own:
+        rows = [torch.cat(parts, -2) for parts in zip(*fit.rows(), strict=True)]
+        torch.testing.assert_close(rows[0].double(), x)
+        torch.testing.assert_close(rows[1].double(), y)
+
+
+def test_a_group_whose_inputs_do_not_vary_leaves_its_weight_to_what_it_is_kept_near() -> None:
+    layer = nn.Conv1d(2, 2, 3, groups=2)
+    images = torch.randn(5, 2, 9)
+    images[:, 1] = 3.0
+    model = ModuleAdapter(nn.Sequential(layer))
+    fit = copy(next(iter(layer_fits(model, None, model.units(), [{"input": images}]))))
+    assert fit.varies
+    problem = fit.objective()
+    assert not bool(problem.moment[1].any() | problem.cross[1].any())
+    near = torch.ones(2, 3)
+    torch.testing.assert_close(fit.damped(near).solution[1], near[1])
 
 
 def test_the_dense_weight_is_the_minimum_while_nothing_is_compressed() -> None:

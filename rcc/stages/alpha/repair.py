@@ -19,6 +19,7 @@ from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.null_space import ENERGY
 from rcc.ops.quadratic import DAMPING, Quadratic
+from rcc.ops.refit import best_bias
 from rcc.stages.alpha.repair_fits import moved_in_null_space, refitted, scaled
 from rcc.stages.base import StageContext, StageReport
 from rcc.stages.layerwise import Unfitted, layerwise
@@ -103,6 +104,8 @@ class Repair:
 
     def _better(self, fit: LayerFit, problem: Quadratic, form: Form) -> Form:
         if self.way == "null_space" and not form.quantised:
+            if problem.groups is not None:
+                raise ValueError("each group of a grouped convolution would need a null space of its own")
             fixed, preserved = _with_bias_fixed(fit, form), _reproduced(fit, form)
             return moved_in_null_space(form, fixed, preserved, self.energy, self.damping)
         if self.way == "scales":
@@ -123,7 +126,7 @@ def relative_error(fit: LayerFit, problem: Quadratic, form: Form) -> float:
     weight = form.dense()
     error = problem.error(weight)
     if form.bias is not None:
-        missed = fit.mean - weight.to(fit.mean) @ fit.inputs.mean - form.bias.to(fit.mean)
+        missed = best_bias(fit.mean, fit.inputs.mean, weight.to(fit.mean)) - form.bias.to(fit.mean)
         error = error + missed.double().square()
     total = float(problem.energy.sum())
     return float(error.sum()) / total if total > 0 else 0.0

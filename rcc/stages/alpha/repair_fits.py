@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rcc.layers.form import Form
+from rcc.ops.groups import times
 from rcc.ops.null_space import null_space_update
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit, refit_exact, row_scales
@@ -75,7 +76,7 @@ def moved_in_null_space(form: Form, problem: Quadratic, preserved: Tensor, energ
 
 def _without(problem: Quadratic, part: Tensor) -> Quadratic:
     """The problem of what is left of the target when `part` (out, in) is there; its energy is not needed."""
-    return Quadratic(problem.moment, problem.cross - part @ problem.moment, problem.energy)
+    return Quadratic(problem.moment, problem.cross - times(part, problem.moment), problem.energy)
 
 
 def _through(problem: Quadratic, right: Tensor) -> Quadratic:

@@ -17,6 +17,7 @@ from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.activation import activation_score
 from rcc.ops.admm import admm_prune
+from rcc.ops.groups import for_rows
 from rcc.ops.obs import obs_prune
 from rcc.ops.patterns import pattern_count
 from rcc.ops.quadratic import Quadratic
@@ -62,7 +63,7 @@ class Solver:
         """
         problems = Problems(who)
         if self.method == "obs":
-            paired = [unit.name for unit in units if unit.fittable and unit.read().left is not None]
+            paired = [unit.name for unit in units if unit.summing and unit.read().left is not None]
             problems.check(
                 not paired,
                 f"solver=obs prunes a whole weight, and these layers are held as factors: {', '.join(paired)}. Take"
@@ -177,7 +178,7 @@ class Solver:
             n, m = self.pattern
             shapes = {name: (part.shape[0], part.shape[1]) for name, part in parts.items()}
             return {name: pattern_count(shape, n, m) for name, shape in shapes.items()}
-        diagonal = problem.moment.diagonal()
+        diagonal = for_rows(problem.diagonal, len(problem.cross))
         scores = {name: activation_score(part, diagonal) for name, part in parts.items() if name == "sparse"}
         if form.left is not None and form.right is not None:
             right = form.right.to(problem.moment.dtype)

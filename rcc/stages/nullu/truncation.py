@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -42,8 +43,10 @@ class TruncationPass:
         """Each unit with its statistics where the metric is that of calibration data; see `layerwise`."""
         if self.metric == "plain":
             return (Unfitted(unit, "") for unit in units)
-        dtype = working_dtype(max((unit.shape[1] for unit in units if unit.fittable), default=1))
-        return layerwise(self.model, self.context, units, dtype=dtype)
+        fitted = [unit for unit in units if unit.factorable]
+        dtype = working_dtype(max((unit.shape[1] for unit in fitted if unit.summing), default=1))
+        alone = (Unfitted(unit, "") for unit in units if not unit.factorable)
+        return chain(alone, layerwise(self.model, self.context, fitted, dtype=dtype))
 
     def spectra(self, units: Sequence[Unit]) -> Iterator[Spectrum]:
         """What each unit's pair could keep; nothing is written, so that every unit sees the model as it stands."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
 from rcc.ops.grid import quantise, round_to_grid, row_steps
+from rcc.ops.groups import for_rows
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
 
@@ -69,7 +70,7 @@ def with_feedback(form: Form, names: Mapping[str, int], grid: Grid, problem: Qua
     errors are then counted from.
 
     Args:
-        problem: for the whole weight S + U V, damped.
+        problem: for the whole weight S + U V, damped; of a grouped convolution, by group.
 
     Raises:
         torch.linalg.LinAlgError: the moment of the problem is not positive definite.
@@ -79,7 +80,7 @@ def with_feedback(form: Form, names: Mapping[str, int], grid: Grid, problem: Qua
             matrix: Tensor = getattr(form, name)
             part, coupling = _part(form, name, problem)
             best = refit(part, matrix != 0, matrix, coupling).to(matrix.dtype)
-            step = grid.steps(best, part.moment.diagonal())
+            step = grid.steps(best, for_rows(part.diagonal, len(best)))
             # How rows count together drops out of each column's best answer to the errors made before it.
             near = part if coupling is None else Quadratic.around(best, part.moment)
             form = _put(form, name, quantise(near, best, step, grid.levels), step)

@@ -265,14 +265,29 @@ def test_units_that_cannot_be_fitted_keep_their_values_and_say_why() -> None:
     notes = {name: facts.get("note") for name, facts in report.touched.items()}
     assert notes == {
         "table": "not repaired: an embedding looks its rows up: it has no inputs to fit on",
-        "grouped": "not repaired: a grouped convolution has no one set of inputs to fit on",
+        "grouped": None,
         "idle": "not repaired: no calibration batch reached it with an input other than zero",
         "silent": "not repaired: no calibration batch reached it with an input other than zero",
         "plain": None,
     }
-    assert set(report.facts["not_repaired"]) == {"table", "grouped", "idle", "silent"}
+    assert set(report.facts["not_repaired"]) == {"table", "idle", "silent"}
     changed = {name for name, value in model.module.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"plain.weight", "plain.bias"}
+    assert changed == {"grouped.weight", "grouped.bias", "plain.weight", "plain.bias"}
+    assert report.touched["grouped"]["error_after"] < report.touched["grouped"]["error_before"]
+
+
+def test_a_grouped_convolution_has_no_null_space_and_has_its_bias_settled() -> None:
+    model = Others()
+    dense = copy.deepcopy(model)
+    weight = model.module["grouped"].weight.detach().clone()
+    with torch.no_grad():
+        model.module["grouped"].bias.add_(1)
+    given = [{"ids": torch.randint(5, (6, 7), generator=torch.Generator().manual_seed(1))}]
+    stage = AlphaEditor(repair="null_space", num_epochs=0)
+    report = stage.apply(model, StageContext(calibration=given, dense=lambda: nullcontext(dense)))
+    assert "would need a null space of its own" in report.touched["grouped"]["note"]
+    assert torch.equal(model.module["grouped"].weight, weight)
+    torch.testing.assert_close(model.module["grouped"].bias, dense.module["grouped"].bias)
 
 
 def test_a_fit_that_fails_keeps_the_values_and_names_the_reason(

@@ -17,7 +17,7 @@ from rcc.stages.dare.compressor import DARECompressor
 
 
 class WordModel(SmallModel):
-    """Beside the net an embedding before it, a grouped convolution, and a layer that never runs."""
+    """Beside the net an embedding before it, a depthwise convolution, and a layer that never runs."""
 
     default_roles = ("linear", "conv", "embedding", "norm")
 
@@ -38,7 +38,7 @@ class WordModel(SmallModel):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_embeddings_norms_and_layers_never_called_are_masked_with_a_note(solver: str) -> None:
     model, dense = WordModel(), WordModel()
-    before = {name: dense.unit(name).read().sparse.clone() for name in ("words", "norm", "grouped", "idle")}
+    before = {name: dense.unit(name).read().sparse.clone() for name in ("words", "norm", "idle")}
     report = DARECompressor(0.5, solver=solver).apply(model, context_for(dense))
     for name, weight in before.items():
         after = model.unit(name).read().sparse
@@ -47,6 +47,7 @@ def test_embeddings_norms_and_layers_never_called_are_masked_with_a_note(solver:
     assert "no calibration batch reached it" in report.touched["idle"]["note"]
     assert "an embedding looks its rows up" in report.touched["words"]["note"]
     assert "output_error" in report.touched["hidden"]
+    assert "output_error" in report.touched["grouped"]
 
 
 def test_what_is_masked_goes_first_so_that_later_layers_make_up_for_it() -> None:
