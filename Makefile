@@ -20,7 +20,7 @@ PIP   := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test long lint format bench attack train clean
+.PHONY: help install run test long lint format bench attack audit train clean
 
 help:  ## Show this list
 	@echo "Targets:"
@@ -54,6 +54,9 @@ bench: $(STAMP)  ## Compress ViT-B/32 shapes and report the peak memory and the 
 
 attack: $(STAMP)  ## Try hostile inputs of eight classes; ARGS="--seed 1 --count 20" draws others or fewer
 	$(BIN)/python scripts/attack $(ARGS)
+
+audit: $(STAMP)  ## Look up known vulnerabilities of what is installed, where the network allows
+	$(PYTHON) scripts/audit.py $(BIN)/python
 
 train: $(STAMP)  ## Train the built-in CLIP again, from scratch
 	$(BIN)/rcc-run job=train $(ARGS)
