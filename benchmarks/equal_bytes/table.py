@@ -1,0 +1,51 @@
+"""Print the rows of one subject as a table: every method at every ratio, what must and should be reached, and if it
+was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from subjects.subject import Subject
+
+from equal_bytes.limits import Goal, verdict
+from equal_bytes.rows import Row
+
+TOLERANCE = 0.01
+
+
+def table(subject: Subject | type[Subject], rows: Sequence[Row], dense: Mapping[str, str]) -> str:
+    """Markdown. `dense`: figures of the dense model that have a meaning alone, told by name."""
+    heads = [heading for heading, _ in subject.figures_of.values()]
+    columns = ["asked ×", "method", "bytes", "×", *heads, "processor s", "must", "aim"]
+    told = ", ".join(f"{name} {value}" for name, value in dense.items())
+    lines = [f"### {subject.title}", "", f"Dense: {told}. {subject.note}".strip(), ""]
+    lines += [f"| {' | '.join(columns)} |", "| --: | :-- |" + " --: |" * (len(columns) - 4) + " :-- | :-- |"]
+    for ratio in sorted({row.ratio for row in rows}):
+        group = [row for row in rows if row.ratio == ratio]
+        figures = {row.method: row.figures for row in group if row.figures}
+        lines += [line(subject, row, subject.goals.get(ratio, Goal((), ())), figures) for row in group]
+    notes = [f"- {row.ratio:g} ×, {row.method}: {said(row)}" for row in rows if said(row)]
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def line(subject: Subject | type[Subject], row: Row, goal: Goal, figures: Mapping[str, Mapping]) -> str:
+    if not row.figures:
+        return f"| {row.ratio:g} | {row.method} | no artifact |" + " |" * (len(subject.figures_of) + 4)
+    cells = [shown(row, name, form) for name, (_, form) in subject.figures_of.items()]
+    verdicts = [verdict(limits, row.method, figures) for limits in (goal.must, goal.aim)]
+    if abs(row.reached / row.ratio - 1) > TOLERANCE:
+        verdicts = [
+            f"{row.reached:.2f} × is not the {row.ratio:g} × asked; {each}" if each else "" for each in verdicts
+        ]
+    seconds = f"{row.seconds:.0f}" if row.gate_seconds < 0.5 else f"{row.seconds:.0f} (gate {row.gate_seconds:.0f})"
+    front = [f"{row.ratio:g}", row.method, f"{row.nbytes:,}", f"{row.reached:.2f}"]
+    return f"| {' | '.join([*front, *cells, seconds, *verdicts])} |"
+
+
+def shown(row: Row, name: str, form: str) -> str:
+    figure = row.figures[name]
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+
+
+def said(row: Row) -> str:
+    return "; ".join(text for text in (row.problem, row.note) if text)
