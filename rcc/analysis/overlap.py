@@ -17,7 +17,7 @@ from rcc.layers.units import Unit
 from rcc.ops.subspace import compare, row_basis
 
 CRITICAL = 0.7
-"""Excess overlap (0: random, 1: equal) above which a pair is critical; the specification's number."""
+"""Excess overlap (0: random, 1: equal) above which two stages' choices are critical; the specification's number."""
 
 
 def row_spaces(units: Sequence[Unit]) -> dict[str, Tensor]:
@@ -33,19 +33,26 @@ def row_spaces(units: Sequence[Unit]) -> dict[str, Tensor]:
     return spaces
 
 
-def overlap(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, Any]:
+def overlap(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], chosen_before: Collection[str] = ()
+) -> dict[str, Any]:
     """Compare the row spaces that a stage changed, layer by layer before and after it, as plain data.
+
+    Args:
+        chosen_before: the layers whose row space the stage chose after another stage had. A stage that prunes, refits
+            or scales the low-rank part that it found, and later rounds of one stage, stay near the space on purpose.
 
     Returns:
         'layers': by name 'overlap' (mean cos² of the principal angles), 'baseline' (its expectation for
             random spaces), 'excess' (overlap corrected for chance), 'distance' (Grassmann, in [0, 1]),
             'widths', 'inputs' and 'reason' (empty, or why something is None).
         'mean_overlap', 'mean_baseline', 'mean_distance', 'max_overlap': over the layers where they are defined.
-        'critical': names of the layers whose excess is above 0.7, highest first.
+        'critical': names of the layers of `chosen_before` whose excess is above 0.7, highest first: two stages chose
+            nearly the same inputs there, and one of them would have done.
     """
     names = [name for name in sorted(before.keys() | after.keys()) if not _untouched(before.get(name), after.get(name))]
     layers = {name: _layer(before.get(name), after.get(name)) for name in names}
-    critical = [name for name in names if (layers[name]["excess"] or 0.0) > CRITICAL]
+    critical = [name for name in names if name in chosen_before and (layers[name]["excess"] or 0.0) > CRITICAL]
     critical.sort(key=lambda name: -layers[name]["excess"])
     return {"layers": layers, **_aggregate(layers.values()), "critical": critical}
 

@@ -193,9 +193,15 @@ class Execution:
             touched=report.touched,
             skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
             facts=report.facts,
-            overlap=overlap(spaces, row_spaces(self.model.units())),
+            overlap=overlap(spaces, row_spaces(self.model.units()), self._projected_before(stage)),
             reason=report.unchanged,
         )
+
+    def _projected_before(self, stage: Stage) -> list[str]:
+        """The units whose subspace a stage chooses after another one did."""
+        labels = [each.label for each in self.stages if each.projects]
+        by = self.history.projected_by(labels) if stage.projects else {}
+        return [name for name, label in by.items() if label != stage.label]
 
     def _outcome_of_failure(self, step: Step, attempt: Attempt, broken: bool) -> str:
         """'skipped' or 'continued', for a step that failed for good.

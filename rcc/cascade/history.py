@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -96,6 +96,11 @@ class History:
         """'initial' for the dense model, each step's by its name, then those of `validated`."""
         dense = {} if self.baseline is None else {"initial": self.baseline.measurement}
         return dense | {record.step.name: record.measurement for record in self.records} | self.validated
+
+    def projected_by(self, labels: Collection[str]) -> dict[str, str]:
+        """For each unit, the label of the last of the stages `labels` that touched it."""
+        done = [record for record in self.records if record.step.label in labels]
+        return {name: record.step.label for record in done for name in record.touched}
 
     def overlap(self) -> dict[str, Any]:
         """Row spaces before and after the steps that found and left low-rank parts, over all such steps."""

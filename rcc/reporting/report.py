@@ -151,8 +151,8 @@ def _overlap(summary: Summary) -> Iterator[str]:
     yield (
         "The row space of a layer's low-rank part before and after the step: the mean cos² of their principal "
         "angles (1 is the same space), beside what random spaces of those widths would have, and the distance "
-        "on the Grassmannian (0 is the same space). Critical are the layers far above random; every layer is in "
-        "metrics.jsonl."
+        "on the Grassmannian (0 is the same space). Critical are layers in which a low-rank stage chose nearly the "
+        "space that another one had chosen before; every layer is in metrics.jsonl."
     )
 
 

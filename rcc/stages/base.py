@@ -136,12 +136,14 @@ class Stage(ABC):
     `method` is the name of the stage's YAML; `label` tells repeats apart ('dare', 'dare_2');
     `strength_option` is the option that holds the strength, where there is one. `last` says that what it makes of
     the weights does not outlive another stage: it ends the cascade, and runs in the last round only.
-    `more_roles` are touched by default besides the model's own.
+    `more_roles` are touched by default besides the model's own. `projects` says that it chooses the subspace of its
+    inputs that a layer reads, so that two such stages may do the same work.
     """
 
     method: ClassVar[str]
     strength_option: ClassVar[str] = ""
     last: ClassVar[bool] = False
+    projects: ClassVar[bool] = False
     more_roles: ClassVar[Sequence[str]] = ()
     needs_calibration: bool = False
     needs_targets: bool = False

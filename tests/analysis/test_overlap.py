@@ -30,7 +30,7 @@ def test_only_units_with_a_low_rank_part_have_a_row_space():
 def test_known_spaces_give_known_numbers():
     before = {"same": EYE[:2], "half": EYE[:2], "none": EYE[:2]}
     after = {"same": EYE[:2].flip(0), "half": EYE[1:3], "none": EYE[2:4]}
-    found = overlap(before, after)
+    found = overlap(before, after, chosen_before=["same", "half", "none", "elsewhere"])
     assert [found["layers"][name]["overlap"] for name in ("same", "half", "none")] == [1.0, 0.5, 0.0]
     assert {layer["baseline"] for layer in found["layers"].values()} == {0.25}
     assert found["layers"]["half"]["excess"] == pytest.approx(1 / 3)
@@ -42,9 +42,15 @@ def test_known_spaces_give_known_numbers():
 
 def test_an_overlap_that_width_forces_is_not_critical():
     # Seven of eight dimensions share at least six: an overlap of 6/7, a little below the random 7/8.
-    found = overlap({"wide": EYE[:7]}, {"wide": EYE[1:]})
+    found = overlap({"wide": EYE[:7]}, {"wide": EYE[1:]}, chosen_before=["wide"])
     assert found["layers"]["wide"]["overlap"] == pytest.approx(6 / 7)
     assert found["layers"]["wide"]["excess"] < 0
+    assert found["critical"] == []
+
+
+def test_a_space_that_no_other_stage_chose_is_never_critical():
+    found = overlap({"refitted": EYE[:2]}, {"refitted": EYE[:2].flip(0)})
+    assert found["layers"]["refitted"]["excess"] == 1.0
     assert found["critical"] == []
 
 
@@ -77,7 +83,7 @@ def test_the_result_is_json_without_nan():
 
 
 def test_the_summary_takes_the_means_over_all_layers_of_all_steps():
-    first = overlap({"a": EYE[:2], "b": EYE[:2]}, {"a": EYE[:2].flip(0), "b": EYE[1:3]})
+    first = overlap({"a": EYE[:2], "b": EYE[:2]}, {"a": EYE[:2].flip(0), "b": EYE[1:3]}, chosen_before=["a", "b"])
     second = overlap({"a": EYE[:2]}, {"a": EYE[2:4]})
     found = summarise({"nullu": first, "dare": {}, "nullu_2": second})
     assert (found["mean_overlap"], found["max_overlap"]) == (0.5, 1.0)

@@ -1,6 +1,7 @@
 """The cascade: baseline first, gate, back-off, rollback of structure and weights, errors named, resume."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError, WorkError
 from rcc.layers.modules import FormLinear
 from rcc.measurement import Measurement, Metric
+from rcc.stages.base import StageReport
 from rcc.stages.dare.compressor import DARECompressor
 from rcc.stages.nullu.projector import NulluProjector
 from rcc.stages.quant.quantizer import Quantizer
@@ -35,6 +37,22 @@ class Heard:
 
     def named(self, event):
         return [details for name, *details in self.events if name == event]
+
+
+class Turn(Erase):
+    """Writes each low-rank pair in another basis, as a refit may: nothing is lost, and V changes."""
+
+    method = "turn"
+    strength = None
+
+    def apply(self, model, context):
+        report = StageReport()
+        for unit in self.choose(model)[0]:
+            form = unit.read()
+            if form.right is not None:
+                unit.write(replace(form, left=form.left.flip(1) / 2, right=form.right.flip(0) * 2))
+                report.touched[unit.name] = {}
+        return report
 
 
 def test_the_baseline_is_the_dense_model_before_the_first_stage(model, validator):
@@ -159,6 +177,23 @@ def test_overlap_is_one_where_a_step_left_the_row_space_and_missing_where_there_
     assert again["mean_overlap"] == pytest.approx(1.0, abs=1e-5)
     assert [stage.label for stage in pipeline.stages] == ["erase", "factor", "factor_2"]
     assert pipeline.analyze_null_space_overlap()["max_overlap"] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_only_a_second_stage_that_chooses_the_same_row_space_is_critical(model, validator):
+    pipeline = RCCPipeline([NulluProjector(0.3), Turn(), NulluProjector(0.3)], performance_threshold=0.01)
+    pipeline.run(model, validator)
+    first, turned, again = (record.overlap for record in pipeline.history.records)
+    assert first["critical"] == []
+    assert turned["mean_overlap"] == pytest.approx(1.0, abs=1e-5)
+    assert turned["critical"] == []
+    assert again["critical"] == ["2"]
+
+
+def test_later_rounds_of_a_stage_are_not_critical(model, validator):
+    pipeline = RCCPipeline([Factor()], schedule=Schedule(rounds=2))
+    pipeline.run(model, validator)
+    assert pipeline.history.records[1].overlap["mean_overlap"] == pytest.approx(1.0, abs=1e-5)
+    assert pipeline.analyze_null_space_overlap()["critical"] == []
 
 
 def test_a_resumed_pipeline_ends_with_the_same_bits(model, validator, trained_state, tmp_path):

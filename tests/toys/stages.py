@@ -39,6 +39,7 @@ class Factor(Erase):
 
     method = "factor"
     strength = None
+    projects = True
 
     def apply(self, model, context):
         report = StageReport()

@@ -36,6 +36,7 @@ class NulluProjector(LayerDecompositions):
     """
 
     method = "nullu"
+    projects = True
     strength_option = "rank_reduction_ratio"
     no_strength = "rank_reduction_ratio is null"
     options_type = NulluOptions
