@@ -17,18 +17,20 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from equal_bytes import ours
-from equal_bytes.artifacts import dense_size, reloaded, target_of
+from equal_bytes.artifacts import dense_size, target_of, written
 from equal_bytes.baselines import gptq, magnitude_and_nearest, rounded_to_nearest
 from equal_bytes.rows import ROOT, Row, Rows, code_of
 from equal_bytes.table import table
 from subjects import SUBJECTS, known, subject_of
 from subjects.subject import Answers, Subject
 
+from rcc.artifact.size import directory_bytes
 from rcc.cascade.bytes.budget import Target
 from rcc.errors import Problems, RccError
 from rcc.models.adapter import Adapter
@@ -87,7 +89,7 @@ def measured(subject: Subject, options: argparse.Namespace) -> str:
     """The table of one subject; rows that are not there yet are made on the way."""
     rows = Rows(options.work / "rows.jsonl")
     dense, seconds = dense_answers(subject, options.work)
-    nbytes = dense_size(subject, options.work)
+    nbytes = sum(dense_size(part, options.work) for part in subject.parts())
     found = []
     for ratio in options.ratios or sorted(subject.goals):
         for method in options.methods:
@@ -113,34 +115,47 @@ def sources(subject: Subject, method: str) -> list[str]:
 def made(subject: Subject, ratio: float, method: str, code: str, dense_nbytes: int, dense: Answers, work: Path) -> Row:
     """One model made small, written, loaded again and measured; the row says why where that failed."""
     scratch = Path(tempfile.mkdtemp(prefix=f"{subject.name}-", dir=work))
-    started = time.process_time()
+    seconds, nbytes, answers, facts = 0.0, 0, [], {}
     try:
-        torch.manual_seed(0)
-        if method == OURS:
-            model, facts = ours.compressed(subject, ratio, scratch)
-        else:
-            model, note = BASELINES[method](subject, target_of(subject.dense(), ratio, scratch))
-            facts = {"note": note}
-        seconds = time.process_time() - started
-        nbytes, again = reloaded(model, subject, scratch / "artifact")
-        answers = subject.answers(again)
+        for number, part in enumerate(subject.parts()):
+            started = time.process_time()
+            folder, facts = compressed(part, ratio, method, scratch / f"{number}")
+            seconds += time.process_time() - started
+            nbytes += directory_bytes(folder)
+            answers.append(part.answers(part.reload(folder)))
     except RccError as error:
         return Row(subject.name, ratio, method, code, problem=str(error), seconds=time.process_time() - started)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    figures = subject.figures(answers, dense)
+    figures = subject.figures(joined(answers), dense)
     return Row(subject.name, ratio, method, code, nbytes, dense_nbytes, seconds, figures=figures, **facts)
+
+
+def compressed(subject: Subject, ratio: float, method: str, scratch: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of one artifact, and facts of its row."""
+    torch.manual_seed(0)
+    if method == OURS:
+        return ours.artifact_of(subject, ratio, scratch)
+    model, note = BASELINES[method](subject, target_of(subject.dense(), ratio, scratch))
+    return written(model, scratch / "artifact"), {"note": note}
+
+
+def joined(answers: Sequence[Answers]) -> Answers:
+    return {name: torch.cat([each[name] for each in answers]) for name in answers[0]}
 
 
 def dense_answers(subject: Subject, work: Path) -> tuple[Answers, float]:
     """What the dense model says on the test split, and the processor seconds that took; kept for a later run."""
     path = work / f"{subject.name}_dense.pt"
     if not path.exists():
-        model = subject.dense()
-        subject.answers(model)  # data is decoded and texts are read once, which is no part of an evaluation
-        started = time.process_time()
-        answers = dict(subject.answers(model))
-        torch.save({"answers": answers, "seconds": time.process_time() - started}, path)
+        answers, seconds = [], 0.0
+        for part in subject.parts():
+            model = part.dense()
+            part.answers(model)  # data is decoded and texts are read once, which is no part of an evaluation
+            started = time.process_time()
+            answers.append(part.answers(model))
+            seconds += time.process_time() - started
+        torch.save({"answers": joined(answers), "seconds": seconds}, path)
     kept = torch.load(path, weights_only=True)
     return kept["answers"], kept["seconds"]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from subjects.subject import Subject
 
 from rcc.artifact.contents import named_tensors, steps_of
-from rcc.artifact.load import load
 from rcc.artifact.packing import Contents, pack
-from rcc.artifact.size import dense_bytes, directory_bytes
+from rcc.artifact.size import dense_bytes
 from rcc.artifact.write import Overhead, write_artifact
 from rcc.cascade.bytes.budget import Target
 from rcc.layers.encoding import STORED_DTYPES
@@ -33,13 +31,10 @@ def dense_size(subject: Subject, scratch: Path) -> int:
     return dense_bytes(subject.dense(), "float32", scratch)
 
 
-def reloaded(model: Adapter, subject: Subject, folder: Path) -> tuple[int, Adapter]:
-    """Bytes of the artifact of `model`, written to `folder`, and the model that its files give."""
-    shutil.rmtree(folder, ignore_errors=True)
+def written(model: Adapter, folder: Path) -> Path:
+    """The folder of the model's artifact, as the product stores it."""
     write_artifact(model, folder, DTYPE)
-    # `load` puts weights into the module it is given; the adapter of the subject knows how to call that.
-    module = load(folder, skeleton=subject.skeleton()).module
-    return directory_bytes(folder), subject.adapter(module).eval()
+    return folder
 
 
 def artifact_bytes(model: Adapter, target: Target) -> int:

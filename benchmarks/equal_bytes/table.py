@@ -13,7 +13,7 @@ from equal_bytes.rows import Row
 TOLERANCE = 0.01
 
 
-def table(subject: Subject | type[Subject], rows: Sequence[Row], dense: Mapping[str, str]) -> str:
+def table(subject: Subject, rows: Sequence[Row], dense: Mapping[str, str]) -> str:
     """Markdown. `dense`: figures of the dense model that have a meaning alone, told by name."""
     heads = [heading for heading, _ in subject.figures_of.values()]
     columns = ["asked ×", "method", "bytes", "×", *heads, "processor s", "must", "aim"]
@@ -28,7 +28,7 @@ def table(subject: Subject | type[Subject], rows: Sequence[Row], dense: Mapping[
     return "\n".join([*lines, "", *notes, ""])
 
 
-def line(subject: Subject | type[Subject], row: Row, goal: Goal, figures: Mapping[str, Mapping]) -> str:
+def line(subject: Subject, row: Row, goal: Goal, figures: Mapping[str, Mapping]) -> str:
     if not row.figures:
         return f"| {row.ratio:g} | {row.method} | no artifact |" + " |" * (len(subject.figures_of) + 4)
     cells = [shown(row, name, form) for name, (_, form) in subject.figures_of.items()]

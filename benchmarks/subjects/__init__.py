@@ -12,6 +12,10 @@ from subjects.subject import Subject
 SUBJECTS = {
     "lite0": "subjects.lite0:Lite0",
     "minilm": "subjects.minilm:MiniLM",
+    "digits": "subjects.digits:Digits",
+    "resnet20": "subjects.resnet20:ResNetOnPhotographs",
+    "whisper": "subjects.whisper:Whisper",
+    "smollm2": "subjects.smollm2:SmolLM2",
 }
 
 

@@ -1,18 +1,86 @@
-"""Describes our own ResNet-20 on 32-pixel photographs: network, images, accuracy."""
+"""Describes our own ResNet-20, trained by `train_resnet20.py` on 32-pixel photographs of ten classes."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from equal_bytes.figures import Figure, paired_shares, share
+from equal_bytes.limits import Goal, at_least
 from torch import Tensor, nn
+
+from rcc.errors import UserError
+from rcc.layers.model import Batch
+from rcc.models.adapter import Adapter
+from rcc.models.own.module import ModuleAdapter
+from subjects.subject import Answers, Subject
 
 CHECKPOINT = "resnet20.pt"
 BATCH = 250
 HELD = 2000  # images of the training split that the training does not see
+CALIBRATION, CALIBRATION_BATCH = 512, 64
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+class ResNetOnPhotographs(Subject):
+    name = "resnet20"
+    title = "ResNet-20, 5,000 photographs of 32 pixels in ten classes"
+    figures_of: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "change": ("Δ top-1, points", "+.2f"),
+        "agreement": ("agreement with dense, %", ".1f"),
+        "top1": ("top-1, %", ".2f"),
+    }
+    goals: ClassVar[Mapping[float, Goal]] = {
+        10.0: Goal([at_least("change", -0.5)], [at_least("change", -0.2)]),
+        20.0: Goal([at_least("change", -3)], [at_least("change", -1.5)]),
+    }
+    note = (
+        "Trained by benchmarks/train_resnet20.py. Calibration: 512 training images; selection: 2,000 of the training"
+        " split that the training did not see."
+    )
+
+    def skeleton(self) -> nn.Module:
+        network = ResNet20()
+        network.load_state_dict(self._state())
+        return network.eval().to(memory_format=torch.channels_last)
+
+    def adapter(self, module: nn.Module) -> Adapter:
+        return ModuleAdapter(module, outputs=lambda batch: {"logits": module(batch["inputs"])})
+
+    def calibration(self) -> list[Batch]:
+        images, _ = images_of("train", self.data, self.work)
+        return [{"inputs": scaled(part)} for part in images[:CALIBRATION].split(CALIBRATION_BATCH)]
+
+    def selection_quality(self, model: Adapter) -> float:
+        images, labels = images_of("train", self.data, self.work)
+        return (logits_of(model.module, images[-HELD:]).argmax(1) == labels[-HELD:]).double().mean().item()
+
+    def answers(self, model: Adapter) -> Answers:
+        images, labels = images_of("test", self.data, self.work)
+        found = logits_of(model.module, images).argmax(1)
+        return {"classes": found, "right": found == labels}
+
+    def figures(self, answers: Answers, dense: Answers) -> dict[str, Figure]:
+        return {
+            "change": paired_shares(answers["right"], dense["right"]).scaled(100),
+            "agreement": share(answers["classes"] == dense["classes"]).scaled(100),
+            "top1": share(answers["right"]).scaled(100),
+        }
+
+    def _state(self) -> dict[str, Tensor]:
+        path = self.work / CHECKPOINT
+        command = "python benchmarks/train_resnet20.py --data <folder of data sets> --work <the same folder>"
+        if not path.exists():
+            raise UserError(f"no {path}: the network is trained first, in about twenty minutes of one core: {command}")
+        kept = torch.load(path, weights_only=True)
+        if kept["done"] < kept["epochs"]:
+            raise UserError(f"{path} is of epoch {kept['done']} of {kept['epochs']}; go on with: {command}")
+        state: dict[str, Tensor] = kept["model"]
+        return state
 
 
 class Block(nn.Module):
@@ -83,7 +151,6 @@ def scaled(images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
     model.eval()
-    logits = torch.cat([model(scaled(part)) for part in images.split(BATCH)])
-    return (logits.argmax(1) == labels).double().mean().item()
+    return torch.cat([model(scaled(part)) for part in images.split(BATCH)])

@@ -11,6 +11,7 @@ from equal_bytes.figures import Figure
 from equal_bytes.limits import Goal
 from torch import Tensor, nn
 
+from rcc.artifact.load import load
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 
@@ -34,6 +35,8 @@ class Subject(ABC):
     """For each ratio that is asked, what must and what should be reached."""
     note: ClassVar[str] = ""
     """What a reader of its table has to know."""
+    overrides: Sequence[str] = ()
+    """What `rcc-run` is told of the model, where its data and metric are the project's own."""
 
     def __init__(self, data: Path, work: Path) -> None:
         self.data, self.work = data, work
@@ -64,3 +67,12 @@ class Subject(ABC):
 
     def dense(self) -> Adapter:
         return self.adapter(self.skeleton()).eval()
+
+    def reload(self, folder: Path) -> Adapter:
+        """The model of an artifact."""
+        # `load` puts weights into the module it is given; the adapter of the subject knows how to call that.
+        return self.adapter(load(folder, skeleton=self.skeleton()).module).eval()
+
+    def parts(self) -> Sequence[Subject]:
+        """The dense models that stand in one row together: their bytes are added, their answers joined."""
+        return [self]
