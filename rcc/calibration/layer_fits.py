@@ -7,6 +7,7 @@ before have lost and asks for no dense model).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import repeat
@@ -35,14 +36,22 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Inputs:
-    """A layer's inputs over `samples` rows: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ] (in, in).
+    """A layer's inputs over `samples` rows of `items`: their mean E[x] (in,) and covariance E[(x − E[x])(x − E[x])ᵀ]
+    (in, in).
 
     A grouped convolution has those of each group: (groups, in) and (groups, in, in).
     """
 
     samples: int
+    items: int
     mean: Tensor
     covariance: Tensor
+
+    @property
+    def independent(self) -> float:
+        """How many independent rows these are taken to be worth: those of one item resemble one another. The geometric
+        mean of rows and items, a rule of thumb."""
+        return math.sqrt(self.samples * self.items)
 
     @property
     def moment(self) -> Tensor:
@@ -155,8 +164,8 @@ class LayerFit:
         return Quadratic(moment, cross, energy)
 
     def damped(self, near: Tensor, share: float = DAMPING) -> Quadratic:
-        """`objective`, with what the inputs do not tell decided by `near` (out, in)."""
-        return self.objective().damped(near, share)
+        """`objective`, with what the inputs do not tell, or not surely, decided by `near` (out, in)."""
+        return self.objective().shrunk(near, self.inputs.independent).damped(near, share)
 
     def settled(self, form: Form) -> Form:
         """`form` with the bias that is best on average, where the unit has one."""
@@ -255,8 +264,9 @@ def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, 
     cross = None if through_inputs else Covariance(outputs, inputs)
     sums = [one for one in (own, crossing, cross) if one is not None]
     squares = torch.zeros(rows_out, dtype=torch.float64, device=device)
-    activations, weight = [], None
+    activations, weight, items = [], None, 0
     for call, output in visit.outputs():
+        items += _items(unit, call)
         if through_inputs and weight is None:
             weight = visit.dense_unit.read().dense()  # here it can be read: later the forward has run past it
         if hold:
@@ -280,7 +290,7 @@ def _fit_to_dense(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype, 
     _require_finite(unit, outputs.mean, mean, "the inputs or the wanted outputs")
     if known is None:
         assert own is not None
-        known = _Shared(Inputs(samples, mean, own.done()), None if crossing is None else crossing.done())
+        known = _Shared(Inputs(samples, items, mean, own.done()), None if crossing is None else crossing.done())
     if cross is not None:
         wanted_covariance = cross.done().view(rows_out, columns)
     else:
@@ -308,13 +318,20 @@ def _fit_to_own(visit: LayerVisit, known: _Shared | None, dtype: torch.dtype) ->
 def _inputs(visit: LayerVisit, dtype: torch.dtype) -> Inputs:
     unit = visit.unit
     rows = Rows(unit.shape[1], dtype, _device(unit), unit.groups)
-    covariance = Covariance(rows, rows)
+    covariance, items = Covariance(rows, rows), 0
     for call in visit.inputs():
+        items += _items(unit, call)
         for part in _input_rows(unit, call.given, call.mask):
             rows.take(part)
             covariance.add()
     _require_finite(unit, rows.mean, rows.mean, "the inputs")
-    return Inputs(rows.count, rows.mean, covariance.done())
+    return Inputs(rows.count, items, rows.mean, covariance.done())
+
+
+def _items(unit: Unit, call: LayerCall) -> int:
+    """How many items a call is given: by its first dimension, or one where a convolution is given no batch."""
+    kernel = getattr(unit.module, "kernel_size", ())
+    return 1 if call.given.dim() == len(kernel) + 1 and kernel else call.given.shape[0]
 
 
 def _device(unit: Unit) -> torch.device:

@@ -1,14 +1,18 @@
-"""Estimate how far the model's outputs move with each layer's, for all layers at once, by random projections.
+"""Estimate how far the model's outputs move with each layer's weight, for all layers at once, by random projections.
 
-For a normalised output e and a small change δ of a layer's outputs y, the distance 1 − cos is ½ ‖J δ‖², J = ∂e/∂y.
-The trace of JᵀJ is the mean of ‖Jᵀ v‖² over v with independent entries of variance 1 (Hutchinson 1990), and one
-backward pass gives Jᵀ v for every layer. So a few passes over some items tell what each layer's error costs.
+For a normalised output e and a small change δ of a weight, the distance 1 − cos is ½ ‖J δ‖², J = ∂e/∂W. The trace of
+JᵀJ is the mean of ‖Jᵀ v‖² over v with independent entries of variance 1 (Hutchinson 1990), and one backward pass gives
+Jᵀ v for every layer. So a few passes over some items tell what each layer's error costs.
+
+An error of a weight moves all places of an item together: what counts of a layer is Σₚ g(p) x(p)ᵀ over its places p,
+summed before it is squared, g being the gradient by its output and x its input. Squaring place by place instead is
+wrong by up to ten times in convolutions, either way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcc.calibration.call_order import first_input
+from rcc.layers.input_rows import input_rows
 from rcc.layers.model import Batch, Model
-from rcc.layers.modes import differentiating
+from rcc.layers.modes import differentiating, evaluating
 from rcc.layers.padding import mask_of, without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
@@ -31,15 +37,22 @@ PART = 4
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Of one unit: `rows` (out,) is the mean over items of Σ (∂e/∂yᵢ)² over places, calls and outputs; `variance`
-    (out,) that of yᵢ about its mean, over the places that are no padding. Both float64."""
+    """Of one unit, in float64.
+
+    rows: (out,). An error δᵢ of row i moves the outputs by ½ rowsᵢ δᵢ C δᵢᵀ in 1 − cos, C being the covariance of the
+        inputs: rowsᵢ is the mean over items of ‖Σₚ gᵢ(p) (x(p) − x̄)‖², over tr C. Of an embedding, whose inputs are no
+        values, it is a row for each token, and C is the identity.
+    variance: (out,), that of yᵢ about its mean, over the places that are no padding; (columns,) of an embedding.
+    inputs: (groups, in), the diagonal of C of each group of channels; ones of an embedding.
+    """
 
     rows: Tensor
     variance: Tensor
+    inputs: Tensor
 
     @property
     def weight(self) -> float:
-        """1 − cos of the model's outputs for each unit of relative error E‖δ‖² / E‖y − ȳ‖² spread over the rows as
+        """1 − cos of the model's outputs for each unit of relative error E‖δ x‖² / E‖y − ȳ‖² spread over the rows as
         noise is: ½ Σ rows · mean variance."""
         return 0.5 * float(self.rows.sum()) * float(self.variance.mean())
 
@@ -56,35 +69,36 @@ def sensitivities(
     generator: torch.Generator,
     items: int = ITEMS,
 ) -> dict[str, Sensitivity]:
-    """The sensitivity of the outputs to each linear and convolutional unit, by name; those never called are absent.
+    """The sensitivity of the outputs to each linear, convolutional and embedding unit, by name; those never called are
+    absent.
 
     Args:
         batches: the first of them are looked at, until there are `items` items.
         generator: of the random directions; the same one gives the same numbers.
 
-    A unit that is called several times, or under several names, counts with all its calls. One that the outputs do
-    not depend on has rows of zero.
+    A unit that is called several times, or under several names, counts with all its calls, each by itself. One that the
+    outputs do not depend on has rows of zero.
 
-    Cost: one forward and one backward pass over these items, with the activations of `PART` items in memory; those
-    of a batch where not all of its tensors, or of the outputs, are one row an item. And a forward of its first part.
+    Cost: two forward and one backward pass over these items, with the activations of `PART` items in memory; those of a
+    batch where not all of its tensors, or of the outputs, are one row an item. Of each layer, a product of its inputs
+    and gradients for every item: what a weight's gradient costs, or less where places are few.
     """
-    fitted = [unit for unit in units if unit.summing]
-    sums = {unit.name: _Sums(unit.shape[0]) for unit in fitted}
+    sums = {unit.name: _Sums(unit) for unit in units if unit.summing or unit.kind == "embedding"}
+    looked_at = _first(model, batches, items)
+    _gather_spreads(model, sums, [part for parts, _ in looked_at for part in parts])
     seen = 0
     with differentiating(model.module):
         for parameter in model.module.parameters():
             parameter.requires_grad_(False)
-        for batch in batches:
-            if seen >= items:
-                break
-            parts, shapes = _parts(model, batch)
+        for parts, shapes in looked_at:
             signs = {name: _signs(shapes[name], generator) for name in sorted(shapes)}
             seen += len(next(iter(signs.values())))
             start = 0
             for part in parts:
-                with _probed(fitted, sums, mask_of(part)) as probes:
+                with _probed(sums) as probes:
                     outputs = model.outputs(part)
-                    end = start + len(next(iter(outputs.values())))
+                    probes.items = len(next(iter(outputs.values())))
+                    end = start + probes.items
                     total = _projection(outputs, {name: every[start:end] for name, every in signs.items()})
                     # Blocks under activation checkpointing are called again in the backward pass, which must build
                     # the same graph (so the probes stay) and is not to be summed twice.
@@ -93,7 +107,19 @@ def sensitivities(
                         total.backward()
                 start = end
     give_back_free_memory()
-    return {name: one.sensitivity(seen) for name, one in sums.items() if one.count}
+    return {name: one.sensitivity(seen) for name, one in sums.items() if one.outputs.count}
+
+
+def _first(model: Model, batches: Sequence[Batch], items: int) -> list[tuple[list[Batch], dict[str, torch.Size]]]:
+    """The first of the batches, until there are so many items: each in parts, with the shapes of its outputs."""
+    found, seen = [], 0
+    for batch in batches:
+        if seen >= items:
+            break
+        parts, shapes = _parts(model, batch)
+        seen += next(iter(shapes.values()))[0]
+        found.append((parts, shapes))
+    return found
 
 
 def _parts(model: Model, batch: Batch) -> tuple[list[Batch], dict[str, torch.Size]]:
@@ -125,59 +151,196 @@ def _projection(outputs: Mapping[str, Tensor], signs: Mapping[str, Tensor]) -> T
     return total
 
 
-class _Sums:
-    """Sums over the places and items of one unit."""
+class _Spread:
+    """Mean and variance of each of some values over rows that come part by part, in float64.
 
-    def __init__(self, rows: int) -> None:
+    Sums are of what deviates from the mean of the first rows, so that little of a small variance is lost.
+    """
+
+    def __init__(self) -> None:
         self.count = 0
-        self.squares, self.total, self.energy = (torch.zeros(rows, dtype=torch.float64) for _ in range(3))
+        self._shift: Tensor | None = None
+        self._sum, self._squares = (torch.zeros((), dtype=torch.float64) for _ in range(2))
 
-    def add_output(self, output: Tensor, channel: int, mask: Tensor | None) -> None:
+    def take(self, rows: Tensor) -> None:
+        """Take rows (n, values) in."""
+        wide = rows.double()
+        if self._shift is None:
+            self._shift = wide.mean(0) if len(wide) else wide.new_zeros(wide.shape[1])
+        apart = wide - self._shift
+        self.count += len(apart)
+        self._sum = self._sum + apart.sum(0).cpu()
+        self._squares = self._squares + apart.square_().sum(0).cpu()
+
+    @property
+    def mean(self) -> Tensor:
+        assert self._shift is not None
+        return self._shift.cpu() + self._sum / max(1, self.count)
+
+    @property
+    def variance(self) -> Tensor:
+        count = max(1, self.count)
+        return (self._squares / count - (self._sum / count).square()).clamp_min(0)
+
+
+class _Sums:
+    """What is summed over the places and items of one unit."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.inputs, self.outputs = _Spread(), _Spread()
+        self.squares = torch.zeros(unit.shape[0], dtype=torch.float64)
+        self.holding = torch.zeros(unit.shape[0] if unit.kind == "embedding" else 0, dtype=torch.float64)
+        self._centre: Tensor | None = None
+
+    def add_call(self, module: nn.Module, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        """Take in what a call was given and put out, padding left out."""
+        channel = _channel(module)
         output = output.movedim(channel, -1)
         # Channels that are not last are those of images, whose batch and height are no batch and length.
-        counting = without_padding(output, mask) if channel == -1 else output
-        flat = counting.flatten(0, -2).double()
-        self.count += len(flat)
-        self.total += flat.sum(0).cpu()
-        self.energy += flat.square().sum(0).cpu()
+        self.outputs.take((without_padding(output, mask) if channel == -1 else output).flatten(0, -2))
+        if self.unit.kind == "embedding":
+            return
+        for rows in input_rows(module, given, mask, _size(module, output)):
+            self.inputs.take(rows.movedim(0, 1).flatten(1))
 
-    def add_gradient(self, gradient: Tensor, channel: int) -> None:
-        self.squares += gradient.movedim(channel, -1).flatten(0, -2).double().square().sum(0).cpu()
+    def add_gradient(self, module: nn.Module, given: Tensor, gradient: Tensor, items: int) -> None:
+        """Take in the gradient of the projection by the output of a call, of so many items."""
+        gradient = gradient.movedim(_channel(module), -1)
+        if self.unit.kind == "embedding":
+            self._add_tokens(given, gradient, items)
+            return
+        rows = torch.cat(list(input_rows(module, given, None, _size(module, gradient))), 1)
+        groups, total, width = rows.shape
+        # Of an item: all places, of all windows that it was cut into. Where rows and items do not go together, each
+        # row counts by itself.
+        count = items if total % max(1, items) == 0 else total
+        if self._centre is None:
+            self._centre = self.inputs.mean.view(groups, 1, width)
+        apart = (rows - self._centre.to(rows)).view(groups, count, -1, width)
+        by_group = gradient.reshape(count, -1, groups, self.unit.shape[0] // groups).movedim(2, 0)  # (G, b, P, out)
+        for item in range(count):
+            self.squares += _squared_norms(by_group[:, item], apart[:, item]).reshape(-1).cpu()
+
+    def _add_tokens(self, ids: Tensor, gradient: Tensor, items: int) -> None:
+        """Of each token, the gradients at all its places in an item, summed; and in how many items it is."""
+        ids, gradient = ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
+        count = items if len(ids) % max(1, items) == 0 else len(ids)
+        for own, by_place in zip(ids.view(count, -1), gradient.view(count, -1, gradient.shape[-1]), strict=True):
+            present, inverse = own.unique(return_inverse=True)
+            by_token = by_place.new_zeros(len(present), by_place.shape[1]).index_add_(0, inverse, by_place)
+            self.squares.index_add_(0, present.cpu(), by_token.double().square_().sum(1).cpu())
+            self.holding[present.cpu()] += 1
 
     def sensitivity(self, items: int) -> Sensitivity:
-        variance = self.energy / self.count - (self.total / self.count).square()
-        return Sensitivity(self.squares / max(1, items), variance.clamp_min(0))
+        rows = self.squares / max(1, items)
+        if self.unit.kind == "embedding":
+            ones = torch.ones(1, self.unit.shape[1], dtype=torch.float64)
+            return Sensitivity(_smoothed(rows, self.holding) / self.unit.shape[1], self.outputs.variance, ones)
+        inputs = self.inputs.variance.view(-1, self.unit.shape[1])
+        spread = inputs.sum(1).repeat_interleave(self.unit.shape[0] // len(inputs))
+        # Inputs that never vary: a bias makes up for any error.
+        return Sensitivity(torch.where(spread > 0, rows / spread, 0.0), self.outputs.variance, inputs)
+
+
+def _squared_norms(gradients: Tensor, inputs: Tensor) -> Tensor:
+    """‖Σₚ gᵢ(p) x(p)‖² of each row i, (G, out), float64, of gradients (G, places, out) and inputs (G, places, in)."""
+    places, width = inputs.shape[1:]
+    if places < width:  # the products of the inputs are fewer values than those of both
+        products = inputs @ inputs.transpose(1, 2)
+        return ((products @ gradients) * gradients).sum(1, dtype=torch.float64).clamp_min_(0)
+    return (gradients.transpose(1, 2) @ inputs).double().square_().sum(2)
+
+
+def _smoothed(rows: Tensor, holding: Tensor) -> Tensor:
+    """`rows` of tokens by how often they are to be expected: in as many items as they were found in (`holding`); of the
+    others, as many in all as tokens were found in one item alone (Good 1953, with all tokens alike per item)."""
+    found = holding > 0
+    if bool(found.all()) or not bool(found.any()):
+        return rows
+    each = rows.sum() / holding.sum()
+    unseen = each * (holding == 1).sum().clamp_min(1) / (~found).sum()
+    return torch.where(found, rows, unseen)
+
+
+def _channel(module: Any) -> int:
+    """The dimension of a layer's outputs that its channels are."""
+    kernel = getattr(module, "kernel_size", None)
+    return -1 if kernel is None else -len(kernel) - 1
+
+
+def _size(module: Any, output: Tensor) -> Any:
+    """The places of a transposed convolution's output, whose channels are last by now; None of any other layer."""
+    return output.shape[-len(module.kernel_size) - 1 : -1] if getattr(module, "transposed", False) else None
+
+
+@torch.no_grad()
+def _gather_spreads(model: Model, sums: Mapping[str, _Sums], parts: Sequence[Batch]) -> None:
+    """Take in what every unit is given and puts out on `parts`."""
+    mask: Tensor | None = None
+
+    def called(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        sums[name].add_call(module, first_input(args, kwargs), output, mask)
+
+    with evaluating(model.module), ExitStack() as hooks:
+        for name, module in _modules(sums):
+            hooks.callback(module.register_forward_hook(partial(called, name), with_kwargs=True).remove)
+        for part in parts:
+            mask = mask_of(part)
+            model.outputs(part)
+
+
+def _modules(sums: Mapping[str, _Sums]) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, module) for name, one in sums.items() for module in one.unit.modules())
 
 
 @dataclass
 class _Probes:
-    """Whether calls are added to the sums."""
+    """Whether calls are added to the sums, and how many items there are in a forward."""
 
     summing: bool = True
+    items: int = 1
+
+
+class _Told(torch.autograd.Function):
+    """Passes a layer's output on, and tells its gradient, with what the layer was given, once it is complete.
+
+    What was given is a saved tensor: under activation checkpointing it is computed again rather than kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, given: Tensor, tell: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(given)
+        ctx.tell = tell
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (given,) = ctx.saved_tensors
+        ctx.tell(given, gradients[0])
+        return gradients[0], None, None
 
 
 @contextmanager
-def _probed(units: Sequence[Unit], sums: Mapping[str, _Sums], mask: Tensor | None) -> Iterator[_Probes]:
-    """Inside, every output of a unit is added to its sums; so is its gradient, later, the moment it is complete."""
+def _probed(sums: Mapping[str, _Sums]) -> Iterator[_Probes]:
+    """Inside, the gradient by every output of a unit is added to its sums the moment it is complete."""
     probes = _Probes()
 
-    def hook(name: str, module: nn.Module, output: Tensor) -> Tensor:
-        kernel = getattr(module, "kernel_size", None)
-        channel = -1 if kernel is None else -len(kernel) - 1
-        if probes.summing:
-            sums[name].add_output(output.detach(), channel, mask)
+    def hook(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        given = first_input(args, kwargs).detach()
         if not output.requires_grad:  # nothing before it does; and no leaf, which must not be changed in place
             output = output.detach().requires_grad_().clone()
-        if probes.summing:
-            output.register_hook(lambda gradient: sums[name].add_gradient(gradient, channel))
-        return output
+        summing = probes.summing
 
-    handles = []
-    for unit in units:
-        for module in unit.modules():
-            handles.append(module.register_forward_hook(partial(lambda name, m, _, y: hook(name, m, y), unit.name)))
-    try:
+        def tell(given: Tensor, gradient: Tensor) -> None:
+            if summing:
+                with torch.no_grad():
+                    sums[name].add_gradient(module, given, gradient, probes.items)
+
+        told: Tensor = _Told.apply(output, given, tell)
+        return told
+
+    with ExitStack() as hooks:
+        for name, module in _modules(sums):
+            hooks.callback(module.register_forward_hook(partial(hook, name), with_kwargs=True).remove)
         yield probes
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rcc.ops.groups import by_group, diagonal, permuted
 from rcc.ops.quadratic import Quadratic
-from rcc.ops.sweep import descending, sweep, upper_factor
+from rcc.ops.rate import Rate
+from rcc.ops.sweep import Decide, descending, sweep, upper_factor
 
 LEVELS = 127
 SHRINK = tuple(1 - 0.05 * index for index in range(15))
@@ -77,6 +78,7 @@ def quantise(
     steps: Tensor,
     levels: int = LEVELS,
     passes: int = 1,
+    rate: Rate | None = None,
 ) -> Tensor:
     """`weight` (out, in) on the grid of `steps` (out,), each column's rounding error made up for by the others.
 
@@ -89,12 +91,15 @@ def quantise(
         problem: H positive definite, and G. Where `weight` is the right factor of U V, `Quadratic.around(weight, H)`:
             how rows count together, UᵀU, drops out of GPTQ's update. Where it is of groups of rows, the columns of
             each are in an order of their own, and the j-th of all groups are decided at once.
+        rate: what numbers cost to code, which errors are then weighed against: a column's error counts with the part of
+            its H_jj that later columns do not tell, over the geometric mean of these parts. Its levels are taken.
 
     Returned in float32 or wider, as `problem` is.
 
     Raises:
         ValueError: levels out of range, shapes that do not fit.
     """
+    levels = levels if rate is None else rate.levels
     _check_levels(levels)
     if weight.shape != problem.cross.shape or steps.shape != weight.shape[:1]:
         raise ValueError(
@@ -109,11 +114,27 @@ def quantise(
     cross, values = (torch.take_along_dim(each, places, -1) for each in (cross, values))
     zero = (values == 0).mT.contiguous()
 
-    def decide(column: int, value: Tensor) -> Tensor:
-        return (value / step).round_().clamp_(-levels, levels).mul_(step).masked_fill_(zero[..., column, :], 0.0)
-
     factor = upper_factor(moment)
+    own = diagonal(factor).square()
+    mean = own.log().mean(-1, keepdim=True).exp()
+
+    def deciding(weights: Tensor) -> Decide:
+        """How a column is rounded whose squared error counts with its entry of `weights` (…, in)."""
+        prices = mean / weights
+
+        def decide(column: int, value: Tensor) -> Tensor:
+            scaled = value / step
+            if rate is None:
+                whole = scaled.round_().clamp_(-levels, levels)
+            else:
+                whole = rate.round(scaled, prices[..., column, None])
+            return whole.mul_(step).masked_fill_(zero[..., column, :], 0.0)
+
+        return decide
+
+    decide = deciding(own)
     values = sweep(values, values, factor / diagonal(factor)[..., None, :], lambda first, block: decide)
+    decide = deciding(diagonal(moment).clone())
     sizes = diagonal(moment)[..., None, :].clone()
     feedback = moment.div_(sizes)
     for _ in range(passes):

@@ -23,7 +23,7 @@ def matrix(m: int, n: int, seed: int = 0) -> torch.Tensor:
 def site_of(x: torch.Tensor, y: torch.Tensor, name: str = "head") -> LayerFit:
     """The fit of rows x (n, in) and y (n, out): 'head' of the small net has no bias, 'hidden' has one."""
     deviating, missing = x - x.mean(0), y - y.mean(0)
-    inputs = Inputs(len(x), x.mean(0), deviating.T @ deviating / len(x))
+    inputs = Inputs(len(x), len(x), x.mean(0), deviating.T @ deviating / len(x))
     unit = SmallModel().unit(name)
     return LayerFit(unit, inputs, y.mean(0), missing.T @ deviating / len(x), missing.square().mean(0), ())
 
@@ -34,7 +34,7 @@ def test_damping_rises_tenfold_until_the_moment_is_definite() -> None:
     values[-1] = -0.004  # as rounding may leave it, if not of this size
     moment = (basis * values) @ basis.T
     near = matrix(10, 16, 1)
-    inputs = Inputs(99, torch.zeros(16).double(), moment)
+    inputs = Inputs(99, 99, torch.zeros(16).double(), moment)
     unit, mean = SmallModel().unit("head"), torch.zeros(10).double()
     fit = LayerFit(unit, inputs, mean, near @ moment, torch.ones(10).double(), ())
     found = to_outputs(fit, near)

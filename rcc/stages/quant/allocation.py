@@ -1,0 +1,143 @@
+"""Allocate a number of bytes among matrices by one Lagrangian: each gets the step at which one more byte is worth the
+same everywhere.
+
+Of every matrix a curve is measured: rounded to steps of f times the size (root mean square) of each row, for a range of
+f, how many bits it takes and by how much the model's outputs move. The sum of damages under a number of bits is least
+where all matrices have the same slope λ of damage against bits (Shoham & Gersho, "Efficient Bit Allocation for an
+Arbitrary Set of Quantizers", IEEE TASSP 1988).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.interpolate import PchipInterpolator
+from torch import Tensor
+
+from rcc.ops.rate import Rate, code_lengths, counts_of, entropy_bits
+
+LEAST_FACTOR, MOST_FACTOR, PER_OCTAVE = 2.0**-5, 2.0**2, 2
+"""Of a row's size: steps that are tried, so many an octave."""
+FINE = 16
+"""Steps an octave that a curve is read at between those that were measured."""
+SAMPLED = 1 << 17
+"""Values of a matrix that its curve is measured on: every so many rows of a larger one."""
+GRID = 8
+"""Steps an octave on which the steps of rows lie, which makes them cheap to store."""
+
+
+def row_sizes(matrix: Tensor) -> Tensor:
+    """The root mean square of each row's values that are not zero, (rows,), float32; 0 of a row of zeros."""
+    wide = matrix.float()
+    return (wide.square().sum(1) / (wide != 0).sum(1).clamp_min(1)).sqrt()
+
+
+def steps_at(matrix: Tensor, factor: float, levels: int, dtype: torch.dtype) -> Tensor:
+    """A step for each row: `factor` times its size, on a grid of `GRID` an octave, and wide enough for its largest
+    value to be one of `levels`; 1 for a row of zeros. (rows,), float32, as `dtype` holds it."""
+    sizes, largest = row_sizes(matrix), matrix.abs().amax(1).float()
+    wanted = torch.maximum(sizes * factor, largest / levels).clamp_min(2.0**-24)
+    exponents = (wanted.log2() * GRID).round_()
+    steps = (exponents / GRID).exp2().to(dtype).float()
+    # Rounding to the grid must not cut the largest value off.
+    steps = torch.where(largest > steps * (levels + 0.5), ((exponents + 1) / GRID).exp2().to(dtype).float(), steps)
+    return torch.where(sizes > 0, steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Bits and damage of one matrix by the factor of its steps, both falling and rising with it.
+
+    log_factors, bits, damage: (n,), float64; factors rise. `lengths` (n, 2 · 127 + 1): of the codes at each.
+    """
+
+    log_factors: np.ndarray
+    bits: np.ndarray
+    damage: np.ndarray
+    lengths: Tensor
+
+    @property
+    def fine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The curve read at `FINE` steps an octave: factors' logarithms, bits, damage."""
+        low, high = self.log_factors[[0, -1]]
+        points = np.linspace(low, high, 1 + round((high - low) * FINE))
+        bits = PchipInterpolator(self.log_factors, self.bits)(points)
+        damage = np.exp(PchipInterpolator(self.log_factors, np.log(np.maximum(self.damage, 1e-300)))(points))
+        return points, bits, damage
+
+    def bits_at(self, log_factor: float) -> float:
+        return float(np.interp(log_factor, self.log_factors, self.bits))
+
+    def rate_at(self, log_factor: float) -> Rate:
+        """What numbers cost at the measured factor that is nearest."""
+        return Rate(self.lengths[int(np.abs(self.log_factors - log_factor).argmin())])
+
+
+def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, levels: int, dtype: torch.dtype) -> Curve:
+    """The curve of `matrix` (out, in), zeros kept.
+
+    Args:
+        rows: (out,), what a squared error of a row counts.
+        columns: (in,) or (out, in), what one of a column counts, given that later ones make up for it.
+    """
+    stride = max(1, matrix.numel() // SAMPLED)
+    picked = matrix[::stride].float() if len(matrix) >= 64 * stride else matrix.float()
+    part = matrix.numel() / max(1, picked.numel())
+    rows = rows.float() if len(picked) == len(matrix) else rows[::stride].float()
+    if columns.dim() == 2 and len(columns) != len(picked):
+        columns = columns[::stride] if len(columns) == len(matrix) else columns
+    columns = columns.float().clamp_min(1e-30)
+    dearer = columns.log().mean(-1, keepdim=True).exp() / columns
+    zero = picked == 0
+    count = 1 + round(math.log2(MOST_FACTOR / LEAST_FACTOR) * PER_OCTAVE)
+    logs = np.linspace(math.log2(LEAST_FACTOR), math.log2(MOST_FACTOR), count)
+    bits, damage, lengths = [], [], []
+    for log in logs:
+        step = steps_at(picked, 2.0**log, levels, dtype)[:, None]
+        scaled = picked / step
+        counts = counts_of(scaled.round().clamp_(-levels, levels), levels)
+        whole = Rate(code_lengths(counts)).round(scaled, dearer).masked_fill_(zero, 0.0)
+        counts = counts_of(whole, levels)
+        errors = (picked - whole * step).square_().mul_(columns).sum(1)
+        bits.append(part * entropy_bits(counts))
+        damage.append(0.5 * part * float((errors * rows).sum(dtype=torch.float64)))
+        lengths.append(code_lengths(counts))
+    return Curve(logs, np.array(bits), np.array(damage), torch.stack(lengths))
+
+
+def allocate(curves: Mapping[str, Curve], bits: float) -> dict[str, float]:
+    """The logarithm of each matrix's factor, by name, at which all take `bits` together and the damage is least; the
+    finest or the coarsest there are where they cannot take as many or as few."""
+    fine = {name: curve.fine for name, curve in curves.items()}
+
+    def chosen(price: float) -> dict[str, int]:
+        return {name: int(np.argmin(damage + price * own)) for name, (_, own, damage) in fine.items()}
+
+    def taken(places: Mapping[str, int]) -> float:
+        return sum(float(fine[name][1][place]) for name, place in places.items())
+
+    low, high = 1e-30, 1e6
+    for _ in range(120):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if taken(chosen(middle)) > bits else (low, middle)
+    places = chosen(high)
+    return shifted(curves, {name: float(fine[name][0][place]) for name, place in places.items()}, bits)
+
+
+def shifted(curves: Mapping[str, Curve], log_factors: Mapping[str, float], bits: float) -> dict[str, float]:
+    """`log_factors` all moved by one number, so that the matrices take `bits` together, as near as their ranges let."""
+
+    def moved(by: float) -> dict[str, float]:
+        limits = {name: curves[name].log_factors[[0, -1]] for name in log_factors}
+        return {name: float(np.clip(log + by, *limits[name])) for name, log in log_factors.items()}
+
+    low, high = -8.0, 8.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        found = sum(curves[name].bits_at(log) for name, log in moved(middle).items())
+        low, high = (middle, high) if found > bits else (low, middle)
+    return moved(high)
