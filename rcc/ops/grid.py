@@ -64,12 +64,18 @@ def row_steps(
     return steps
 
 
-def round_to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS) -> Tensor:
-    """The nearest step · q to each value, q whole and at most `levels` in magnitude; in the dtype of `weight`."""
+def round_to_grid(weight: Tensor, step: Tensor, levels: int = LEVELS, rate: Rate | None = None) -> Tensor:
+    """The nearest step · q to each value, q whole and at most `levels` in magnitude; in the dtype of `weight`.
+
+    Args:
+        rate: what numbers cost to code, which errors are then weighed against, zeros kept. Its levels are taken.
+    """
     wide = torch.promote_types(weight.dtype, torch.float32)
     rows = step.to(wide)[:, None]
-    rounded = (weight.to(wide) / rows).round_().clamp_(-levels, levels).mul_(rows).to(weight.dtype)
-    return rounded.masked_fill_(rounded == 0, 0.0)
+    scaled = weight.to(wide) / rows
+    whole = scaled.round_().clamp_(-levels, levels) if rate is None else rate.round(scaled)
+    rounded = whole.mul_(rows).to(weight.dtype)
+    return rounded.masked_fill_((rounded == 0) | (weight == 0), 0.0)
 
 
 def quantise(

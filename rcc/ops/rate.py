@@ -1,4 +1,4 @@
-"""Weigh what a whole number costs to code against the error it makes: rate-aware rounding, and rates and errors by step.
+"""Weigh what a whole number costs to code against the error it makes.
 
 A value v held as the whole number q of a step s errs by (v − q s)², and takes −log₂ p(q) bits of an entropy coder, p
 being the share of q among all numbers of its matrix. Where many small steps are fine, an error of s²/12 is what a

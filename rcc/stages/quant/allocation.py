@@ -10,22 +10,27 @@ Arbitrary Set of Quantizers", IEEE TASSP 1988).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from rcc.ops.grid import LEVELS, row_steps
 from rcc.ops.rate import Rate, code_lengths, counts_of, entropy_bits
 
+Key = TypeVar("Key")
 LEAST_FACTOR, MOST_FACTOR, PER_OCTAVE = 2.0**-5, 2.0**2, 2
 """Of a row's size: steps that are tried, so many an octave."""
 FINE = 16
 """Steps an octave that a curve is read at between those that were measured."""
 SAMPLED = 1 << 17
 """Values of a matrix that its curve is measured on: every so many rows of a larger one."""
+LEAST_ROWS = 256
+"""Of a matrix that is sampled: of fewer rows each may count too differently."""
 GRID = 8
 """Steps an octave on which the steps of rows lie, which makes them cheap to store."""
 
@@ -36,16 +41,52 @@ def row_sizes(matrix: Tensor) -> Tensor:
     return (wide.square().sum(1) / (wide != 0).sum(1).clamp_min(1)).sqrt()
 
 
-def steps_at(matrix: Tensor, factor: float, levels: int, dtype: torch.dtype) -> Tensor:
-    """A step for each row: `factor` times its size, on a grid of `GRID` an octave, and wide enough for its largest
-    value to be one of `levels`; 1 for a row of zeros. (rows,), float32, as `dtype` holds it."""
-    sizes, largest = row_sizes(matrix), matrix.abs().amax(1).float()
-    wanted = torch.maximum(sizes * factor, largest / levels).clamp_min(2.0**-24)
+def steps_at(matrix: Tensor, sizes: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """A step for each row of `matrix`: `factor` times its size, on a grid of `GRID` an octave, and wide enough for its
+    largest value to be one of `LEVELS`; 1 for a row of zeros. (rows,), float32, as `dtype` holds it."""
+    largest = matrix.abs().amax(1).float()
+    wanted = torch.maximum(sizes * factor, largest / LEVELS).clamp_min(2.0**-24)
     exponents = (wanted.log2() * GRID).round_()
     steps = (exponents / GRID).exp2().to(dtype).float()
     # Rounding to the grid must not cut the largest value off.
-    steps = torch.where(largest > steps * (levels + 0.5), ((exponents + 1) / GRID).exp2().to(dtype).float(), steps)
-    return torch.where(sizes > 0, steps, 1.0)
+    steps = torch.where(largest > steps * (LEVELS + 0.5), ((exponents + 1) / GRID).exp2().to(dtype).float(), steps)
+    return torch.where(largest > 0, steps, 1.0)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How matrices are rounded: to -levels … levels times a step that `storage` holds exactly, chosen by `clip`."""
+
+    levels: int
+    storage: torch.dtype
+    clip: str
+    rate: ClassVar[None] = None
+
+    def steps(self, matrix: Tensor, importance: Tensor | None = None) -> Tensor:
+        """A step for each row of `matrix`, in its dtype; `importance` as in `row_steps`.
+
+        Sixteen-bit weights have steps of their own dtype: they could not hold others.
+        """
+        held = self.storage if matrix.dtype.itemsize > 2 else matrix.dtype
+        return row_steps(matrix, self.levels, held, self.clip, importance).to(matrix.dtype)
+
+
+@dataclass(frozen=True)
+class Spaced:
+    """How a matrix is rounded whose steps are `factor` times the `sizes` (rows,) of its rows, or by default times their
+    root mean square: to numbers that are weighed by what they cost."""
+
+    factor: float
+    rate: Rate
+    storage: torch.dtype
+    sizes: Tensor | None = None
+    levels: int = LEVELS
+
+    def steps(self, matrix: Tensor, importance: Tensor | None = None) -> Tensor:
+        """A step for each row of `matrix`, in its dtype."""
+        held = self.storage if matrix.dtype.itemsize > 2 else matrix.dtype
+        sizes = row_sizes(matrix) if self.sizes is None else self.sizes
+        return steps_at(matrix, sizes, self.factor, held).to(matrix.dtype)
 
 
 @dataclass(frozen=True)
@@ -53,12 +94,14 @@ class Curve:
     """Bits and damage of one matrix by the factor of its steps, both falling and rising with it.
 
     log_factors, bits, damage: (n,), float64; factors rise. `lengths` (n, 2 · 127 + 1): of the codes at each.
+    sizes: of the rows, which steps are factors of; None: their root mean squares.
     """
 
     log_factors: np.ndarray
     bits: np.ndarray
     damage: np.ndarray
     lengths: Tensor
+    sizes: Tensor | None = None
 
     @property
     def fine(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,47 +120,46 @@ class Curve:
         return Rate(self.lengths[int(np.abs(self.log_factors - log_factor).argmin())])
 
 
-def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, levels: int, dtype: torch.dtype) -> Curve:
+def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, sizes: Tensor | None = None) -> Curve:
     """The curve of `matrix` (out, in), zeros kept.
 
     Args:
         rows: (out,), what a squared error of a row counts.
         columns: (in,) or (out, in), what one of a column counts, given that later ones make up for it.
+        sizes: of the rows, which steps are factors of; by default their root mean squares.
     """
-    stride = max(1, matrix.numel() // SAMPLED)
-    picked = matrix[::stride].float() if len(matrix) >= 64 * stride else matrix.float()
-    part = matrix.numel() / max(1, picked.numel())
-    rows = rows.float() if len(picked) == len(matrix) else rows[::stride].float()
-    if columns.dim() == 2 and len(columns) != len(picked):
-        columns = columns[::stride] if len(columns) == len(matrix) else columns
-    columns = columns.float().clamp_min(1e-30)
+    stride = max(1, matrix.numel() // SAMPLED) if len(matrix) >= LEAST_ROWS else 1
+    picked, part = matrix[::stride].float(), len(matrix) / len(matrix[::stride])
+    rows = rows[::stride].float()
+    columns = (columns if columns.dim() == 1 else columns[::stride]).float().clamp_min(1e-30)
+    own = row_sizes(picked) if sizes is None else sizes[::stride]
     dearer = columns.log().mean(-1, keepdim=True).exp() / columns
     zero = picked == 0
     count = 1 + round(math.log2(MOST_FACTOR / LEAST_FACTOR) * PER_OCTAVE)
     logs = np.linspace(math.log2(LEAST_FACTOR), math.log2(MOST_FACTOR), count)
     bits, damage, lengths = [], [], []
     for log in logs:
-        step = steps_at(picked, 2.0**log, levels, dtype)[:, None]
+        step = steps_at(picked, own, 2.0**log, dtype)[:, None]
         scaled = picked / step
-        counts = counts_of(scaled.round().clamp_(-levels, levels), levels)
+        counts = counts_of(scaled.round().clamp_(-LEVELS, LEVELS), LEVELS)
         whole = Rate(code_lengths(counts)).round(scaled, dearer).masked_fill_(zero, 0.0)
-        counts = counts_of(whole, levels)
+        counts = counts_of(whole, LEVELS)
         errors = (picked - whole * step).square_().mul_(columns).sum(1)
         bits.append(part * entropy_bits(counts))
         damage.append(0.5 * part * float((errors * rows).sum(dtype=torch.float64)))
         lengths.append(code_lengths(counts))
-    return Curve(logs, np.array(bits), np.array(damage), torch.stack(lengths))
+    return Curve(logs, np.array(bits), np.array(damage), torch.stack(lengths), sizes)
 
 
-def allocate(curves: Mapping[str, Curve], bits: float) -> dict[str, float]:
+def allocate(curves: Mapping[Key, Curve], bits: float) -> dict[Key, float]:
     """The logarithm of each matrix's factor, by name, at which all take `bits` together and the damage is least; the
     finest or the coarsest there are where they cannot take as many or as few."""
     fine = {name: curve.fine for name, curve in curves.items()}
 
-    def chosen(price: float) -> dict[str, int]:
+    def chosen(price: float) -> dict[Key, int]:
         return {name: int(np.argmin(damage + price * own)) for name, (_, own, damage) in fine.items()}
 
-    def taken(places: Mapping[str, int]) -> float:
+    def taken(places: Mapping[Key, int]) -> float:
         return sum(float(fine[name][1][place]) for name, place in places.items())
 
     low, high = 1e-30, 1e6
@@ -128,10 +170,10 @@ def allocate(curves: Mapping[str, Curve], bits: float) -> dict[str, float]:
     return shifted(curves, {name: float(fine[name][0][place]) for name, place in places.items()}, bits)
 
 
-def shifted(curves: Mapping[str, Curve], log_factors: Mapping[str, float], bits: float) -> dict[str, float]:
+def shifted(curves: Mapping[Key, Curve], log_factors: Mapping[Key, float], bits: float) -> dict[Key, float]:
     """`log_factors` all moved by one number, so that the matrices take `bits` together, as near as their ranges let."""
 
-    def moved(by: float) -> dict[str, float]:
+    def moved(by: float) -> dict[Key, float]:
         limits = {name: curves[name].log_factors[[0, -1]] for name in log_factors}
         return {name: float(np.clip(log + by, *limits[name])) for name, log in log_factors.items()}
 
@@ -141,3 +183,38 @@ def shifted(curves: Mapping[str, Curve], log_factors: Mapping[str, float], bits:
         found = sum(curves[name].bits_at(log) for name, log in moved(middle).items())
         low, high = (middle, high) if found > bits else (low, middle)
     return moved(high)
+
+
+class Allotment:
+    """The bytes due, and what of them is left while one unit after the other is rounded.
+
+    What each unit really takes is made up for by those that are still to come: their steps all move by one factor.
+
+    Args:
+        curves: by the names of unit and matrix.
+    """
+
+    def __init__(self, curves: Mapping[tuple[str, str], Curve], nbytes: int, storage: torch.dtype) -> None:
+        self.curves, self.storage = dict(curves), storage
+        self.left = 8.0 * nbytes
+        self.log_factors = allocate(self.curves, self.left) if curves else {}
+
+    def grids(self, unit: str, names: Iterable[str], even: Grid) -> dict[str, Grid | Spaced]:
+        """How the matrices `names` of `unit` are rounded; `even`ly where no batch reached it."""
+        found: dict[str, Grid | Spaced] = {}
+        for name in names:
+            curve = self.curves.get((unit, name))
+            if curve is None:
+                found[name] = even
+            else:
+                log = self.log_factors[unit, name]
+                found[name] = Spaced(2.0**log, curve.rate_at(log), self.storage, curve.sizes)
+        return found
+
+    def took(self, unit: str, names: Iterable[str], nbytes: int) -> None:
+        """Note that the matrices `names` of `unit` are rounded, and take `nbytes`."""
+        self.left -= 8 * nbytes
+        for name in names:
+            self.log_factors.pop((unit, name), 0.0)
+        if self.log_factors:
+            self.log_factors = shifted(self.curves, self.log_factors, self.left)

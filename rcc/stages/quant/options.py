@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from rcc.errors import Problems
 from rcc.ops.grid import CLIPS
-from rcc.stages.options import StageOptions
+from rcc.stages.options import AUTO, StageOptions
 
 ROUNDINGS = ("feedback", "nearest")
-LEAST_BITS, MOST_BITS = 2, 8
+LEAST_BITS, USUAL_BITS, MOST_BITS = 2, 4, 8
 EMBEDDING = "embedding"
 """The role whose units have bits of their own."""
 
@@ -20,7 +20,9 @@ class QuantOptions(StageOptions):
     """How fine the grid of the stored values is, and how they are rounded to it.
 
     Attributes:
-        bits: of a value, 2 to 8. The artifact keeps a byte a value, and codes the entropy out of fewer bits.
+        bits: of a value, 2 to 8, alike in all layers. 'auto' is what a target in bytes leaves: every row then gets a
+            step of its own, by how far its errors move the model's outputs. Without a target it is 4. The artifact
+            keeps a byte a value, and codes the entropy out of fewer bits.
         embedding_bits: the same for units of the role 'embedding': the tables of tokens and positions, and the
             convolution that embeds patches.
         rounding: 'nearest' by itself; 'feedback' chooses whole numbers one column after the other so that later
@@ -33,14 +35,15 @@ class QuantOptions(StageOptions):
 
     method: ClassVar[str] = "quant"
 
-    bits: int = 4
-    embedding_bits: int = 4
+    bits: int | str = AUTO
+    embedding_bits: int | str = AUTO
     rounding: str = "feedback"
     clip: str = "absmax"
 
     def check(self, problems: Problems) -> None:
-        problems.whole("bits", self.bits, LEAST_BITS, MOST_BITS)
-        problems.whole("embedding_bits", self.embedding_bits, LEAST_BITS, MOST_BITS)
+        for name, bits in (("bits", self.bits), ("embedding_bits", self.embedding_bits)):
+            if bits != AUTO:
+                problems.whole(name, bits, LEAST_BITS, MOST_BITS)
         problems.choice("rounding", self.rounding, ROUNDINGS)
         problems.choice("clip", self.clip, CLIPS)
         roles = self.selection.roles
@@ -48,5 +51,10 @@ class QuantOptions(StageOptions):
             self.unused(problems, ("embedding_bits",), f"with roles={list(roles)}", f"add '{EMBEDDING}' to roles")
 
     @property
-    def needs_calibration(self) -> bool:
+    def feedback(self) -> bool:
+        """Whether errors are made up for by later columns."""
         return self.rounding == "feedback"
+
+    @property
+    def needs_calibration(self) -> bool:
+        return self.feedback

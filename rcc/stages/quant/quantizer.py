@@ -5,25 +5,31 @@ The maths, its sources and what it costs: docs/method/quant.md.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 
 from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import UserError
+from rcc.layers.encoding import encode
 from rcc.layers.form import Form
+from rcc.layers.grid import to_grid
 from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
 from rcc.stages.base import StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.layerwise import Unfitted, layerwise
-from rcc.stages.options import ConfiguredStage
-from rcc.stages.quant.options import EMBEDDING, QuantOptions
-from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
+from rcc.stages.options import AUTO, ConfiguredStage
+from rcc.stages.quant.allocation import Allotment, Grid
+from rcc.stages.quant.options import EMBEDDING, USUAL_BITS, QuantOptions
+from rcc.stages.quant.rounding import nearest, stepped, with_feedback
+from rcc.stages.quant.survey import survey
 
 NORM = "a norm has no quantisation steps; its values stay as they are"
 NO_GAIN = "with a step a row its values would take no fewer bytes"
@@ -44,6 +50,9 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     options_type = QuantOptions
     no_strength = "set its bits and embedding_bits"
 
+    due: int | None = None
+    """Bytes that all whole numbers are to take; None leaves it to `bits`."""
+
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
         return [self._planned(unit, itemsize) for unit in units]
 
@@ -56,10 +65,17 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         return replace(unit, steps=steps, note=f"{self._bits(unit.role)} bits a value, a byte before entropy coding")
 
     def _bits(self, role: str) -> int:
-        return self.options.embedding_bits if role == EMBEDDING else self.options.bits
+        bits = self.options.embedding_bits if role == EMBEDDING else self.options.bits
+        return USUAL_BITS if bits == AUTO else int(bits)
 
     def _grid(self, role: str, storage: torch.dtype) -> Grid:
         return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.options.clip)
+
+    def within(self, nbytes: int) -> Self:
+        """The same, to round so that the whole numbers of all units take `nbytes`, as the artifact codes them."""
+        other = copy.copy(self)
+        other.due = nbytes
+        return other
 
     @torch.no_grad()
     def foresee(self, unit: Unit, form: Form, storage: torch.dtype) -> Form:
@@ -67,7 +83,7 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         names = stepped(counts, unit.shape[0], storage.itemsize)
         if unit.kind == "norm" or not names:
             return form
-        return nearest(form.folded(), names, self._grid(unit.role, storage))
+        return nearest(form.folded(), dict.fromkeys(names, self._grid(unit.role, storage)))
 
     @torch.no_grad()
     def apply(self, model: Model, context: StageContext) -> StageReport:
@@ -79,41 +95,67 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         self.model = model
         chosen, skipped = self.choose(model)
         report = StageReport(skipped=skipped)
-        for done, step in enumerate(self._steps(model, context, chosen)):
-            context.progress(done, len(chosen), f"layers ({step.unit.name})")
+        names = self._names(chosen, context.itemsize, report)
+        rounded = [unit for unit in chosen if unit.name in names]
+        allotted = None if self.due is None else self._allot(model, context, names)
+        for done, step in enumerate(self._steps(model, context, rounded)):
+            context.progress(done, len(rounded), f"layers ({step.unit.name})")
             with naming(self, step.unit):
-                self._round(step, context, report)
-        context.progress(len(chosen), len(chosen), "layers")
+                self._round(step, names[step.unit.name], allotted, context, report)
+        context.progress(len(rounded), len(rounded), "layers")
         report.facts |= self._facts(report)
         return report
 
+    def _names(self, chosen: Sequence[Unit], itemsize: int, report: StageReport) -> dict[str, dict[str, int]]:
+        """The matrices that are rounded and how many steps each takes, by unit; why others are left is noted."""
+        found = {}
+        for unit in chosen:
+            names = {} if unit.kind == "norm" else stepped(UnitPlan.of(unit).matrices, unit.shape[0], itemsize)
+            if names:
+                found[unit.name] = names
+            else:
+                report.skip(unit, NORM if unit.kind == "norm" else NO_GAIN)
+        return found
+
+    def _allot(self, model: Model, context: StageContext, names: Mapping[str, Mapping[str, int]]) -> Allotment:
+        """The share of each matrix in the bytes that are due, as a survey of the model tells."""
+        assert self.due is not None
+        curves = survey(model, context, {name: list(held) for name, held in names.items()}, self.options.feedback)
+        return Allotment(curves, self.due, context.storage)
+
     def _steps(self, model: Model, context: StageContext, chosen: Sequence[Unit]) -> Iterator[LayerFit | Unfitted]:
-        if self.options.rounding == "nearest":
+        if not self.options.feedback:
             return (Unfitted(unit, "") for unit in chosen)
         return layerwise(model, context, chosen)
 
-    def _round(self, step: LayerFit | Unfitted, context: StageContext, report: StageReport) -> None:
-        """Write the rounded form, or leave the unit and note why."""
+    def _round(
+        self,
+        step: LayerFit | Unfitted,
+        names: Mapping[str, int],
+        allotted: Allotment | None,
+        context: StageContext,
+        report: StageReport,
+    ) -> None:
+        """Write the rounded form."""
         unit = step.unit
-        if unit.kind == "norm":
-            report.skip(unit, NORM)
-            return
         before = UnitPlan.of(unit)
-        names = stepped(before.matrices, unit.shape[0], context.itemsize)
-        if not names:
-            report.skip(unit, NO_GAIN)
-            return
         form = unit.read().folded()
-        grid = self._grid(unit.role, context.storage)
-        facts: dict[str, Any] = {"bits": self._bits(unit.role), "steps": sum(names.values())}
+        even = self._grid(unit.role, context.storage)
+        grids = dict.fromkeys(names, even) if allotted is None else allotted.grids(unit.name, names, even)
+        facts: dict[str, Any] = {"steps": sum(names.values())}
         if isinstance(step, LayerFit):
             dense = form.dense()
-            rounded = step.settled(with_feedback(form, names, grid, step.damped(dense)))
+            rounded = step.settled(with_feedback(form, grids, step.damped(dense)))
             objective = step.objective()
             facts["output_error_before"] = objective.relative_error(dense)
             facts["output_error"] = objective.relative_error(rounded.dense())
         else:
-            rounded = nearest(form, names, grid)
+            rounded = nearest(form, grids)
+        coded = sum(encode(_whole(rounded, name), "zstd").nbytes for name in names)
+        if allotted is not None:
+            allotted.took(unit.name, names, coded)
+        values = sum(getattr(rounded, name).numel() for name in names)
+        facts |= {"bits": self._bits(unit.role)} if allotted is None else {"bits_coded": 8 * coded / values}
         facts["weight_change"] = relative_error(form.dense(), rounded.dense())
         unit.write(rounded)
         facts |= {"bytes_before": before.nbytes(context.itemsize), "bytes_after": bytes_of(unit, context.itemsize)}
@@ -125,7 +167,7 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         if isinstance(step, LayerFit):
             return step.note
         # Rounding to nearest is what was asked for, or all there is for a table of rows.
-        expected = self.options.rounding == "nearest" or step.unit.kind == "embedding"
+        expected = not self.options.feedback or step.unit.kind == "embedding"
         return "" if expected else f"rounded to nearest: {step.reason}"
 
     def _facts(self, report: StageReport) -> dict[str, Any]:
@@ -140,3 +182,8 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         own = self.options
         options = {"bits": own.bits, "embedding_bits": own.embedding_bits, "rounding": own.rounding, "clip": own.clip}
         return {**options, "quantised": len(report.touched), **totals, **means}
+
+
+def _whole(form: Form, name: str) -> Tensor:
+    """The whole numbers of a matrix that is on its grid, int8."""
+    return to_grid(getattr(form, name), getattr(form, f"{name}_step"))

@@ -8,34 +8,17 @@ those before it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from rcc.layers.encoding import encoded_bytes
 from rcc.layers.form import Form
-from rcc.ops.grid import quantise, round_to_grid, row_steps
+from rcc.ops.grid import quantise, round_to_grid
 from rcc.ops.groups import for_rows
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How matrices are rounded: to -levels … levels times a step that `storage` holds exactly, chosen by `clip`."""
-
-    levels: int
-    storage: torch.dtype
-    clip: str
-
-    def steps(self, matrix: Tensor, importance: Tensor | None = None) -> Tensor:
-        """A step for each row of `matrix`, in its dtype; `importance` as in `row_steps`.
-
-        Sixteen-bit weights have steps of their own dtype: they could not hold others.
-        """
-        held = self.storage if matrix.dtype.itemsize > 2 else matrix.dtype
-        return row_steps(matrix, self.levels, held, self.clip, importance).to(matrix.dtype)
+from rcc.stages.quant.allocation import Grid, Spaced
 
 
 def stepped(counts: Mapping[str, tuple[int, int]], rows: int, itemsize: int) -> dict[str, int]:
@@ -54,17 +37,17 @@ def stepped(counts: Mapping[str, tuple[int, int]], rows: int, itemsize: int) -> 
     return found
 
 
-def nearest(form: Form, names: Mapping[str, int], grid: Grid) -> Form:
-    """`form` with its matrices of these `names` rounded to the nearest multiples. It has no scale."""
-    for name in names:
+def nearest(form: Form, grids: Mapping[str, Grid | Spaced]) -> Form:
+    """`form` with its matrices of these names rounded, each value by itself. It has no scale."""
+    for name, grid in grids.items():
         matrix: Tensor = getattr(form, name)
         step = grid.steps(matrix)
-        form = _put(form, name, round_to_grid(matrix, step, grid.levels), step)
+        form = _put(form, name, round_to_grid(matrix, step, grid.levels, grid.rate), step)
     return form
 
 
-def with_feedback(form: Form, names: Mapping[str, int], grid: Grid, problem: Quadratic) -> Form:
-    """`form` with its matrices of these `names` rounded to where `problem` is least, zeros kept. It has no scale.
+def with_feedback(form: Form, grids: Mapping[str, Grid | Spaced], problem: Quadratic) -> Form:
+    """`form` with its matrices of these names rounded to where `problem` is least, zeros kept. It has no scale.
 
     Before a matrix is rounded its values are moved to the minimum on its support (`refit`), which is what rounding
     errors are then counted from.
@@ -76,18 +59,18 @@ def with_feedback(form: Form, names: Mapping[str, int], grid: Grid, problem: Qua
         torch.linalg.LinAlgError: the moment of the problem is not positive definite.
     """
     for name in ("right", "left", "sparse"):
-        if name in names:
-            matrix: Tensor = getattr(form, name)
-            part, coupling = _part(form, name, problem)
+        if name in grids:
+            grid, matrix = grids[name], getattr(form, name)
+            part, coupling = part_of(form, name, problem)
             best = refit(part, matrix != 0, matrix, coupling).to(matrix.dtype)
             step = grid.steps(best, for_rows(part.diagonal, len(best)))
             # How rows count together drops out of each column's best answer to the errors made before it.
             near = part if coupling is None else Quadratic.around(best, part.moment)
-            form = _put(form, name, quantise(near, best, step, grid.levels), step)
+            form = _put(form, name, quantise(near, best, step, grid.levels, rate=grid.rate), step)
     return form
 
 
-def _part(form: Form, name: str, problem: Quadratic) -> tuple[Quadratic, Tensor | None]:
+def part_of(form: Form, name: str, problem: Quadratic) -> tuple[Quadratic, Tensor | None]:
     """The objective as one of the matrix `name` alone, the others being as they are, and its coupling of rows.
 
     With R = G − S H what the pair should make of the inputs: of V it is tr(UᵀU V H Vᵀ) − 2 tr(V (UᵀR)ᵀ), and of U

@@ -243,7 +243,8 @@ def test_the_plan_counts_a_byte_a_value_and_the_steps(model) -> None:
     assert plan.steps[0].changed == len(NAMES)
     stage.apply(model, context())
     actual = model_size(model, torch.float16, "none").nbytes
-    assert actual <= plan.steps[0].nbytes <= actual + 20  # rounding makes a few zeros, which may be left out
+    # Rounding makes a few zeros, which may be left out, and numbers of 4 bits may be packed.
+    assert actual <= plan.steps[0].nbytes <= actual * 1.1
     assert UnitPlan.of(unit(model, "hidden")).nbytes(2) <= planned["hidden"].nbytes(2)
 
 

@@ -12,7 +12,8 @@ from rcc.layers.form import Form
 from rcc.layers.grid import to_grid
 from rcc.ops.quadratic import Quadratic
 from rcc.ops.refit import refit_exact
-from rcc.stages.quant.rounding import Grid, nearest, stepped, with_feedback
+from rcc.stages.quant.allocation import Grid
+from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 
 
 def matrix(m: int, n: int, seed: int) -> Tensor:
@@ -35,8 +36,8 @@ def problem_near(form: Form, seed: int = 0) -> Quadratic:
     return Quadratic.around(wanted, inputs.T @ inputs / 200).damped(form.dense())
 
 
-def all_steps(form: Form) -> dict[str, int]:
-    return {name: len(part) for name, part in form.matrices()}
+def evenly(form: Form, grid: Grid) -> dict[str, Grid]:
+    return {name: grid for name, _ in form.matrices()}
 
 
 @pytest.mark.parametrize("kind", ["S", "UV", "S+UV"])
@@ -47,8 +48,8 @@ def test_every_matrix_is_on_its_grid_and_zeros_stay_positive_zeros(kind, levels,
     form = form_of(kind)
     grid = Grid(levels, storage, clip)
     for rounded in (
-        nearest(form, all_steps(form), grid),
-        with_feedback(form, all_steps(form), grid, problem_near(form)),
+        nearest(form, evenly(form, grid)),
+        with_feedback(form, evenly(form, grid), problem_near(form)),
     ):
         steps = dict(rounded.steps())
         assert steps.keys() == dict(form.matrices()).keys()
@@ -64,8 +65,7 @@ def test_every_matrix_is_on_its_grid_and_zeros_stay_positive_zeros(kind, levels,
 def test_plain_rounding_takes_the_steps_of_the_largest_magnitudes() -> None:
     rounded = nearest(
         Form(sparse=torch.tensor([[1.0, -7.0, 3.4, 0.0], [0.0, 0.0, 0.0, 0.0]])),
-        {"sparse": 2},
-        Grid(7, torch.float16, "absmax"),
+        {"sparse": Grid(7, torch.float16, "absmax")},
     )
     assert rounded.sparse is not None
     assert rounded.sparse.tolist() == [[1.0, -7.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
@@ -78,8 +78,8 @@ def test_plain_rounding_takes_the_steps_of_the_largest_magnitudes() -> None:
 def test_feedback_errs_less_than_the_nearest(seed: int, kind: str, levels: int) -> None:
     form = form_of(kind, seed)
     problem, grid = problem_near(form, seed), Grid(levels, torch.float16, "absmax")
-    fed = problem.relative_error(with_feedback(form, all_steps(form), grid, problem).dense())
-    assert fed < problem.relative_error(nearest(form, all_steps(form), grid).dense())
+    fed = problem.relative_error(with_feedback(form, evenly(form, grid), problem).dense())
+    assert fed < problem.relative_error(nearest(form, evenly(form, grid)).dense())
 
 
 def test_with_many_levels_a_sparse_matrix_nearly_reaches_the_minimum_on_its_support() -> None:
@@ -87,7 +87,7 @@ def test_with_many_levels_a_sparse_matrix_nearly_reaches_the_minimum_on_its_supp
     assert form.sparse is not None
     problem = problem_near(form)
     least = problem.relative_error(refit_exact(problem, form.sparse != 0))
-    rounded = with_feedback(form, {"sparse": 12}, Grid(127, torch.float16, "absmax"), problem)
+    rounded = with_feedback(form, {"sparse": Grid(127, torch.float16, "absmax")}, problem)
     assert problem.relative_error(form.dense()) > 1.5 * least
     assert problem.relative_error(rounded.dense()) < 1.02 * least
 
@@ -96,15 +96,15 @@ def test_each_matrix_makes_up_for_the_errors_of_those_rounded_before_it() -> Non
     """With three levels in V alone, U and S of many levels bring the error most of the way back."""
     form = form_of("S+UV", zeros=0.0)
     problem = problem_near(form)
-    coarse = with_feedback(form, {"right": 6}, Grid(1, torch.float16, "mse"), problem)
-    fine = with_feedback(coarse, {"left": 12, "sparse": 12}, Grid(127, torch.float16, "absmax"), problem)
+    coarse = with_feedback(form, {"right": Grid(1, torch.float16, "mse")}, problem)
+    fine = with_feedback(coarse, dict.fromkeys(("left", "sparse"), Grid(127, torch.float16, "absmax")), problem)
     assert torch.equal(coarse.right, fine.right)  # type: ignore[arg-type]
     assert problem.relative_error(fine.dense()) < 0.05 * problem.relative_error(coarse.dense())
 
 
 def test_matrices_that_are_not_named_stay_as_they_are() -> None:
     form = form_of("S+UV")
-    rounded = with_feedback(form, {"left": 12}, Grid(7, torch.float16, "absmax"), problem_near(form))
+    rounded = with_feedback(form, {"left": Grid(7, torch.float16, "absmax")}, problem_near(form))
     assert [name for name, _ in rounded.steps()] == ["left"]
     assert rounded.sparse is form.sparse
     assert rounded.right is form.right
@@ -112,7 +112,7 @@ def test_matrices_that_are_not_named_stay_as_they_are() -> None:
 
 def test_sixteen_bit_weights_take_steps_of_their_own_dtype() -> None:
     form = Form(sparse=torch.full((1, 4), 3e-6, dtype=torch.float16))
-    rounded = nearest(form, {"sparse": 1}, Grid(127, torch.bfloat16, "absmax"))
+    rounded = nearest(form, {"sparse": Grid(127, torch.bfloat16, "absmax")})
     assert rounded.sparse_step is not None
     assert rounded.sparse_step.dtype == torch.float16
     assert float(rounded.sparse_step) > 0

@@ -1,0 +1,99 @@
+"""Survey a model before it is rounded: of every matrix, what bits and damage its steps would make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from rcc.calibration.layer_fits import layer_fits
+from rcc.calibration.sensitivity import Sensitivity, sensitivities
+from rcc.layers.form import Form
+from rcc.layers.model import Model
+from rcc.layers.units import Unit
+from rcc.ops.groups import diagonal, for_rows, permuted
+from rcc.ops.quadratic import Quadratic
+from rcc.ops.sweep import descending, upper_factor
+from rcc.stages.base import StageContext
+from rcc.stages.quant.allocation import Curve, curve_of, row_sizes
+from rcc.stages.quant.rounding import part_of
+
+MOST_UNEVEN = 4.0
+"""By how much at most a token's steps may differ from those of all by how often it is to be expected."""
+
+
+def survey(
+    model: Model, context: StageContext, names: Mapping[str, Sequence[str]], feedback: bool
+) -> dict[tuple[str, str], Curve]:
+    """The curves of the matrices `names` of each unit, by the names of both; none of what no batch reached.
+
+    One forward pass gathers the second moments of each layer's inputs, which tell what feedback makes up for; without
+    `feedback` their diagonals do.
+    """
+    units = [unit for unit in model.units() if unit.name in names]
+    found = sensitivities(model, units, context.calibration or (), context.generator())
+    curves: dict[tuple[str, str], Curve] = {}
+    left = {unit.name: unit for unit in units if unit.name in found}
+    for unit, problem in _problems(model, context, list(left.values())) if feedback else ():
+        del left[unit.name]
+        curves |= _curves(unit, names[unit.name], found[unit.name], problem, context.storage)
+    for unit in left.values():
+        curves |= _curves(unit, names[unit.name], found[unit.name], None, context.storage)
+    return curves
+
+
+def _problems(model: Model, context: StageContext, units: Sequence[Unit]) -> Iterator[tuple[Unit, Quadratic]]:
+    fitted = [unit for unit in units if unit.summing]
+    for fit in layer_fits(model, None, fitted, context.calibration or ()) if fitted else ():
+        if fit.fired:
+            yield fit.unit, fit.damped(fit.unit.read().folded().dense())
+
+
+def _curves(
+    unit: Unit, names: Sequence[str], sensitivity: Sensitivity, problem: Quadratic | None, storage: torch.dtype
+) -> dict[tuple[str, str], Curve]:
+    """The curve of each matrix of the unit, as if it alone were rounded."""
+    form = unit.read().folded()
+    found = {}
+    for name in names:
+        matrix: Tensor = getattr(form, name)
+        rows = sensitivity.rows.to(matrix.device)
+        if name == "right":  # a row of V counts with the outputs that its column of U goes to
+            assert form.left is not None
+            rows = form.left.double().square().T @ rows
+        if problem is None:
+            columns = _columns(form, name, sensitivity.inputs.to(matrix.device))
+        else:
+            columns = left_over(part_of(form, name, problem)[0].moment)
+        sizes = token_sizes(matrix, rows) if unit.kind == "embedding" else None
+        found[unit.name, name] = curve_of(matrix, rows, for_rows(columns, len(matrix)), storage, sizes)
+    return found
+
+
+def _columns(form: Form, name: str, inputs: Tensor) -> Tensor:
+    """What a squared error of each column of a matrix counts where no other column makes up for it, from the variances
+    of the inputs (groups, in)."""
+    variances = inputs[0] if len(inputs) == 1 else inputs
+    if name != "left":
+        return variances
+    assert form.right is not None
+    return form.right.double().square() @ variances
+
+
+def left_over(moment: Tensor) -> Tensor:
+    """What of each input's variance the inputs rounded after it do not tell, (…, in), from H (…, in, in)."""
+    order = descending(diagonal(moment))
+    own = diagonal(upper_factor(permuted(moment, order))).square()
+    return torch.empty_like(own).scatter_(-1, order, own)
+
+
+def token_sizes(matrix: Tensor, rows: Tensor) -> Tensor:
+    """What the steps of an embedding are factors of, for each row: finer steps for tokens that count for more.
+
+    Steps in inverse proportion to the root of what a squared error costs make one bit worth the same in all rows; no
+    further than `MOST_UNEVEN` times, since what is known of rare tokens is little.
+    """
+    weights = rows.clamp_min(float(rows.max()) * 1e-9 or 1.0)
+    uneven = (weights.log().mean().exp() / weights).sqrt().clamp(1 / MOST_UNEVEN, MOST_UNEVEN)
+    return row_sizes(matrix) * uneven.float()
