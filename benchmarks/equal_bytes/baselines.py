@@ -1,7 +1,7 @@
 """Compress a subject to given bytes by the usual ways, stored in the product's own artifact.
 
-Whole bits alone meet no target. So the rows of all layers, first layer first, get one bit more than the rest, as many
-of them as the bytes allow: a share that is solved for on the artifact's true bytes.
+Whole bits alone meet no target. So the rows of all layers, first layer first and tables of embeddings last, get one bit
+more than the rest, as many of them as the bytes allow: a share that is solved for on the artifact's true bytes.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _solved(nbytes_at: Callable[[float], int], low: float, high: float, target: 
 
 
 def _units(model: Adapter) -> list[Unit]:
-    return [unit for unit in model.units() if unit.kind != "norm" and not unit.obstacle]
+    """All that can be rounded, tables of embeddings last."""
+    found = [unit for unit in model.units() if unit.kind != "norm" and not unit.obstacle]
+    return sorted(found, key=lambda unit: unit.kind == "embedding")
 
 
 def _nearest(matrix: Tensor, bits: int) -> Rounded:

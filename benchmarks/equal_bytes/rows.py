@@ -46,13 +46,16 @@ class Row:
 
 
 class Rows:
-    """The rows of `path`; a line that a kill cut off is left out."""
+    """The rows of `path`; a line that a kill cut off is left out, and the next row starts on a line of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.done: dict[tuple[str, float, str, str], Row] = {}
+        self._cut_off = False
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            text = path.read_text(encoding="utf-8")
+            self._cut_off = bool(text) and not text.endswith("\n")
+            for line in text.splitlines():
                 try:
                     row = _row(json.loads(line))
                 except ValueError:
@@ -61,7 +64,8 @@ class Rows:
 
     def add(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+            file.write("\n" * self._cut_off + json.dumps(asdict(row)) + "\n")
+        self._cut_off = False
         self.done[row.key] = row
 
 
