@@ -125,8 +125,11 @@ class Job(ABC):
         return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
 
     def model(self) -> Adapter:
-        """The model of `model=`, loaded to the device that was asked for."""
-        return load_source(self.settings["model"], self.settings["device"])
+        """The model of `model=`, loaded to the device that was asked for; what it has to say is printed."""
+        model = load_source(self.settings["model"], self.settings["device"])
+        for note in model.notes:
+            say(Terminal(highlight=False), f"model: {note}")
+        return model
 
     def artifact(self, directory: Path | str) -> Adapter:
         """The model of an artifact, verified, on the device that was asked for."""

@@ -23,10 +23,12 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     default_roles: ClassVar[Sequence[str]]
-    batch_names: ClassVar[Sequence[str] | None] = None
+    batch_names: Sequence[str] | None = None
     """What a batch holds, where `outputs` takes other names than the parameters of the module's forward."""
     reads: Sequence[str] = ("images", "texts")
     """The fields of data that `prepare` takes by name, as a split calls them; one that a split lacks is not given."""
+    notes: Sequence[str] = ()
+    """Sentences for the user about how it was read."""
     calls_by_name: bool = False
     """Whether `outputs` hands every entry of a batch to the module's forward, under its name."""
     module: nn.Module
@@ -78,6 +80,12 @@ class Adapter(ABC):
                 f"model '{cls.name}' needs a path: a checkpoint directory or a hub name, as model.path=<directory>."
             )
         return cls.skeleton(Path(path))
+
+    @property
+    def pixel_moments(self) -> tuple[list[float], list[float]] | None:
+        """(mean, std), a number a channel, by which its pixels in [0, 1] are normalised; None where it takes none, or
+        where nobody may have got them wrong."""
+        return None
 
     @property
     def device(self) -> torch.device:

@@ -79,7 +79,7 @@ class ImageInput:
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         image = image.crop((left, top, left + self.size, top + self.size))
         values = torch.from_numpy(np.array(image, dtype=np.float32) / 255).reshape(self.size, self.size, self.channels)
-        mean, std = (torch.tensor(each) for each in self._moments())
+        mean, std = (torch.tensor(each) for each in self.moments())
         return ((values - mean) / std).permute(2, 0, 1).contiguous()
 
     @property
@@ -87,16 +87,17 @@ class ImageInput:
         """Pixels of the shorter side before the middle is cut out."""
         return self.size if self.resize is None else self.resize
 
-    def _moments(self) -> list[list[float]]:
+    def moments(self) -> tuple[list[float], list[float]]:
+        """(mean, std), a number a channel, of values in [0, 1]."""
         found = []
         for given, usual in ((self.mean, IMAGENET_MEAN), (self.std, IMAGENET_STD)):
             own = usual if self.channels == len(usual) else [sum(usual) / len(usual)]
             found.append([float(value) for value in (own if given is None else given)])
-        return found
+        return found[0], found[1]
 
     def to_json(self) -> dict[str, Any]:
         """What makes the same one again: `ImageInput(**content)`."""
-        mean, std = self._moments()
+        mean, std = self.moments()
         return {
             "size": self.size, "resize": self._shorter, "channels": self.channels, "mean": mean, "std": std,
             "interpolation": self.interpolation,

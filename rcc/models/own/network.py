@@ -1,8 +1,12 @@
-"""Adapt a user's own network of images (`model=module`), given by its import path and a safetensors file."""
+"""Adapt a user's own network (`model=module`), given by its import path and a safetensors file.
+
+Its inputs are the parameters of its forward: pixels of images, tokens of texts, or any fields of the data by name.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,30 +17,38 @@ from torch import Tensor, nn
 from rcc.command_line import command_line
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
+from rcc.limits import expanded
+from rcc.models.batches import call_by_name, chosen_outputs, named_outputs
 from rcc.models.device import pick_device, pick_dtype
+from rcc.models.own.fields import PIXELS, TOKENIZER, TOKENS, Fields, read_tokenizer, tensor_of, tokens_of
 from rcc.models.own.image_input import ImageInput
-from rcc.models.own.import_path import build, emptied, fill
+from rcc.models.own.import_path import Arguments, build, emptied, fill
 from rcc.models.own.module import ModuleAdapter
+from rcc.models.own.shipped_input import shipped_input
 from rcc.models.single_layer import class_name
-from rcc.models.transformers.classifying import classification_loss
+from rcc.models.transformers.classifying import LOGITS, classification_loss
 
 DESCRIPTION = "network.json"
 """In an artifact: what it needs besides code and weights."""
 
+log = logging.getLogger(__name__)
+
 
 class NetworkAdapter(ModuleAdapter):
-    """A module that takes pixels (B, C, H, W) and gives logits (B, classes), with how images become pixels.
+    """A module with how the fields of data become its inputs.
 
     Args:
         module: the network; it is changed in place.
-        images: how an image becomes pixels.
+        images: how an image becomes pixels, where it takes pixels.
         class_names: in the order of the logits; () where they are those of the data, in its order.
         target: the import path the network came from; written down, never followed.
-        default_roles: the roles compressed unless a stage says otherwise.
+        output: the name, or the names, of what counts as its output; None for its logits where it gives any, else all.
+        tokenizer: of texts, where it takes tokens.
+        max_length: most tokens of a text; None for what the tokenizer says.
+        notes: what is to be said of how it was read.
     """
 
     name: ClassVar[str] = "module"
-    batch_names: ClassVar[Sequence[str]] = ("pixel_values",)
 
     def __init__(
         self,
@@ -44,46 +56,71 @@ class NetworkAdapter(ModuleAdapter):
         images: ImageInput | None = None,
         class_names: Sequence[str] = (),
         target: str = "",
+        output: str | Sequence[str] | None = None,
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        super().__init__(module, reads=("images",))
-        self.images, self.target = images or ImageInput(), target
+        self.fields = Fields.of(module)
+        super().__init__(module, reads=self.fields.reads)
+        self.images, self.target, self.notes = images or ImageInput(), target, tuple(notes)
         self.class_names = tuple(str(name) for name in class_names)
+        self.output = (output,) if isinstance(output, str) else tuple(output or ())
+        self.tokenizer, self.max_length = tokenizer, max_length
 
     @classmethod
     def load(
         cls,
         target: str | None = None,
         path: str | Path | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        image_size: int = 224,
+        arguments: Mapping[str, Any] | Sequence[Any] | None = None,
+        image_size: int | None = None,
         resize: int | None = None,
-        channels: int = 3,
+        channels: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        interpolation: str = "bilinear",
+        interpolation: str | None = None,
         class_names: Sequence[str] | None = None,
+        output: str | Sequence[str] | None = None,
+        tokenizer: str | None = None,
+        max_length: int | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = torch.float32,
     ) -> Self:
         """Build `target` with `arguments` and fill it from the safetensors file `path`, in evaluation mode.
 
         Args:
-            target: 'package.module:name' of a class or a function that makes the module.
-            image_size, resize, channels, mean, std, interpolation: see `ImageInput`.
+            target: 'package.module:name' of a class, a method or a function that makes the module.
+            arguments: a mapping by name, or a list in order.
+            image_size, resize, channels, mean, std, interpolation: see `ImageInput`; what is None is what the network
+                ships, see `shipped_input`, else the usual.
+            output: see the class.
+            tokenizer: a folder with tokenizer.json; None for that of the weights.
 
         Raises:
             UserError: what is missing, cannot be imported or built, or weights that do not fit.
         """
         place, precision = pick_device(device), pick_dtype(dtype)
-        images = ImageInput(image_size, resize, channels, mean, std, interpolation)
+        given: dict[str, Any] = {"size": image_size, "resize": resize, "channels": channels, "mean": mean, "std": std,
+                 "interpolation": interpolation}  # fmt: skip
+        ImageInput(
+            **{name: value for name, value in given.items() if value is not None}
+        )  # told before anything is built
         _check_given(target, path)
         module = build(str(target), arguments)
+        beside = expanded("model.path", str(path)).parent
         fill(module, str(path))
-        return cls(module.to(place, precision), images, class_names or (), str(target)).eval()
+        images, note = _image_input(module, beside, given)
+        words = read_tokenizer(tokenizer, beside, _vocabulary(module)) if Fields.of(module).tokens else None
+        adapter = cls(
+            module.to(place, precision), images, class_names or (), str(target), output, words, max_length,
+            (note,) if note and Fields.of(module).pixels else (),
+        )  # fmt: skip
+        return adapter.eval()
 
     @classmethod
     def planned(  # type: ignore[override]
-        cls, target: str | None = None, arguments: Mapping[str, Any] | None = None, **_: Any
+        cls, target: str | None = None, arguments: Arguments = None, **_: Any
     ) -> Self:
         """The network as it is built, with its parameters on the meta device: none is read."""
         _check_given(target, "")
@@ -91,7 +128,7 @@ class NetworkAdapter(ModuleAdapter):
 
     @classmethod
     def around(cls, module: nn.Module, directory: Path) -> Self:
-        """`module` with what the artifact in `directory` says of images and classes.
+        """`module` with what the artifact in `directory` says of its inputs, outputs and classes.
 
         Raises:
             UserError: the description is not one that this adapter wrote.
@@ -100,9 +137,11 @@ class NetworkAdapter(ModuleAdapter):
             content = json.loads((directory / DESCRIPTION).read_text())
             images = ImageInput(**content["images"])
             class_names, target = content["class_names"], str(content["target"])
+            output, longest = [str(name) for name in content.get("output", ())], content.get("max_length")
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"'{directory / DESCRIPTION}' does not describe a network: {error!r}.") from error
-        return cls(module, images, class_names, target)
+        words = read_tokenizer(None, directory, _vocabulary(module)) if Fields.of(module).tokens else None
+        return cls(module, images, class_names, target, output, words, longest)
 
     @classmethod
     def skeleton(cls, directory: Path) -> Self:
@@ -121,51 +160,143 @@ class NetworkAdapter(ModuleAdapter):
 
     # Adapter.
 
+    @property
+    def batch_names(self) -> Sequence[str] | None:  # type: ignore[override]
+        return (PIXELS,) if self.fields.only_pixels else None
+
+    @property
+    def pixel_moments(self) -> tuple[list[float], list[float]] | None:
+        """(mean, std) of each channel by which pixels are normalised; None where it takes none."""
+        return self.images.moments() if self.fields.pixels else None
+
     def prepare(  # type: ignore[override]
-        self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None
+        self, images: Sequence[Any] | None = None, texts: Sequence[str] | None = None, **fields: Any
     ) -> Batch:
-        """`pixel_values` (B, C, H, W); texts that come with images are passed over.
+        """What the forward takes of images, texts and fields of its own names; a text that comes with images to a
+        network of images is passed over.
 
         Raises:
-            UserError: no images, or one of another kind.
+            UserError: the forward requires a field that is not there, or one is of another kind.
         """
-        if images is None:
-            raise UserError("the model 'module' reads images and no texts: it has no text embeddings.")
         dtype = next((each.dtype for each in self.module.parameters() if each.is_floating_point()), torch.float32)
-        return {"pixel_values": self.images.pixels(images).to(self.device, dtype)}
+        batch: Batch = {name: tensor_of(name, values) for name, values in fields.items() if name in self.fields.every}
+        if images is not None and self.fields.pixels and self.fields.pixels not in batch:
+            batch[self._pixels] = self.images.pixels(images)
+        if texts is not None and self.fields.tokens and self.tokenizer is not None:
+            batch |= tokens_of(self.tokenizer, texts, self.max_length, self.fields.every)
+        self._refuse_lacking(batch, {"images": images, "texts": texts, **fields})
+        return {name: each.to(self.device, dtype if each.is_floating_point() else None) for name, each in batch.items()}
+
+    @property
+    def _pixels(self) -> str:
+        """The entry of a batch that holds pixels."""
+        return PIXELS if self.fields.only_pixels else self.fields.pixels
+
+    def _refuse_lacking(self, batch: Batch, given: Mapping[str, Any]) -> None:
+        wanted = (self._pixels,) if self.fields.only_pixels else self.fields.requires
+        lacking = [name for name in wanted if name not in batch]
+        if not lacking and batch:
+            return
+        there = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
+        advice = ""
+        if self.fields.only_pixels:
+            advice = " It makes pixels of images, and no tokens of texts: it has no text embeddings."
+        elif TOKENS in lacking and self.tokenizer is None:
+            advice = (
+                f" Texts become tokens where {TOKENIZER} lies beside the weights, or with model.tokenizer=<directory>."
+            )
+        raise UserError(
+            f"the forward of {class_name(self.module)} requires {', '.join(self.fields.requires)}, and of the data came"
+            f" {there}: {', '.join(lacking) or 'every input'} is lacking.{advice} Give data with fields of these names."
+        )
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """`logits` (B, classes).
+        """What counts as the output: by `output=`; else `logits`, which a lone tensor (B, classes) is taken for, where
+        there are any; else every tensor that the network gives.
 
         Raises:
-            UserError: the batch has no pixels, or the network does not give (B, classes), as many as named.
+            UserError: an input is lacking, an output is asked for that is not there, or one has no row an item.
         """
-        if "pixel_values" not in batch:
-            raise UserError(f"this network needs pixel_values; the batch has {sorted(batch)}.")
-        pixels = batch["pixel_values"]
-        result = self.module(pixels)
-        logits = result.get("logits") if isinstance(result, Mapping) else result
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(pixels):
-            found = list(logits.shape) if isinstance(logits, Tensor) else type(result).__name__
-            raise UserError(
-                f"a network of model=module must give logits (B, classes), or a mapping that holds them under 'logits';"
-                f" {class_name(self.module)} gave {found} for {len(pixels)} images."
+        self._refuse_lacking(batch, dict.fromkeys(batch, True))
+        if self.fields.only_pixels:
+            count = len(batch[PIXELS])
+            result = self.module(batch[PIXELS])
+        else:
+            count = len(next(iter(batch.values())))
+            result = call_by_name(self.module, batch)
+        who = class_name(self.module)
+        found = named_outputs(result)
+        if list(found) == ["output"] and found["output"].dim() == 2:
+            found = {LOGITS: found["output"]}
+        chosen = (
+            chosen_outputs(found, self.output, who) if self.output or LOGITS not in found else {LOGITS: found[LOGITS]}
+        )
+        problems = Problems()
+        problems.check(bool(chosen), f"{who} returned {type(result).__name__}, in which there is no tensor.")
+        for name, tensor in chosen.items():
+            whole = tensor.dim() > 0 and len(tensor) == count
+            problems.check(
+                whole,
+                f"{who} gave {name} {list(tensor.shape)} for {count} items; an output must have a row for each. Give"
+                " logits (B, classes), or say which output counts: model.output=<name>.",
             )
-        if self.class_names and len(self.class_names) != logits.shape[1]:
+        problems.done()
+        logits = chosen.get(LOGITS)
+        if self.class_names and logits is not None and len(self.class_names) != logits.shape[-1]:
             raise UserError(
-                f"{len(self.class_names)} class_names were given and the network has {logits.shape[1]} logits."
+                f"{len(self.class_names)} class_names were given and the network has {logits.shape[-1]} logits."
             )
-        return {"logits": logits}
+        return chosen
 
     def loss(self, batch: Batch) -> Tensor:
         """See `classification_loss`."""
         return classification_loss(self, batch)
 
     def save_files(self, directory: Path) -> None:
-        """Write how images become pixels, the classes' names, and where the network came from."""
+        """Write how fields become inputs, the classes' names, where the network came from, and its tokenizer."""
         directory.mkdir(parents=True, exist_ok=True)
-        content = {"class_names": list(self.class_names), "images": self.images.to_json(), "target": self.target}
+        content: dict[str, Any] = {
+            "class_names": list(self.class_names),
+            "images": self.images.to_json(),
+            "target": self.target,
+        }
+        if self.output:
+            content["output"] = list(self.output)
+        if self.max_length is not None:
+            content["max_length"] = self.max_length
         (directory / DESCRIPTION).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        if self.tokenizer is not None:
+            from rcc.models.transformers.processor_files import save_tokenizer  # late: it imports transformers
+
+            save_tokenizer(directory, self.tokenizer)
+
+
+def _image_input(module: nn.Module, beside: Path, given: Mapping[str, Any]) -> tuple[ImageInput, str]:
+    """What was given, else what the network ships, else the usual; and a sentence on what it ships."""
+    shipped, where = shipped_input(module, beside)
+    said = {name: value for name, value in given.items() if value is not None}
+    options = {"size": "image_size"}
+    for name, value in said.items():
+        if name in shipped and _plain(shipped[name]) != _plain(value):
+            option = options.get(name, name)
+            log.warning(
+                "model.%s=%s was given, and %s says %s; what was given is used.", option, value, where, shipped[name]
+            )
+    if "size" in said and "size" in shipped and "resize" in shipped:
+        shipped = shipped | {"resize": round(said["size"] * shipped["resize"] / shipped["size"])}
+    images = ImageInput(**{**shipped, **said})
+    taken = [name for name in shipped if name not in said]
+    told = ", ".join(f"{options.get(name, name)}={shipped[name]}" for name in taken)
+    return images, f"images are made as {where} says: {told}." if taken else ""
+
+
+def _plain(value: Any) -> Any:
+    return [float(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _vocabulary(module: nn.Module) -> int | None:
+    """The tokens that the network embeds, where it has one table of them: its largest embedding."""
+    return max((each.num_embeddings for each in module.modules() if isinstance(each, nn.Embedding)), default=None)
 
 
 def _check_given(target: str | None, path: str | Path | None) -> None:

@@ -17,8 +17,11 @@ def classification_loss(adapter: Adapter, batch: Batch) -> Tensor:
     """Mean cross-entropy of the batch's `labels` (B,), indices into the logits (B, classes); a scalar.
 
     Raises:
-        UserError: the batch has no labels.
+        UserError: the batch has no labels, or the model gives no logits.
     """
     if LABELS not in batch:
         raise UserError(f"the loss of a classifier needs labels; this batch has {sorted(batch)}.")
-    return F.cross_entropy(adapter.outputs(batch)[LOGITS], batch[LABELS])
+    outputs = adapter.outputs(batch)
+    if LOGITS not in outputs:
+        raise UserError(f"the loss of a classifier is that of its logits; '{adapter.name}' gives {', '.join(outputs)}.")
+    return F.cross_entropy(outputs[LOGITS], batch[LABELS])

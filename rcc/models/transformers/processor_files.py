@@ -117,12 +117,17 @@ def save_files(
     rewrite(directory / "config.json", ("dtype",))
     image_processor.save_pretrained(directory)
     if tokenizer is not None:
-        # The backend remembers the padding and truncation of its last call, and would save them.
-        tokenizer.backend_tokenizer.no_padding()
-        tokenizer.backend_tokenizer.no_truncation()
-        with foreign_errors(directory):
-            tokenizer.save_pretrained(directory)
-        rewrite(directory / "tokenizer_config.json", WHERE_IT_CAME_FROM)
+        save_tokenizer(directory, tokenizer)
+
+
+def save_tokenizer(directory: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write tokenizer.json and tokenizer_config.json, whatever the tokenizer was used for."""
+    # The backend remembers the padding and truncation of its last call, and would save them.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    with foreign_errors(directory):
+        tokenizer.save_pretrained(directory)
+    rewrite(directory / "tokenizer_config.json", WHERE_IT_CAME_FROM)
 
 
 def rewrite(path: Path, without: Sequence[str]) -> None:

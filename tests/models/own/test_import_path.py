@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,8 +42,20 @@ def test_a_target_that_makes_no_network_is_refused(target: str, message: str) ->
 
 def test_arguments_reach_the_target_and_wrong_ones_are_told() -> None:
     assert build("toys.networks:build", {"classes": 3}).head.out_features == 3
-    with pytest.raises(UserError, match=r"failed with arguments {'clases': 3}.*clases"):
+    with pytest.raises(
+        UserError, match=r"cannot be called with arguments {'clases': 3}: .*'clases'\. It takes \(classes=10\)"
+    ):
         build("toys.networks:build", {"clases": 3})
+    assert build("toys.networks:build", [4]).head.out_features == 4
+    assert build("toys.networks:Named.from_name", {"name": "five"}).head.out_features == 5
+    with pytest.raises(UserError, match=r"'toys.networks:Named' has no 'from_nam'\. Did you mean 'from_name'\?"):
+        build("toys.networks:Named.from_nam")
+    with pytest.raises(UserError) as error:
+        build("toys.networks:Named")
+    assert str(error.value) == (
+        "model.target 'toys.networks:Named' cannot be called with arguments {}: missing a required argument: 'classes'."
+        " It takes (classes, depth, width=8). It needs classes, depth: give model.arguments={classes: …, depth: …}."
+    )
 
 
 def test_a_package_in_the_current_directory_is_found_and_hides_nothing(
@@ -74,10 +87,50 @@ def test_weights_that_do_not_fit_are_named(weights: Path, tmp_path: Path) -> Non
         fill(ResNet(), tmp_path / "nan.safetensors")
 
 
-def test_pickles_folders_and_damage_are_refused(weights: Path, tmp_path: Path) -> None:
+def test_buffers_of_other_versions_may_be_missing_or_left_over_and_are_named(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = load_file(weights)
+    del tensors["blocks.0.bn1.num_batches_tracked"]
+    tensors["stem.position_ids"] = torch.arange(4)
+    save_file(tensors, weights)
+    module = ResNet()
+    fill(module, weights)
+    assert torch.equal(module.head.weight, tensors["head.weight"])
+    assert [record.message.split("': ")[1] for record in caplog.records] == [
+        "the buffers stem.position_ids are passed over.",
+        "the buffers blocks.0.bn1.num_batches_tracked are as the network makes them.",
+    ]
+
+
+def test_the_weights_of_another_network_are_told_by_their_names_or_first_shapes(weights: Path, tmp_path: Path) -> None:
+    save_file({"encoder.weight": torch.ones(2), "encoder.bias": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(UserError) as error:
+        fill(ResNet(), tmp_path / "other.safetensors")
+    assert "holds the weights of another network: it has encoder.bias, encoder.weight, and the network" in str(
+        error.value
+    )
+    with pytest.raises(UserError) as error:
+        fill(ResNet(width=4), weights)
+    assert len(error.value.problems) == 9
+    assert "more of" in error.value.problems[-1]
+
+
+def test_pickles_folders_and_damage_are_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights.pt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"a pickle can run code.*save_file"):
+    with pytest.raises(
+        UserError,
+        match=r"a pickle can run code.*python -c 'import torch.*weights_only=True.*\"weights.safetensors\"\)'",
+    ):
         fill(ResNet(), tmp_path / "weights.pt")
+    torch.save(ResNet().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(UserError) as error:
+        fill(ResNet(), tmp_path / "weights.pt")
+    program = shlex.split(str(error.value).partition("convert its state dict once: ")[2])
+    monkeypatch.chdir(tmp_path)
+    weights.unlink()
+    exec(program[2], {})
+    fill(ResNet(), tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match="is a directory"):
         fill(ResNet(), tmp_path)
     with pytest.raises(UserError, match="does not exist"):

@@ -8,22 +8,26 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_model
-from toys.networks import Attentive, ResNet
+from toys.checkpoints import bert_tokenizer
+from toys.networks import Attentive, ResNet, Sentences
 
 import rcc
 from rcc.artifact.load import load
 from rcc.artifact.write import write_artifact
-from rcc.data.splits import Splits
+from rcc.data.loading import batch_of
+from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.measurement import Measurement, Metric
 from rcc.models.abilities import Captioner, Classifier
 from rcc.models.own.image_input import ImageInput
 from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import load_model, load_skeleton
+from rcc.models.transformers.processor_files import save_tokenizer
 from rcc.stages.quant.quantizer import Quantizer
 
 TARGET = "toys.networks:ResNet"
@@ -122,6 +126,83 @@ def test_a_cascade_compresses_it_and_the_artifact_gives_the_same_bits(
         assert torch.equal(load(tmp_path / "artifact", skeleton=network_class()).outputs(batch)["logits"], expected)
 
 
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    """A folder with the weights of a text network and the tokenizer beside it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(Sentences(), str(tmp_path / "weights.safetensors"))
+    save_tokenizer(tmp_path, bert_tokenizer())
+    return tmp_path
+
+
+def test_texts_become_what_the_forward_takes_by_the_tokenizer_beside_the_weights(
+    sentences: Path, tmp_path: Path
+) -> None:
+    options = {"target": "toys.networks:Sentences", "path": sentences / "weights.safetensors", "device": "cpu"}
+    model = load_model("module", **options)
+    assert model.reads == ("texts", "input_ids", "attention_mask")
+    split = Split("test", texts=["a photo of one dog", "two"], labels=np.array([0, 1]))
+    batch = batch_of(model, split, labels=True)
+    assert {name: tuple(each.shape) for name, each in batch.items()} == {
+        "input_ids": (2, 7), "attention_mask": (2, 7), "labels": (2,),
+    }  # fmt: skip
+    assert batch["attention_mask"].sum(1).tolist() == [7, 3]
+    with torch.no_grad():
+        outputs = model.outputs(batch)
+    assert {name: tuple(each.shape) for name, each in outputs.items()} == {"states": (2, 7, 8), "pooled": (2, 8)}
+    chosen = load_model("module", **options, output="pooled", max_length=4)
+    assert list(chosen.outputs(chosen.prepare(texts=["a photo of one dog"]))) == ["pooled"]
+    assert chosen.prepare(texts=["a photo of one dog"])["input_ids"].shape == (1, 4)
+    rcc.save(chosen, tmp_path / "artifact", dtype=None)
+    again = load(tmp_path / "artifact", skeleton=Sentences())
+    assert (again.output, again.max_length) == (("pooled",), 4)
+    assert torch.equal(again.outputs(again.prepare(texts=["two"]))["pooled"],
+                       chosen.outputs(chosen.prepare(texts=["two"]))["pooled"])  # fmt: skip
+
+
+def test_fields_are_read_under_the_names_of_the_forward(sentences: Path) -> None:
+    (sentences / "tokenizer.json").unlink()
+    target, path = "toys.networks:Sentences", sentences / "weights.safetensors"
+    model = load_model("module", target=target, path=path, device="cpu", output="pooled")
+    split = Split("test", input_ids=np.array([[1, 2], [3, 4]]), attention_mask=np.ones((2, 2), int))
+    batch = batch_of(model, split)
+    pipeline = rcc.RCCPipeline([Quantizer(4)], performance_threshold=1e-6)
+    pipeline.run(model, lambda _: 1.0, [batch])
+    assert model.outputs(batch)["pooled"].shape == (2, 8)
+    with pytest.raises(UserError) as error:
+        model.prepare(texts=["one"])
+    assert str(error.value) == (
+        "the forward of Sentences requires input_ids, attention_mask, and of the data came texts: input_ids,"
+        " attention_mask is lacking. Texts become tokens where tokenizer.json lies beside the weights, or with"
+        " model.tokenizer=<directory>. Give data with fields of these names."
+    )
+    with pytest.raises(UserError, match=r"'poled' was asked for and Sentences gives states .*Did you mean 'pooled'"):
+        load_model("module", target=target, path=path, device="cpu", output="poled").outputs(batch)
+    with pytest.raises(UserError, match="needs labels"):
+        model.loss(batch)
+    with pytest.raises(UserError, match="is that of its logits; 'module' gives pooled"):
+        model.loss({**batch, "labels": torch.tensor([0, 1])})
+
+
+def test_what_the_network_ships_makes_its_images_and_what_is_given_wins(
+    weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = {"input_size": [3, 32, 32], "crop_pct": 0.8, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    (weights.parent / "config.json").write_text(json.dumps({"pretrained_cfg": shipped}))
+    model = load_model("module", target=TARGET, path=weights, device="cpu")
+    assert model.images == ImageInput(32, 40, 3, [0.5] * 3, [0.25] * 3)
+    assert "images are made as" in model.notes[0]
+    assert "config.json says: channels=3, image_size=32" in model.notes[0]
+    assert not caplog.text
+    own = load_model("module", target=TARGET, path=weights, device="cpu", mean=[0, 0, 0], image_size=16)
+    assert own.images == ImageInput(16, 20, 3, [0, 0, 0], [0.25] * 3)
+    assert [record.message.partition(" was given, and ")[0] for record in caplog.records] == [
+        "model.image_size=16", "model.mean=[0, 0, 0]",
+    ]  # fmt: skip
+    assert caplog.records[1].message.endswith("config.json says [0.5, 0.5, 0.5]; what was given is used.")
+
+
 def test_an_artifact_never_imports_what_it_names(network: NetworkAdapter, tmp_path: Path) -> None:
     network.target = "evil_module:run"
     (tmp_path / "evil_module.py").write_text("raise SystemExit('imported')")
@@ -168,12 +249,14 @@ def test_a_network_that_gives_no_logits_is_told(images: list[Image.Image]) -> No
             return x.mean()
 
     model = NetworkAdapter(Flat(2, 2), ImageInput(8))
-    with pytest.raises(UserError, match=r"must give logits \(B, classes\).*Flat gave \[\] for 6 images"):
+    with pytest.raises(UserError, match=r"Flat gave output \[\] for 6 items; .*Give logits \(B, classes\)"):
         model.outputs(model.prepare(images))
     named = NetworkAdapter(ResNet(), ImageInput(8), class_names=["a", "b"])
     with pytest.raises(UserError, match="2 class_names were given and the network has 10 logits"):
         named.outputs(named.prepare(images))
-    with pytest.raises(UserError, match="reads images and no texts"):
+    with pytest.raises(
+        UserError, match=r"requires x, and of the data came texts: pixel_values is lacking.*no text embeddings"
+    ):
         named.prepare(texts=["a"])
     with pytest.raises(UserError, match="needs labels"):
         named.loss(named.prepare(images))
