@@ -56,6 +56,38 @@ def new_directory(target: Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Yield the path of a file to write; it becomes `target` when the block ends and is removed if it raises.
+
+    Raises:
+        UserError: `target` exists, or its place cannot be written to.
+        WorkError: the disk is full or fails.
+    """
+    with disk_errors(target):
+        if target.exists():
+            raise UserError(f"{target} exists already and is not overwritten: choose another path or remove it.")
+        with replaced(target) as partial:
+            yield partial
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """As `new_file`, for a `target` that may exist and is then replaced, all of it or nothing."""
+    partial = _leftover(target, PARTIAL)
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        try:
+            yield partial
+            _sync(partial)
+            os.replace(partial, target)
+            _sync(target.parent)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
 def write_file(target: Path, content: bytes) -> None:
     """Write or replace one file so that a reader finds either the old content or all of the new.
 
@@ -63,17 +95,8 @@ def write_file(target: Path, content: bytes) -> None:
         UserError: its place cannot be written to.
         WorkError: the disk is full or fails.
     """
-    partial = _leftover(target, PARTIAL)
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            _sync(partial)
-            os.replace(partial, target)
-            _sync(target.parent)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with replaced(target) as partial:
+        partial.write_bytes(content)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Load a model from an artifact directory: `rcc.load`, through a skeleton without weights."""
+"""Load a model from an artifact: `rcc.load`, through a skeleton without weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.restore import restore_weights
 from rcc.artifact.size import storage_dtype
-from rcc.artifact.verify import check_files
+from rcc.artifact.verify import check_files, files_of
 from rcc.errors import UserError
 from rcc.learning.held import held
 from rcc.models.adapter import Adapter
@@ -27,7 +27,7 @@ def load(
     """The model of an artifact, in evaluation mode, ready to use. Nothing in an artifact is ever unpickled.
 
     Args:
-        directory: the `artifact` directory of a run.
+        directory: the `artifact` directory of a run, or its file `artifact.rcc`.
         dtype: 'float32', 'float16' or 'bfloat16' to compute in, whatever the values are stored in; None
             computes in the stored dtype.
         verify: compare every byte with the manifest's SHA-256 first.
@@ -53,15 +53,16 @@ def load(
     kind = adapter or adapter_class(manifest.adapter)
     if verify:
         check_files(directory, manifest)
-    if skeleton is None:
-        model = kind.skeleton(directory)
-    elif issubclass(kind, ModuleAdapter):
-        model = kind.around(skeleton, directory)
-    else:
-        raise UserError(
-            f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
-            "leave out skeleton=."
-        )
+    with files_of(directory, manifest) as files:
+        if skeleton is None:
+            model = kind.skeleton(files)
+        elif issubclass(kind, ModuleAdapter):
+            model = kind.around(skeleton, files)
+        else:
+            raise UserError(
+                f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
+                "leave out skeleton=."
+            )
     restore_weights(model, manifest, directory, compute, verify)
     if trainable:
         model.module.requires_grad_(True)

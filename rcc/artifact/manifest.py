@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rcc.artifact.container import FILE, end_of_file, is_file, read_layout
 from rcc.artifact.contents import DTYPES
 from rcc.artifact.entries import (
     Entry,
@@ -24,7 +26,7 @@ from rcc.artifact.entries import (
     stream_text,
     vector_order,
 )
-from rcc.atomic import reading, write_file
+from rcc.atomic import reading, replaced, write_file
 from rcc.errors import Problems, UserError, listed
 from rcc.limits import read_bytes
 
@@ -111,25 +113,27 @@ def record_metrics(directory: Path | str, metrics: Mapping[str, Any]) -> None:
         UserError: the directory is no artifact, or cannot be written to.
         WorkError: the disk is full or fails.
     """
-    manifest = replace(read_manifest(directory), metrics=dict(metrics))
-    write_file(Path(directory) / MANIFEST, manifest.to_bytes())
+    path = Path(directory)
+    content = replace(read_manifest(path), metrics=dict(metrics)).to_bytes()
+    if path.is_dir():
+        write_file(path / MANIFEST, content)
+        return
+    layout = read_layout(path)
+    with replaced(path) as partial:
+        shutil.copyfile(path, partial)
+        with open(partial, "r+b") as file:
+            file.truncate(layout.begin + layout.data)
+            file.seek(0, 2)
+            file.write(end_of_file(layout.files, content))
 
 
 def read_manifest(directory: Path | str) -> Manifest:
-    """The manifest of an artifact.
+    """The manifest of an artifact, a directory or a file.
 
     Raises:
         UserError: no manifest, one of another format or version, or one with errors, all named.
     """
-    directory = Path(directory)
-    path = directory / MANIFEST
-    with reading(path):
-        if not path.is_file():
-            raise UserError(
-                f"{directory} is not an artifact: it has no {MANIFEST} ({_found(directory)}). Give the "
-                "`artifact` folder of a finished run."
-            )
-        text = read_bytes(path, directory)
+    path, text = _manifest_text(Path(directory))
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -147,6 +151,25 @@ def read_manifest(directory: Path | str) -> Manifest:
     if version >= CHECKED_VERSION:
         _check_checksum(path, data)
     return _parse(data, Problems(str(path)))
+
+
+def is_artifact(path: Path | str) -> bool:
+    """Whether an artifact lies there, as a directory or as a file; it may still be damaged."""
+    return (Path(path) / MANIFEST).is_file() or is_file(path)
+
+
+def _manifest_text(place: Path) -> tuple[Path, bytes]:
+    """The manifest of an artifact in either container, and how messages call it."""
+    if place.is_file():
+        return place, read_layout(place).manifest
+    path = place / MANIFEST
+    with reading(path):
+        if not path.is_file():
+            raise UserError(
+                f"{place} is not an artifact: it has no {MANIFEST} ({_found(place)}). Give the `artifact` folder, or "
+                f"the file {FILE}, of a finished run."
+            )
+        return path, read_bytes(path, place)
 
 
 def _check_checksum(path: Path, data: dict[str, Any]) -> None:

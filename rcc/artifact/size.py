@@ -23,14 +23,16 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class ArtifactSize:
-    """Bytes on disk, by `os.stat`: of `weights.safetensors` alone, and of every file of the directory."""
+    """Bytes on disk, by `os.stat`: of the weights alone, and of every file of the directory or of the one file."""
 
     weights_bytes: int
     directory_bytes: int
 
 
 def directory_bytes(directory: Path | str) -> int:
-    """Bytes of all files under `directory`, by `os.stat`."""
+    """Bytes of all files under `directory`, or of the one file that it is, by `os.stat`."""
+    if Path(directory).is_file():
+        return Path(directory).stat().st_size
     return sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rcc.artifact.container import laid_out, read_layout, unpack_files
 from rcc.artifact.contents import DTYPES
 from rcc.artifact.entries import FILE_DIGITS, Matrix, Vector
 from rcc.artifact.manifest import WEIGHTS, Manifest, read_manifest
@@ -48,6 +49,12 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     Files that the manifest does not name (a README, say) are ignored.
     """
     problems = Problems(str(directory))
+    if directory.is_file():
+        for name, content in packed_files(directory, manifest).items():
+            same = hashlib.sha256(content).hexdigest()[:FILE_DIGITS] == manifest.files[name].sha256
+            problems.check(same, f"the file '{name}' in it is not the one that was written. Copy the artifact again.")
+        problems.done()
+        return
     present = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
     for name, entry in manifest.files.items():
         if not problems.check(name in present, f"the file '{name}' is missing. Copy the artifact again."):
@@ -61,21 +68,40 @@ def check_files(directory: Path, manifest: Manifest) -> None:
     problems.done()
 
 
+def packed_files(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The adapter's files in the file of an artifact, by name.
+
+    Raises:
+        UserError: see `unpack_files`.
+    """
+    lengths = {name: entry.nbytes for name, entry in manifest.files.items()}
+    return unpack_files(path, read_layout(path).files, lengths)
+
+
+@contextmanager
+def files_of(path: Path, manifest: Manifest) -> Iterator[Path]:
+    """The folder with the adapter's files: the artifact's directory, or one that is there while the block runs."""
+    if not path.is_file():
+        yield path
+        return
+    with laid_out(path, packed_files(path, manifest)) as folder:
+        yield folder
+
+
 class StoredWeights:
-    """The open `weights.safetensors` of an artifact, whose length agrees with the manifest. Reads lazily.
+    """The open file with the weights of an artifact, whose length agrees with the manifest. Reads lazily.
 
     Tensors are read from the file and not mapped from it: what was read of a map stays in the memory of the process
     for as long as the file is open, which in the end is the whole file.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, file: BinaryIO) -> None:
+    def __init__(self, path: Path, manifest: Manifest, file: BinaryIO, end: int) -> None:
         self.path, self.manifest, self._file = path, manifest, file
         self._vectors: dict[str, dict[str, Tensor]] = {}
-        self._streams, end = _begins({key: stream.lengths for key, stream in manifest.streams.items()}, 0)
+        self._streams, vectors = _begins({key: stream.lengths for key, stream in manifest.streams.items()}, 0)
         matrices = {name: entry.lengths for name, entry in manifest.tensors.items() if isinstance(entry, Matrix)}
-        self._matrices, self.nbytes = _begins(matrices, end)
-        # The data of a safetensors file are its last bytes, without gaps.
-        self._start = path.stat().st_size - self.nbytes
+        self._matrices, self.nbytes = _begins(matrices, vectors)
+        self._start = end - self.nbytes
         _check_expansion(path, manifest, self.nbytes)
 
     def verify(self, names: Iterable[str] | None = None) -> None:
@@ -163,11 +189,23 @@ def stored_weights(directory: Path, manifest: Manifest) -> Iterator[StoredWeight
     Raises:
         UserError: no such file, not a whole safetensors file, or not the tensors of the manifest.
     """
+    if directory.is_file():
+        layout = read_layout(directory)
+        with reading(directory), open(regular_file(directory), "rb") as file:
+            weights = StoredWeights(directory, manifest, file, layout.begin + layout.data)
+            if weights.nbytes != layout.data:
+                raise UserError(
+                    f"{directory} holds weights of {layout.data} bytes where the manifest's tensors take"
+                    f" {weights.nbytes}. Copy the artifact again."
+                )
+            yield weights
+        return
     path = directory / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path} is missing. Copy the artifact again.")
     with reading(path), open(regular_file(path, directory), "rb") as file:
-        weights = StoredWeights(path, manifest, file)
+        # The data of a safetensors file are its last bytes, without gaps.
+        weights = StoredWeights(path, manifest, file, path.stat().st_size)
         _check_layout(path, weights.nbytes)
         yield weights
 

@@ -1,4 +1,4 @@
-"""Write an artifact directory atomically, and forecast the bytes it takes besides its weights."""
+"""Write an artifact atomically, a directory or one file, and forecast the bytes it takes besides its weights."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from rcc.artifact.container import CONTAINERS, MAGIC, end_of_file, pack_files, write_data
 from rcc.artifact.contents import named_tensors, refuse_unstorable, steps_of
 from rcc.artifact.entries import FILE_DIGITS, FileEntry
 from rcc.artifact.manifest import MANIFEST, WEIGHTS, Manifest
 from rcc.artifact.packing import Contents, pack
 from rcc.artifact.size import ArtifactSize, directory_bytes, storage_dtype
 from rcc.artifact.weights import PACKED_HEADER, checkpoint_bytes, write_packed
-from rcc.atomic import PARTIAL, disk_errors, new_directory
+from rcc.atomic import PARTIAL, disk_errors, new_directory, new_file
 from rcc.errors import UserError, unknown
-from rcc.layers.entropy import ENTROPIES
+from rcc.layers.entropy import ENTROPIES, Buffer
 from rcc.models.adapter import Adapter
 
 _FOLDERS = ("/", "~", "./", "../")
@@ -33,6 +35,7 @@ def write_artifact(
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     entropy: str = "zstd",
+    container: str = "directory",
 ) -> ArtifactSize:
     """Write the model to a new `directory`, atomically, and say what it takes on disk.
 
@@ -41,6 +44,7 @@ def write_artifact(
         config, metrics: plain data for the manifest, which change nothing about how the artifact loads; of config what
             `shippable` keeps.
         entropy: 'zstd' codes what gets smaller by it, to be decoded at load; 'none' is faster to write and to load.
+        container: 'directory', or 'file' for all of it in one file, whose manifest and other files are coded too.
 
     Raises:
         UserError: the directory exists or cannot be written, or the dtype or the entropy coding is unknown.
@@ -50,6 +54,12 @@ def write_artifact(
     storage_dtype(dtype)
     if entropy not in ENTROPIES:
         raise UserError(unknown("entropy coding", entropy, ENTROPIES))
+    if container not in CONTAINERS:
+        raise UserError(unknown("container", container, CONTAINERS))
+    if container == "file":
+        with new_file(Path(directory)) as partial:
+            weights_bytes = _fill_file(adapter, partial, dtype, config, metrics, entropy)
+        return ArtifactSize(weights_bytes, directory_bytes(directory))
     with new_directory(Path(directory)) as partial:
         fill_artifact(adapter, partial, dtype, config, metrics, entropy)
     weights_bytes = (Path(directory) / WEIGHTS).stat().st_size
@@ -67,9 +77,7 @@ def fill_artifact(
 ) -> None:
     """Write the artifact's files into an existing directory; files already there are vouched for as well."""
     target = storage_dtype(dtype)
-    tensors, tied = named_tensors(adapter.module)
-    for name, tensor in tensors.items():
-        refuse_unstorable(name, tensor, target)
+    tensors, tied = _storable(adapter, target)
     adapter.save_files(directory)
     files = file_entries(directory)
     contents = Contents()
@@ -77,6 +85,43 @@ def fill_artifact(
     manifest = manifest_of(adapter, contents, tied, files, config, metrics)
     with open(directory / MANIFEST, "xb") as file:
         file.write(manifest.to_bytes())
+
+
+@torch.no_grad()
+def _fill_file(
+    adapter: Adapter,
+    path: Path,
+    dtype: str | None,
+    config: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    entropy: str,
+) -> int:
+    """Write the artifact as one file; returns the bytes of its weights' data."""
+    target = storage_dtype(dtype)
+    tensors, tied = _storable(adapter, target)
+    files, packed = _packed_files(adapter, path.parent)
+    contents = Contents()
+    write_data(path, pack(tensors, steps_of(adapter.module), target, entropy, contents))
+    manifest = manifest_of(adapter, contents, tied, files, config, metrics)
+    data = path.stat().st_size - len(MAGIC)
+    with open(path, "ab") as file:
+        file.write(end_of_file(packed, manifest.to_bytes()))
+    return data
+
+
+def _storable(adapter: Adapter, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, tied = named_tensors(adapter.module)
+    for name, tensor in tensors.items():
+        refuse_unstorable(name, tensor, dtype)
+    return tensors, tied
+
+
+def _packed_files(adapter: Adapter, scratch: Path) -> tuple[dict[str, FileEntry], Buffer]:
+    """The manifest's entries of the adapter's files, and these as the part of an artifact's file."""
+    with tempfile.TemporaryDirectory(prefix=".files-", suffix=PARTIAL, dir=scratch) as directory:
+        adapter.save_files(Path(directory))
+        files = file_entries(Path(directory))
+        return files, pack_files({name: (Path(directory) / name).read_bytes() for name in files})
 
 
 def manifest_of(
@@ -109,21 +154,28 @@ class Overhead:
         adapter: the model; its parameters may be on the meta device.
         scratch: a directory, made if it does not exist.
         config: what an artifact's manifest says of the settings.
+        container: 'directory' or 'file', see `write_artifact`.
     """
 
-    def __init__(self, adapter: Adapter, scratch: Path | str, config: Mapping[str, Any] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        adapter: Adapter,
+        scratch: Path | str,
+        config: Mapping[str, Any] | None = None,
+        container: str = "directory",
+    ) -> None:
+        self.config, self.container = config, container
         with disk_errors(Path(scratch)):
             Path(scratch).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".files-", suffix=PARTIAL, dir=scratch) as directory:
-                adapter.save_files(Path(directory))
-                self._files = file_entries(Path(directory))
+            self._files, self._packed = _packed_files(adapter, Path(scratch))
 
     def nbytes(self, adapter: Adapter, contents: Contents, metrics: Mapping[str, Any] | None = None) -> int:
-        """Bytes of an artifact's directory, without the data of the weights that were packed as `contents` say."""
+        """Bytes of an artifact, without the data of the weights that were packed as `contents` say."""
         _, tied = named_tensors(adapter.module)
-        manifest = manifest_of(adapter, contents, tied, self._files, self.config, metrics)
-        return self._file_bytes + PACKED_HEADER + len(manifest.to_bytes())
+        manifest = manifest_of(adapter, contents, tied, self._files, self.config, metrics).to_bytes()
+        if self.container == "file":
+            return len(MAGIC) + len(end_of_file(self._packed, manifest))
+        return self._file_bytes + PACKED_HEADER + len(manifest)
 
     def dense_bytes(self, adapter: Adapter, dtype: str | None) -> int:
         """Bytes of the dense model as a plain loadable directory: what `rcc.artifact.size.dense_bytes` measures."""

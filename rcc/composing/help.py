@@ -41,6 +41,7 @@ Resume
 Evaluate
   rcc-run job=evaluate artifact=outputs/<date>/<time>/artifact        measure an artifact again
   rcc-run job=evaluate artifact=[dense,<artifact>,<artifact>] eval=zero_shot+efficiency      side by side
+  rcc-run job=show artifact=<artifact>                                what is in an artifact, in bytes
 """
 
 FLAGS = """\

@@ -30,7 +30,7 @@ class Compress(Compression):
         if finished(self):
             print(
                 f"{self.directory} has already finished: its report is {self.directory / 'report.md'}, its artifact "
-                f"{self.directory / 'artifact'}. Nothing was done; start a fresh run to compress again."
+                f"{self.artifact_path}. Nothing was done; start a fresh run to compress again."
             )
             return None
         with claimed(self, plan=self.steps()), self.observers() as observers:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+from rcc.artifact.container import CONTAINERS, FILE
 from rcc.cascade.bytes.balance import SPLITS, balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.gate import Gate
@@ -39,6 +41,7 @@ class Compression(Job):
         super().read(found)
         found.choice("export.dtype", self.settings["export"]["dtype"], STORED_DTYPES)
         found.choice("export.entropy", self.settings["export"]["entropy"], ENTROPIES)
+        found.choice("export.container", self.settings["export"]["container"], CONTAINERS)
         found.whole("state.keep_last", self.settings["state"]["keep_last"], 1)
         found.whole("calibration.batch_size", self.settings["calibration"]["batch_size"], 1)
         check_target(self.settings, found)
@@ -108,6 +111,16 @@ class Compression(Job):
     def entropy(self) -> str:
         """How the artifact's parts are entropy-coded: 'zstd' or 'none'."""
         return str(self.settings["export"]["entropy"])
+
+    @property
+    def container(self) -> str:
+        """What the artifact is: a 'directory' or one 'file'."""
+        return str(self.settings["export"]["container"])
+
+    @property
+    def artifact_path(self) -> Path:
+        """Where the artifact is written."""
+        return self.directory / (FILE if self.container == "file" else "artifact")
 
     def calibration(self, adapter: Adapter, split: Split) -> list[Batch] | None:
         """The calibration split as batches, prepared once; None when no stage would look at them."""

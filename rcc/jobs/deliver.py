@@ -33,14 +33,16 @@ def deliver(job: Compression, pipeline: RCCPipeline, model: Adapter, splits: Spl
     Raises:
         WorkError: reloaded, the artifact does not give what the model in memory gives.
     """
-    artifact = job.directory / "artifact"
+    artifact = job.artifact_path
     clean_leftovers(job.directory)
-    if artifact.exists():  # an attempt that was killed between writing it and saying so
+    if artifact.is_file():  # an attempt that was killed between writing it and saying so
+        artifact.unlink()
+    elif artifact.exists():
         remove_directory(artifact)
     selection = pipeline.get_pipeline_summary()
     chosen_by = selection.records[-1].measurement
     recorded = manifest_metrics(chosen_by, selection.retention, provenance(splits))
-    write_artifact(model, artifact, dtype=job.dtype, config=job.published, metrics=recorded, entropy=job.entropy)
+    write_artifact(model, artifact, job.dtype, job.published, recorded, job.entropy, job.container)
     batch = job.batch(model, splits.calibration)
     round_as_stored(model.module, read_manifest(artifact))  # in place: what is needed next is the dense model
     memory = answers(model, batch)

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from rcc.artifact.load import load
-from rcc.artifact.manifest import MANIFEST, Manifest, read_manifest
+from rcc.artifact.manifest import Manifest, is_artifact, read_manifest
 from rcc.artifact.restore import rebuild
+from rcc.artifact.verify import files_of
 from rcc.errors import UserError
 from rcc.limits import expanded
 from rcc.models.adapter import Adapter
@@ -25,7 +26,7 @@ Options = Mapping[str, Any]
 
 
 def load_source(options: Options, device: str) -> Adapter:
-    """The model of `model=`, on `device`. Its `model.path` may be an artifact's directory, which is loaded as it is:
+    """The model of `model=`, on `device`. Its `model.path` may be an artifact, which is loaded as it is:
     compressed, to be compressed further.
 
     Raises:
@@ -68,7 +69,8 @@ def plan_source(options: Options) -> Adapter:
     if artifact is None or issubclass(_loader(options), NetworkAdapter):
         skeleton = load_skeleton(name, path, **given)
     else:
-        skeleton = _loader(options).skeleton(artifact)
+        with files_of(artifact, read_manifest(artifact)) as files:
+            skeleton = _loader(options).skeleton(files)
     if artifact is not None:
         rebuild(skeleton, read_manifest(artifact), artifact)
     return skeleton
@@ -85,7 +87,7 @@ def _artifact(options: Options) -> Path | None:
         UserError: it is an artifact of another kind.
     """
     path = expanded("model.path", str(options.get("path", "")))
-    if not (path / MANIFEST).is_file() or "path" not in options:
+    if "path" not in options or not is_artifact(path):
         return None
     found, name = read_manifest(path).adapter, options["name"]
     if found != _loader(options).name:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcc.artifact.manifest import MANIFEST, read_manifest
+from rcc.artifact.container import FILE
+from rcc.artifact.manifest import MANIFEST, is_artifact, read_manifest
 from rcc.artifact.size import dense_bytes, directory_bytes
 from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
@@ -39,7 +40,7 @@ class Subject:
         return job.artifact(self.name)
 
     def nbytes(self, model: Adapter, scratch: Path) -> int:
-        """Bytes of its directory; of the model of `model=` as a directory in float32, written for a moment."""
+        """Bytes of its directory or file; of the model of `model=` as a directory in float32, written for a moment."""
         return dense_bytes(model, "float32", scratch) if self.kind == DENSE else directory_bytes(self.name)
 
     def metrics(self) -> dict[str, Any] | None:
@@ -80,20 +81,22 @@ def _kind(name: str) -> str:
     path = Path(name)
     if name == DENSE:
         return DENSE
-    if (path / MANIFEST).is_file():
+    if is_artifact(path):
         read_manifest(path)
         return ARTIFACT
     if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
         return CHECKPOINT
-    if not path.is_dir():
-        found = "there is no such directory"
+    if path.is_file():
+        found = f"it is a file, and not one such as {FILE}"
+    elif not path.is_dir():
+        found = "there is nothing of that name"
     else:
         names = sorted(each.name for each in path.iterdir())
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         found = f"it holds {', '.join(names[:6]) or 'nothing'}{more}"
-    inside = path / "artifact"
-    hint = f" Did you mean {inside}?" if (inside / MANIFEST).is_file() else ""
+    inside = next((place for place in (path / "artifact", path / FILE) if is_artifact(place)), None)
+    hint = "" if inside is None else f" Did you mean {inside}?"
     raise UserError(
-        f"{name} is not an artifact (a directory with manifest.json) nor a checkpoint (one with config.json and "
-        f"weights in safetensors): {found}.{hint} The word 'dense' stands for the model of model=."
+        f"{name} is not an artifact (a directory with {MANIFEST}, or a file {FILE}) nor a checkpoint (one with"
+        f" config.json and weights in safetensors): {found}.{hint} The word 'dense' stands for the model of model=."
     )

@@ -26,7 +26,7 @@ def target_of(
 ) -> Target | None:
     """The target of this run; None where it has none.
 
-    A ratio is that of the dense model's loadable directory in float32 to the artifact's directory.
+    A ratio is that of the dense model's loadable directory in float32 to the artifact, a directory or a file.
 
     Args:
         settings: the run's.
@@ -38,7 +38,7 @@ def target_of(
     nbytes, ratio = settings["target_bytes"], settings["target_ratio"]
     if nbytes is None and ratio is None:
         return None
-    files = Overhead(dense, scratch, published)
+    files = Overhead(dense, scratch, published, settings["export"]["container"])
 
     def overhead(model: Adapter, contents: Contents, baseline: Measurement) -> int:
         metrics = manifest_metrics(baseline, ANY_RETENTION, data or {}, baseline, baseline)

@@ -33,6 +33,11 @@ def compress_part(raw: Buffer) -> Buffer:
     return min((raw, *frames), key=len)
 
 
+def compress_text(raw: Buffer) -> Buffer:
+    """The frame of text at the high level, whatever its length, or `raw` itself where that is not longer."""
+    return min((raw, _frame(raw, SMALL_LEVEL)), key=len)
+
+
 def expand_part(stored: Buffer, length: int) -> Buffer:
     """The `length` raw bytes of a part.
 

@@ -105,8 +105,9 @@ class WandbObserver(RunObserver):
             self._run.summary.update({f"test/{side}/{m.name}": m.value for m in measurement.metrics})
         self._run.summary["test/retention"] = delivery.retention
         artifact = self._wandb.Artifact(f"manifest-{self._run.id}", type="compressed-model")
+        path = Path(delivery.artifact)
         # Immutable: read where it lies, so that no copy is left in the user's data directory.
-        artifact.add_file(str(Path(delivery.artifact) / "manifest.json"), policy="immutable")
+        artifact.add_file(str(path / "manifest.json" if path.is_dir() else path), policy="immutable")
         self._run.log_artifact(artifact)
 
     def close(self, failed: bool = False) -> None:

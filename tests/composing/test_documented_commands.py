@@ -34,6 +34,8 @@ def test_there_are_commands_of_every_kind() -> None:
 def test_a_documented_command_composes_and_its_evaluator_fits(configs: Composer, command: str) -> None:
     words = shlex.split(re.sub(r"<[^>]*>", "somewhere", command))
     cfg = configs.compose(words)
+    if cfg.get("eval") is None:  # a job that measures nothing
+        return
     evaluators, choices = set(cfg.eval), cfg.hydra.runtime.choices
     if cfg.get("artifact") is not None and choices.model != "module":
         return

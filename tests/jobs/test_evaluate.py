@@ -72,7 +72,7 @@ def test_what_was_measured_before_a_model_failed_is_kept(rcc_run, models, tmp_pa
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("[small,nowhere]", "nowhere is not an artifact (a directory with manifest.json) nor a checkpoint"),
+        ("[small,nowhere]", "nowhere is not an artifact (a directory with manifest.json, or a file artifact.rcc) nor"),
         ("[small,./small]", "artifact names ./small more than once"),
         ("[dense,dense]", "artifact names dense more than once"),
         ("[]", "artifact=[] names no model"),
