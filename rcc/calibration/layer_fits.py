@@ -368,6 +368,7 @@ def _output_rows(unit: Unit, call: LayerCall, wanted: Tensor) -> Tensor:
     """The wanted outputs (n, out), or (groups, n, out / groups), in the order of `input_rows`."""
     kernel = getattr(unit.module, "kernel_size", None)
     if kernel is not None:
-        rows = wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
-        return rows if unit.groups is None else by_group(rows.T, unit.groups).mT
+        if unit.groups is not None:  # laid out as their inputs are
+            return by_group(wanted.movedim(-len(kernel) - 1, 0).flatten(1), unit.groups).mT
+        return wanted.movedim(-len(kernel) - 1, -1).flatten(0, -2)
     return without_padding(wanted, call.mask).flatten(0, -2)

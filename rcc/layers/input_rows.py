@@ -103,4 +103,8 @@ def _rows(windows: Tensor, groups: int) -> Tensor:
     """Rows (groups, n, in): images and places one after the other, channels before the places of the kernel."""
     places = (windows.dim() - 2) // 2
     by_group = windows.unflatten(1, (groups, -1)).movedim(1, 0)  # (G, B, C / G, places…, kernel…)
+    if groups > 1:
+        # Inputs are few here: laid out one after the other, whole lines of an image are copied and summed at a time.
+        kernel = range(3 + places, 3 + 2 * places)
+        return by_group.permute(0, 2, *kernel, 1, *range(3, 3 + places)).flatten(2 + places).flatten(1, -2).mT
     return by_group.movedim(2, -places - 1).flatten(-places - 1).flatten(1, -2)
