@@ -19,11 +19,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from equal_bytes import ours
-from equal_bytes.artifacts import dense_size, target_of, written
+from equal_bytes.artifacts import coding, dense_size, target_of, written
 from equal_bytes.baselines import gptq, magnitude_and_nearest, rounded_to_nearest
 from equal_bytes.rows import ROOT, Row, Rows, code_of
 from equal_bytes.table import table
@@ -102,7 +103,7 @@ def measured(subject: Subject, options: argparse.Namespace) -> str:
     figures = subject.figures(dense, dense)
     alone = {heading: f"{figures[name].value:{form}}" for name, (heading, form) in subject.figures_of.items()}
     alone |= {"bytes": f"{nbytes:,}", "processor s of its test": f"{seconds:.0f}"}
-    return table(subject, found, alone)
+    return table(subject, found, alone, seconds)
 
 
 def sources(subject: Subject, method: str) -> list[str]:
@@ -116,20 +117,23 @@ def sources(subject: Subject, method: str) -> list[str]:
 def made(subject: Subject, ratio: float, method: str, code: str, dense_nbytes: int, dense: Answers, work: Path) -> Row:
     """One model made small, written, loaded again and measured; the row says why where that failed."""
     scratch = Path(tempfile.mkdtemp(prefix=f"{subject.name}-", dir=work))
-    seconds, nbytes, answers, facts = 0.0, 0, [], {}
+    seconds, nbytes, answers, codings, facts = 0.0, 0, [], [], {}
     try:
         for number, part in enumerate(subject.parts()):
             started = time.process_time()
             folder, facts = compressed(part, ratio, method, scratch / f"{number}")
             seconds += time.process_time() - started
             nbytes += directory_bytes(folder)
-            answers.append(part.answers(part.reload(folder)))
+            again = part.reload(folder)
+            answers.append(part.answers(again))
+            codings.append(coding(again))
     except RccError as error:
         return Row(subject.name, ratio, method, code, problem=str(error), seconds=time.process_time() - started)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     figures = subject.figures(joined(answers), dense)
-    return Row(subject.name, ratio, method, code, nbytes, dense_nbytes, seconds, figures=figures, **facts)
+    facts |= {"coding": mean(codings), "figures": figures}
+    return Row(subject.name, ratio, method, code, nbytes, dense_nbytes, seconds, **facts)
 
 
 def compressed(subject: Subject, ratio: float, method: str, scratch: Path) -> tuple[Path, dict[str, Any]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from subjects.subject import Subject
+from torch import Tensor
 
 from rcc.artifact.contents import named_tensors, steps_of
 from rcc.artifact.packing import Contents, pack
@@ -12,6 +14,7 @@ from rcc.artifact.size import dense_bytes
 from rcc.artifact.write import Overhead, write_artifact
 from rcc.cascade.bytes.budget import Target
 from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.grid import to_grid
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 
@@ -35,6 +38,23 @@ def written(model: Adapter, folder: Path) -> Path:
     """The folder of the model's artifact, as the product stores it."""
     write_artifact(model, folder, DTYPE)
     return folder
+
+
+def coding(model: Adapter) -> float:
+    """Coded bytes of all matrices of whole numbers over the entropy of their values, each matrix by itself; 0 where
+    there are none."""
+    contents = Contents()
+    tensors, _ = named_tensors(model.module)
+    steps = steps_of(model.module)
+    rounded = {name: tensors[name] for name in (*steps, *steps.values())}
+    for _ in pack(rounded, steps, STORED_DTYPES[DTYPE], ENTROPY, contents):
+        pass
+    coded = sum(sum(contents.tensors[name].lengths) for name in steps)
+    counts = [
+        torch.unique(to_grid(tensors[name], tensors[step]), return_counts=True)[1] for name, step in steps.items()
+    ]
+    entropy = sum(float(-(each * (each / each.sum()).log2()).sum()) / 8 for each in map(Tensor.double, counts))
+    return coded / entropy if entropy else 0.0
 
 
 def artifact_bytes(model: Adapter, target: Target) -> int:

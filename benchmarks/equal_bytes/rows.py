@@ -21,6 +21,7 @@ class Row:
     Attributes:
         nbytes: of the artifact's directory. `ratio`: how many times smaller than dense float32 was asked.
         seconds: processor time of the compression, of which `gate_seconds` are evaluations of the selection data.
+        coding: coded bytes of rounded matrices over the entropy of their values.
         code: of the sources that made it.
     """
 
@@ -32,6 +33,7 @@ class Row:
     dense_bytes: int = 0
     seconds: float = 0.0
     gate_seconds: float = 0.0
+    coding: float = 0.0
     figures: Mapping[str, Figure] = field(default_factory=dict)
     problem: str = ""
     note: str = ""

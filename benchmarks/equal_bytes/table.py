@@ -10,11 +10,14 @@ from subjects.subject import Subject
 from equal_bytes.limits import Goal, verdict
 from equal_bytes.rows import Row
 
-TOLERANCE = 0.01
+TOLERANCE, CODING = 0.01, 1.02
+SEARCHED, SEARCH = 1000, 3
+"""The processor time of a search is to be at most so many times that of evaluating so many items."""
+OURS = "rcc"
 
 
-def table(subject: Subject, rows: Sequence[Row], dense: Mapping[str, str]) -> str:
-    """Markdown. `dense`: figures of the dense model that have a meaning alone, told by name."""
+def table(subject: Subject, rows: Sequence[Row], dense: Mapping[str, str], seconds: float) -> str:
+    """Markdown. `dense`: what is told of the dense model, by name. `seconds`: processor time of evaluating it."""
     heads = [heading for heading, _ in subject.figures_of.values()]
     columns = ["asked ×", "method", "bytes", "×", *heads, "processor s", "must", "aim"]
     told = ", ".join(f"{name} {value}" for name, value in dense.items())
@@ -25,7 +28,28 @@ def table(subject: Subject, rows: Sequence[Row], dense: Mapping[str, str]) -> st
         figures = {row.method: row.figures for row in group if row.figures}
         lines += [line(subject, row, subject.goals.get(ratio, Goal((), ())), figures) for row in group]
     notes = [f"- {row.ratio:g} ×, {row.method}: {said(row)}" for row in rows if said(row)]
-    return "\n".join([*lines, "", *notes, ""])
+    return "\n".join([*lines, "", *checks(subject, rows, seconds), *notes, ""])
+
+
+def checks(subject: Subject, rows: Sequence[Row], seconds: float) -> list[str]:
+    """What must hold of every row of ours: bytes, coding and, where it is bounded, time."""
+    ours = [row for row in rows if row.method == OURS and row.figures]
+    told = [
+        ("target within 1 %", lambda row: abs(row.reached / row.ratio - 1), TOLERANCE, ".2%"),
+        ("coded bytes over the entropy of what is stored", lambda row: row.coding, CODING, ".3f"),
+    ]
+    if subject.evaluated:
+        unit = seconds * SEARCHED / subject.evaluated
+        told.append((f"search over evaluating {SEARCHED:,} items", lambda row: row.seconds / unit, SEARCH, ".1f"))
+    lines = []
+    for what, number, limit, form in told:
+        found = {row.ratio: number(row) for row in ours}
+        verdicts = (
+            f"{ratio:g} × {each:{form}} {'met' if each <= limit else 'missed'}" for ratio, each in found.items()
+        )
+        if found:
+            lines.append(f"- {what} (at most {limit:{form}}): {', '.join(verdicts)}")
+    return lines
 
 
 def line(subject: Subject, row: Row, goal: Goal, figures: Mapping[str, Mapping]) -> str:

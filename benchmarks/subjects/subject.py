@@ -35,6 +35,8 @@ class Subject(ABC):
     """For each ratio that is asked, what must and what should be reached."""
     note: ClassVar[str] = ""
     """What a reader of its table has to know."""
+    evaluated: ClassVar[int] = 0
+    """Items of the test split, where the search's time is measured against evaluations of `SEARCHED` items."""
     overrides: Sequence[str] = ()
     """What `rcc-run` is told of the model, where its data and metric are the project's own."""
 

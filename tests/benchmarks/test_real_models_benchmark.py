@@ -139,6 +139,20 @@ def test_rows_of_a_layer_give_its_outputs():
         torch.testing.assert_close((weight @ rows.transpose(1, 2)).reshape(6, -1), outputs)
 
 
+def test_coding_is_measured_against_the_entropy_of_the_whole_numbers():
+    from equal_bytes.artifacts import coding
+
+    from rcc.layers.form import Form
+
+    model = ModuleAdapter(nn.Linear(300, 300))
+    assert coding(model) == 0.0
+    codes = torch.randint(-1, 2, (300, 300), generator=torch.Generator().manual_seed(0)).float()
+    (unit,) = model.units()
+    unit.write(Form(sparse=codes, sparse_step=torch.ones(300), bias=torch.zeros(300)))
+    # Three numbers alike often: log2(3) bits each, which five values to a byte come to within 1 %.
+    assert 1.0 <= coding(model) < 1.02
+
+
 def test_limits_are_met_missed_or_not_decided():
     from equal_bytes.figures import Figure
     from equal_bytes.limits import at_least, no_worse_than, not_below_zero, verdict
