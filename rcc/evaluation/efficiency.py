@@ -14,14 +14,15 @@ from rcc.artifact.size import model_size, storage_dtype
 from rcc.data.loading import batch_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
-from rcc.evaluation.paired import APART
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.modes import evaluating
 from rcc.measurement import Measurement, Metric
+from rcc.measurement.paired import APART
+from rcc.measurement.shares import quantile_interval
 from rcc.memory import peak_bytes
 from rcc.models.adapter import Adapter
 from rcc.runtime.flops import executed_flops, theoretical_flops
-from rcc.runtime.timing import interleaved, quantile, quantile_error
+from rcc.runtime.timing import interleaved, quantile
 
 MOST_PASSES = 200
 OWN, BESIDE = "own", "beside"
@@ -31,7 +32,7 @@ SHARES = {"p50": 0.5, "p95": 0.95}
 class EfficiencyEvaluator:
     """Costs of one pass over prepared inputs: the first items of the split, at batch 1 and n.
 
-    Reading and preparing inputs is not part of a pass. Bytes and counts are exact and have no standard error; those of
+    Reading and preparing inputs is not part of a pass. Bytes and counts are exact and have no interval; those of
     quantiles of time are distribution-free, from order statistics, and take the passes as independent.
 
     Args:
@@ -113,17 +114,21 @@ def _pass(adapter: Adapter, split: Split, size: int) -> Callable[[], object]:
 def _of_times(size: int, taken: Mapping[str, list[float]]) -> list[Metric]:
     """Latency, throughput, and the speed-up over the model beside, as the median of the ratios round by round."""
     own = taken[OWN]
-    found = [
-        Metric(f"latency_{name}_batch_{size}", quantile(own, share), "s", False, quantile_error(own, share))
-        for name, share in SHARES.items()
-    ]
-    median, error = found[0].value, found[0].standard_error
-    spread = None if error is None else size * error / median**2
-    found.append(Metric(f"throughput_batch_{size}", size / median, "items/s", True, spread))
+    found = [_quantile(f"latency_{name}_batch_{size}", own, share, "s", False) for name, share in SHARES.items()]
+    median, interval = found[0].value, found[0].interval
+    rate = None if interval is None else interval.mapped(lambda seconds: size / seconds)
+    error = None if rate is None else rate.standard_error
+    found.append(Metric(f"throughput_batch_{size}", size / median, "items/s", True, error, rate))
     if BESIDE in taken:
         ratios = [other / one for one, other in zip(own, taken[BESIDE], strict=False)]
-        found.append(Metric(f"speedup_batch_{size}", quantile(ratios, 0.5), "×", True, quantile_error(ratios, 0.5)))
+        found.append(_quantile(f"speedup_batch_{size}", ratios, 0.5, "×", True))
     return found
+
+
+def _quantile(name: str, values: list[float], share: float, unit: str, higher_is_better: bool) -> Metric:
+    interval = quantile_interval(values, share)
+    error = None if interval is None else interval.standard_error
+    return Metric(name, quantile(values, share), unit, higher_is_better, error, interval)
 
 
 def _note(adapter: Adapter, sizes: list[int]) -> str:

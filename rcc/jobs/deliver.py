@@ -13,9 +13,9 @@ from rcc.atomic import clean_leftovers, remove_directory
 from rcc.cascade.gate import retention
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.data.splits import Splits
-from rcc.evaluation.paired import differences
 from rcc.jobs.compression import Compression
 from rcc.measurement import Measurement
+from rcc.measurement.paired import differences
 from rcc.models.adapter import Adapter
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.items import write_items

@@ -14,10 +14,11 @@ from rcc.atomic import write_text
 from rcc.data.loading import batch_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
-from rcc.evaluation.paired import differences
 from rcc.jobs.claim import claimed
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import ARTIFACT, DENSE, Subject, subjects_of
+from rcc.measurement.interval import LEVEL
+from rcc.measurement.paired import differences
 from rcc.models.adapter import Adapter
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.drawing import draw, say
@@ -25,7 +26,7 @@ from rcc.reporting.formats import bytes_text
 from rcc.reporting.inference import runtime_lines, runtime_table
 from rcc.reporting.items import FILE as ITEMS
 from rcc.reporting.items import write_items
-from rcc.reporting.tables import notes_of
+from rcc.reporting.tables import INTERVALS, notes_of
 from rcc.runtime.optimise import RUNTIMES, optimise
 from rcc.runtime.records import RuntimePlan
 
@@ -75,6 +76,7 @@ def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
     say(terminal, f"{what} on the test split of {data} ({columns[0].measured.samples} samples):")
     if len(columns) == 1:
         draw(terminal, single_table(columns[0]))
+        say(terminal, f"Intervals are at {LEVEL:.0%}.")
     else:
         for line in legend(columns):
             say(terminal, line)
@@ -84,8 +86,7 @@ def _show(columns: Sequence[Column], data: str, terminal: Terminal) -> None:
             draw(terminal, table)
         say(
             terminal,
-            "± one standard error; differences are to (1), their errors those of paired images. "
-            f"Bytes of '{DENSE}' are those of its directory in float32.",
+            f"Differences are to (1). {INTERVALS} Bytes of '{DENSE}' are those of its directory in float32.",
         )
     for note in notes_of([column.measured for column in columns]):
         say(terminal, note)

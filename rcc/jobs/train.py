@@ -65,7 +65,7 @@ class Train(Job):
         }
         directory = self.directory / "checkpoint"
         save_checkpoint(trained.model, directory, record)
-        print(f"test {test.main.name} {metric_text(test.main, error=True)} on {test.samples} images")
+        print(f"test {test.main.name} {metric_text(test.main, interval=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")
         again = command_line("model=clip", f"model.path={directory}", *self.overrides_of("data", "eval"))
         print(f"Compress it: {again}")

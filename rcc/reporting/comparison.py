@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rcc.measurement import Difference, Measurement, Metric
 from rcc.reporting.formats import MISSING, difference_text, metric_text, ratio_text
 from rcc.reporting.layout import least_width
-from rcc.reporting.tables import Table
+from rcc.reporting.tables import INTERVAL, Table, interval_cell
 
 CSV_HEAD = (
     *("model", "metric", "value", "standard_error", "unit", "better"),
     *("difference", "difference_standard_error", "recorded"),
+    *("low", "high", "difference_low", "difference_high"),
 )
 
 
@@ -64,8 +65,8 @@ class Column:
             "primary": self.measured.primary,
             "split": self.measured.split,
             "samples": self.measured.samples,
-            "metrics": [vars(metric) for metric in self.metrics],
-            "differences": {name: vars(each) for name, each in self.differences.items()},
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "differences": {name: asdict(each) for name, each in self.differences.items()},
             "recorded": None if self.recorded is None else dict(self.recorded),
         }
 
@@ -91,35 +92,43 @@ def legend(columns: Sequence[Column]) -> list[str]:
 
 
 def _table(columns: Sequence[Column], numbered: Mapping[str, int]) -> Table:
-    """A row a metric with each model's value ± its standard error, and under it the difference to the first model."""
+    """A row a metric with each model's value, under it the difference to the first model, the interval under each."""
     first, *others = columns
     rows = []
     for metric in _all_metrics(columns):
         found = [_named(column, metric.name) for column in columns]
         mark = " (primary)" if metric.name == first.measured.primary else ""
         better = "higher" if metric.higher_is_better else "lower"
-        values = (MISSING if each is None else metric_text(each, error=True) for each in found)
-        rows.append((metric.name + mark, *values, better))
+        rows.append((metric.name + mark, *(MISSING if each is None else metric_text(each) for each in found), better))
+        rows += _intervals([interval_cell(each, metric) for each in found])
         apart = [column.differences.get(metric.name) for column in others]
         if any(apart):
             told = (MISSING if each is None else difference_text(metric, each) for each in apart)
             rows.append(("  difference", "", *told, ""))
+            rows += _intervals(["", *(interval_cell(each, metric) for each in apart)])
     rows.append(("times smaller", *(ratio_text(first.nbytes, column.nbytes) for column in columns), "higher"))
     if any(column.as_recorded != MISSING for column in columns):
         rows.append(("same as recorded", *(column.as_recorded for column in columns), ""))
     return Table(("metric", *(f"({numbered[column.name]})" for column in columns), "better when"), tuple(rows))
 
 
+def _intervals(cells: Sequence[str]) -> list[tuple[str, ...]]:
+    """The row of intervals under a row of numbers, where any of them has one."""
+    return [(INTERVAL, *cells, "")] if any(cells) else []
+
+
 def single_table(column: Column) -> Table:
-    """Each metric of one model with its standard error, all digits, and what its manifest had recorded, if it had."""
+    """Each metric of one model with its interval, all digits, and what its manifest had recorded, if it had."""
     compared = column.as_recorded != MISSING
     rows = []
     for metric in column.metrics:
         before = (column.recorded or {}).get(metric.name)
         same = MISSING if before is None else "yes" if before == metric.value else "no"
         recorded = (MISSING if before is None else repr(before), same) if compared else ()
-        rows.append((metric.name, metric_text(metric, error=True), repr(metric.value), *recorded))
-    return Table(("metric", "value", "all digits", *(("recorded", "the same") if compared else ())), tuple(rows))
+        bounds = interval_cell(metric, metric) or MISSING
+        rows.append((metric.name, metric_text(metric), bounds, repr(metric.value), *recorded))
+    more = ("recorded", "the same") if compared else ()
+    return Table(("metric", "value", "interval", "all digits", *more), tuple(rows))
 
 
 def comparison_csv(columns: Sequence[Column]) -> str:
@@ -136,9 +145,16 @@ def comparison_csv(columns: Sequence[Column]) -> str:
                     "higher" if metric.higher_is_better else "lower",
                     *((None, None) if apart is None else (apart.value, apart.standard_error)),
                     (column.recorded or {}).get(metric.name),
+                    *_ends(metric),
+                    *_ends(apart),
                 )
             )
     return stream.getvalue()
+
+
+def _ends(number: Metric | Difference | None) -> tuple[float | None, float | None]:
+    bounds = None if number is None else number.bounds
+    return (None, None) if bounds is None else (bounds.low, bounds.high)
 
 
 def _all_metrics(columns: Sequence[Column]) -> Iterator[Metric]:

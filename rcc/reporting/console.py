@@ -27,7 +27,7 @@ from rcc.reporting.formats import (
     strength_text,
 )
 from rcc.reporting.observers import RunObserver
-from rcc.reporting.tables import notes_of, quality_table, size_table, step_table
+from rcc.reporting.tables import INTERVALS, notes_of, quality_table, size_table, step_table
 from rcc.reporting.target import repeated_text, shares_text, target_text
 from rcc.reporting.time_left import TimeLeft
 
@@ -61,7 +61,7 @@ class Console(RunObserver):
     def baseline_measured(self, baseline: Baseline) -> None:
         self._baseline = baseline
         main, size = baseline.measurement.main, bytes_text(baseline.size.nbytes)
-        self._say(f"dense model: {main.name} {metric_text(main, error=True)}, {size}")
+        self._say(f"dense model: {main.name} {metric_text(main, interval=True)}, {size}")
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self.time_left.step_started(step)
@@ -110,6 +110,7 @@ class Console(RunObserver):
         self._say("")
         self._say(f"On the {tested.split or 'test'} split ({tested.samples} samples):")
         draw(self.terminal, quality_table(delivery))
+        self._say(INTERVALS)
         for note in notes_of([delivery.dense, tested]):
             self._say(note)
         self._say("On disk:")

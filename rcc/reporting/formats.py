@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rcc.measurement import Difference, Metric
+from rcc.measurement import Difference, Interval, Metric
 
 MISSING = "-"
 COUNTED = ("parameters", "FLOPs")
@@ -84,32 +84,43 @@ def quantity_text(value: float, unit: str) -> str:
     return f"{value:.2f}×" if unit == "×" else f"{_digits(value, 4)} {unit}".rstrip()
 
 
-def metric_text(metric: Metric, error: bool = False) -> str:
-    """A metric with its unit; with `error`, '± standard error' where known."""
+def metric_text(metric: Metric, interval: bool = False) -> str:
+    """A metric with its unit; with `interval`, that in brackets where there is one."""
     value = quantity_text(metric.value, metric.unit)
-    if not error or metric.standard_error is None:
+    if not interval or metric.bounds is None:
         return value
-    return f"{value} ± {_error_text(metric.standard_error, metric.unit)}"
+    return f"{value} ({interval_text(metric.bounds, metric)})"
 
 
 def difference_text(metric: Metric, difference: Difference) -> str:
-    """A change of a metric with its sign, of a fraction in percentage points, and its standard error where known."""
+    """A change of a metric with its sign, of a fraction in percentage points."""
     if metric.unit == "fraction":
-        value = f"{100 * difference.value:+.2f}"
-        if difference.standard_error is not None:
-            value = f"{value} ± {_error_text(difference.standard_error, metric.unit)}"
-        return f"{value} points"
+        return f"{100 * difference.value:+.2f} points"
     sign = "-" if difference.value < 0 else "+"
-    value = f"{sign}{quantity_text(abs(difference.value), metric.unit)}"
-    if difference.standard_error is not None:
-        value = f"{value} ± {_error_text(difference.standard_error, metric.unit)}"
-    return value
+    return f"{sign}{quantity_text(abs(difference.value), metric.unit)}"
 
 
-def _error_text(error: float, unit: str) -> str:
-    if unit == "fraction":
-        return f"{100 * error:.2f}"
-    return seconds_short(error) if unit == "s" else _digits(error, 2)
+def interval_text(interval: Interval, metric: Metric, signed: bool = False) -> str:
+    """'97.2 … 99.6', in the unit in which the metric's value is shown, or its change where `signed`: percent, points,
+    milliseconds."""
+    scale = _scale(metric)
+    ends = [scale * end for end in (interval.low, interval.high)]
+    if not all(map(math.isfinite, ends)):
+        return "not a number"
+    # As many decimals as show two digits of the width: no more is known of either end.
+    width = ends[1] - ends[0]
+    decimals = min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 1
+    if metric.unit == "fraction":
+        decimals = 1 if width >= 1 else 2
+    low, high = (f"{end:{'+' if signed else ''}.{decimals}f}" for end in ends)
+    return f"{low} … {high}"
+
+
+def _scale(metric: Metric) -> float:
+    """What a value is multiplied with where it is shown."""
+    if metric.unit == "fraction":
+        return 100.0
+    return 1000.0 if metric.unit == "s" and abs(metric.value) < 0.1 else 1.0
 
 
 def _digits(value: float, digits: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from rcc.atomic import write_text
 from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary, TargetOutcome
 from rcc.limits import regular_file
-from rcc.measurement import Measurement
+from rcc.measurement import Interval, Measurement
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
 
@@ -109,6 +109,7 @@ class MetricsLog(RunObserver):
             ("retention", delivery.retention, "fraction"),
             *_measured(delivery.dense, "dense."),
             *_measured(delivery.compressed, "compressed."),
+            *_changed(delivery),
         ]
         self._write(numbers, stage="artifact")
 
@@ -183,7 +184,22 @@ def _measured(measurement: Measurement, prefix: str = "") -> list[Number]:
         numbers.append((prefix + metric.name, metric.value, metric.unit))
         if metric.standard_error is not None:
             numbers.append((f"{prefix}{metric.name}.standard_error", metric.standard_error, metric.unit))
+        numbers += _ends(f"{prefix}{metric.name}", metric.bounds, metric.unit)
     return numbers
+
+
+def _changed(delivery: Delivery) -> list[Number]:
+    """The difference of each metric from dense to compressed, and the ends of its interval."""
+    numbers: list[Number] = []
+    for metric in delivery.compressed.metrics:
+        if apart := delivery.differences.get(metric.name):
+            numbers.append((f"difference.{metric.name}", apart.value, metric.unit))
+            numbers += _ends(f"difference.{metric.name}", apart.bounds, metric.unit)
+    return numbers
+
+
+def _ends(name: str, bounds: Interval | None, unit: str) -> list[Number]:
+    return [] if bounds is None else [(f"{name}.low", bounds.low, unit), (f"{name}.high", bounds.high, unit)]
 
 
 def _leaves(prefix: str, value: object) -> Iterator[Number]:

@@ -20,7 +20,7 @@ from rcc.reporting.formats import (
     share_text,
 )
 from rcc.reporting.left_alone import left_alone
-from rcc.reporting.tables import Table, notes_of, overlap_table, quality_table, size_table, step_table
+from rcc.reporting.tables import INTERVALS, Table, notes_of, overlap_table, quality_table, size_table, step_table
 from rcc.reporting.target import target_text
 
 FILE = "report.md"
@@ -101,7 +101,7 @@ def _steps(summary: Summary) -> Iterator[str]:
     yield markdown(step_table(summary.baseline, summary.records))
     yield (
         f"Every row is the model after that step. The {main.name} is measured on the selection split "
-        f"({summary.baseline.measurement.samples} samples, dense {metric_text(main, error=True)}, {better} "
+        f"({summary.baseline.measurement.samples} samples, dense {metric_text(main, interval=True)}, {better} "
         "is better). Retention is against the dense model. Size is what the artifact's weights would take, "
         "times smaller is against the dense weights at the same dtype. Peak memory is the whole process's."
     )
@@ -124,8 +124,7 @@ def _steps(summary: Summary) -> Iterator[str]:
 def _test(delivery: Delivery) -> Iterator[str]:
     yield markdown(quality_table(delivery))
     yield (
-        f"{delivery.compressed.samples} samples that no stage, gate or sweep has seen; ± one standard error, of a "
-        "change that of paired images. "
+        f"{delivery.compressed.samples} samples that no stage, gate or sweep has seen. {INTERVALS} "
         "The compressed column is the model reloaded from the artifact; it keeps "
         f"{share_text(delivery.retention)} of the dense {delivery.dense.primary}."
     )

@@ -6,18 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rcc.cascade.records import Baseline, Size, Step, StepRecord
-from rcc.measurement import Measurement
+from rcc.measurement import Difference, Measurement, Metric
+from rcc.measurement.interval import LEVEL
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.formats import (
     MISSING,
     bytes_text,
     count_text,
     difference_text,
+    interval_text,
     metric_text,
     ratio_text,
     seconds_text,
     share_text,
     strength_text,
+)
+
+INTERVAL = "  interval"
+INTERVALS = (
+    f"Under a number is its {LEVEL:.0%} interval, of a change that of the same items measured twice; changes up to its "
+    "ends are not ruled out."
 )
 
 
@@ -67,22 +75,32 @@ def short_name(step: Step) -> str:
 
 
 def quality_table(delivery: Delivery) -> Table:
-    """The dense model beside the reloaded artifact on the test split, every metric and its error."""
+    """The dense model beside the reloaded artifact on the test split, every metric and under it the intervals."""
     dense, compressed = (
         {metric.name: metric for metric in measured.metrics} for measured in (delivery.dense, delivery.compressed)
     )
     rows = []
     for name, metric in (compressed | dense).items():
-        apart = delivery.differences.get(name)
+        apart, both = delivery.differences.get(name), [of.get(name) for of in (dense, compressed)]
         rows.append(
             (
                 name + (" (primary)" if name == delivery.dense.primary else ""),
-                *(metric_text(of[name], error=True) if name in of else MISSING for of in (dense, compressed)),
+                *(MISSING if each is None else metric_text(each) for each in both),
                 MISSING if apart is None else difference_text(metric, apart),
                 "higher" if metric.higher_is_better else "lower",
             )
         )
+        bounds = [interval_cell(each, metric) for each in (*both, apart)]
+        if any(bounds):
+            rows.append((INTERVAL, *bounds, ""))
     return Table(("metric", "dense", "compressed", "change", "better when"), tuple(rows))
+
+
+def interval_cell(number: Metric | Difference | None, metric: Metric) -> str:
+    """The interval of the metric, or of its change; nothing where there is none."""
+    if number is None or number.bounds is None:
+        return ""
+    return interval_text(number.bounds, metric, signed=isinstance(number, Difference))
 
 
 def notes_of(measured: Sequence[Measurement]) -> list[str]:

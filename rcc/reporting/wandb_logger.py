@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from rcc.atomic import write_text
 from rcc.cascade.records import Baseline, Size, Step, StepRecord, Summary
 from rcc.errors import Problems, WorkError
-from rcc.measurement import Measurement
+from rcc.measurement import Difference, Measurement, Metric
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
 
@@ -102,7 +102,9 @@ class WandbObserver(RunObserver):
         sizes = {f"disk/dense_{dtype}_bytes": nbytes for dtype, nbytes in delivery.dense_bytes.items()}
         self._run.summary.update({"disk/artifact_bytes": delivery.nbytes, "disk/dtype": delivery.dtype} | sizes)
         for side, measurement in (("dense", delivery.dense), ("compressed", delivery.compressed)):
-            self._run.summary.update({f"test/{side}/{m.name}": m.value for m in measurement.metrics})
+            self._run.summary.update(_values(f"test/{side}", measurement))
+        for name, apart in delivery.differences.items():
+            self._run.summary.update(_with_ends(f"test/difference/{name}", apart))
         self._run.summary["test/retention"] = delivery.retention
         artifact = self._wandb.Artifact(f"manifest-{self._run.id}", type="compressed-model")
         path = Path(delivery.artifact)
@@ -172,5 +174,17 @@ def _numbers(
         "nonzeros": size.nonzeros,
         "seconds": seconds,
     }
-    numbers |= {metric.name: metric.value for metric in measurement.metrics}
-    return {f"{prefix}/{name}": value for name, value in numbers.items()}
+    return {f"{prefix}/{name}": value for name, value in numbers.items()} | _values(prefix, measurement)
+
+
+def _values(prefix: str, measurement: Measurement) -> dict[str, float]:
+    """`prefix`/name to value of every metric, and `prefix`/name.low and .high where it has an interval."""
+    found: dict[str, float] = {}
+    for metric in measurement.metrics:
+        found |= _with_ends(f"{prefix}/{metric.name}", metric)
+    return found
+
+
+def _with_ends(name: str, number: Metric | Difference) -> dict[str, float]:
+    ends = {} if number.bounds is None else {f"{name}.low": number.bounds.low, f"{name}.high": number.bounds.high}
+    return {name: number.value} | ends

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -58,21 +57,6 @@ def interleaved(
 def quantile(times: list[float], share: float) -> float:
     """The `share` quantile of the times, linear between neighbours; 0.5 is the median."""
     return float(torch.tensor(times, dtype=torch.float64).quantile(share))
-
-
-def quantile_error(times: list[float], share: float) -> float | None:
-    """Standard error of `quantile`: half the distance of the order statistics whose ranks lie one standard deviation of
-    a binomial count, √(n q (1 − q)), below and above n q; None where there are too few times for both.
-
-    Source: David and Nagaraja, Order Statistics, 3rd ed. (2003), section 7.1: distribution-free intervals.
-    """
-    count = len(times)
-    middle, spread = count * share, math.sqrt(count * share * (1 - share))
-    low, high = math.floor(middle - spread), math.ceil(middle + spread)
-    if low < 1 or high > count:
-        return None
-    ordered = sorted(times)
-    return (ordered[high - 1] - ordered[low - 1]) / 2
 
 
 def _nothing() -> None: ...

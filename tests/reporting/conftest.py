@@ -6,7 +6,7 @@ import pytest
 from toys.records import DENSE_BYTES, attempt_at, measured, sized, steps_of
 
 from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary
-from rcc.measurement import Difference
+from rcc.measurement import Difference, Interval
 from rcc.reporting.delivery import Delivery
 
 
@@ -68,6 +68,9 @@ def delivery() -> Delivery:
         dense=measured(0.9972, "test"),
         compressed=measured(0.9917, "test"),
         retention=0.9945,
-        differences={"accuracy": Difference(-0.0055, 0.0047), "top5_accuracy": Difference(0.0)},
+        differences={
+            "accuracy": Difference(-0.0055, 0.0047, Interval(-0.0189, 0.0051)),
+            "top5_accuracy": Difference(0.0),
+        },
         again="rcc-run job=evaluate artifact=outputs/2026-11-20/10-00-00/artifact data=cifar10",
     )

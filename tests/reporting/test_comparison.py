@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from rcc.measurement import Difference, Measurement, Metric
+from rcc.measurement import Difference, Interval, Measurement, Metric
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.items import write_items
 from rcc.reporting.layout import laid_out
@@ -17,7 +17,7 @@ from rcc.reporting.layout import laid_out
 
 def column(name, accuracy, nbytes, speedup=None, **more):
     metrics = [
-        Metric("accuracy", accuracy, "fraction", standard_error=0.01),
+        Metric("accuracy", accuracy, "fraction", True, 0.01, Interval(accuracy - 0.0196, accuracy + 0.0196)),
         Metric("nonzeros", 5000, "parameters", False),
     ]
     metrics += [] if speedup is None else [Metric("speedup", speedup, "×")]
@@ -27,7 +27,8 @@ def column(name, accuracy, nbytes, speedup=None, **more):
 
 DENSE = replace(column("dense", 0.9, 4000), kind="dense")
 SMALL = column(
-    "a/artifact", 0.875, 1000, 2.0, differences={"accuracy": Difference(-0.025, 0.005), "nonzeros": Difference(-10)},
+    "a/artifact", 0.875, 1000, 2.0,
+    differences={"accuracy": Difference(-0.025, 0.005, Interval(-0.0348, -0.0152)), "nonzeros": Difference(-10)},
     recorded={"accuracy": 0.875, "other": 1.0},
 )  # fmt: skip
 OTHER = column("b", 0.8, 500, recorded={"accuracy": 0.5})
@@ -38,8 +39,10 @@ def test_each_metric_has_a_row_and_its_differences_another():
     assert table.head == ("metric", "(1)", "(2)", "(3)", "better when")
     assert legend([DENSE, SMALL, OTHER]) == ["(1) the model of model=", "(2) a/artifact, artifact", "(3) b, artifact"]
     assert table.rows == (
-        ("accuracy (primary)", "90.00% ± 1.00", "87.50% ± 1.00", "80.00% ± 1.00", "higher"),
-        ("  difference", "", "-2.50 ± 0.50 points", "-", ""),
+        ("accuracy (primary)", "90.00%", "87.50%", "80.00%", "higher"),
+        ("  interval", "88.0 … 92.0", "85.5 … 89.5", "78.0 … 82.0", ""),
+        ("  difference", "", "-2.50 points", "-", ""),
+        ("  interval", "", "-3.5 … -1.5", "", ""),
         ("nonzeros", "5.00 k", "5.00 k", "5.00 k", "lower"),
         ("  difference", "", "-10", "-", ""),
         ("speedup", "-", "2.00×", "-", "higher"),
@@ -64,8 +67,8 @@ def test_what_does_not_fit_goes_on_in_another_table_beside_the_first_model(width
 
 def test_one_model_shows_all_digits_and_what_was_recorded():
     assert single_table(SMALL).rows[:2] == (
-        ("accuracy", "87.50% ± 1.00", "0.875", "0.875", "yes"),
-        ("nonzeros", "5.00 k", "5000", "-", "-"),
+        ("accuracy", "87.50%", "85.5 … 89.5", "0.875", "0.875", "yes"),
+        ("nonzeros", "5.00 k", "-", "5000", "-", "-"),
     )
     assert single_table(OTHER).rows[0][-2:] == ("0.5", "no")
 
@@ -73,8 +76,8 @@ def test_one_model_shows_all_digits_and_what_was_recorded():
 def test_nothing_is_overrides_of_records_where_there_are_none():
     for one in (DENSE, replace(SMALL, recorded=None), replace(SMALL, recorded={"other": 1.0})):
         table = single_table(one)
-        assert table.head == ("metric", "value", "all digits")
-        assert {len(row) for row in table.rows} == {3}
+        assert table.head == ("metric", "value", "interval", "all digits")
+        assert {len(row) for row in table.rows} == {4}
 
 
 def test_the_csv_has_a_line_for_each_model_and_metric():
@@ -87,13 +90,19 @@ def test_the_csv_has_a_line_for_each_model_and_metric():
     assert accuracy == {
         "model": "a/artifact", "metric": "accuracy", "value": "0.875", "standard_error": "0.01", "unit": "fraction",
         "better": "higher", "difference": "-0.025", "difference_standard_error": "0.005", "recorded": "0.875",
+        "low": repr(0.875 - 0.0196), "high": repr(0.875 + 0.0196),
+        "difference_low": "-0.0348", "difference_high": "-0.0152",
     }  # fmt: skip
     assert (rows[1]["better"], rows[1]["standard_error"], rows[1]["difference"]) == ("lower", "", "")
 
 
 def test_json_keeps_numbers_and_leaves_single_images_to_the_items(tmp_path):
     written = json.loads(json.dumps(SMALL.to_json()))
-    assert written["differences"]["accuracy"] == {"value": -0.025, "standard_error": 0.005}
+    assert written["differences"]["accuracy"] == {
+        "value": -0.025,
+        "standard_error": 0.005,
+        "interval": {"low": -0.0348, "high": -0.0152, "level": 0.95},
+    }
     assert written["metrics"][0]["value"] == 0.875
     assert "predictions" not in json.dumps(written)
     path = write_items(tmp_path, "abc", {"dense": DENSE.measured, "a": SMALL.measured})

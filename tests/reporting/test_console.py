@@ -49,7 +49,7 @@ def test_off_a_terminal_every_event_is_one_plain_line(plain, run):
     lines = output(plain).splitlines()
     assert not CONTROL.search(output(plain))
     assert lines[:7] == [
-        "dense model: accuracy 99.72% ± 0.40, 2.50 MB",
+        "dense model: accuracy 99.72% (98.5 … 100.0), 2.50 MB",
         "[1/3] dare, attempt 1 at strength 0.9 failed: kept 42.0% of the dense model, less than 95.0% (2.50 s)",
         "[1/3] dare: backing off to strength 0.45",
         "[1/3] dare kept at strength 0.45: accuracy 98.72%, retention 99.00%, 900 kB (2.78× smaller), 5.00 s",

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from toys.records import attempt_at, measured, sized
 
 from rcc.cascade.records import StepRecord, TargetOutcome
@@ -62,6 +63,8 @@ def test_each_attempt_and_each_step_has_its_own_numbers(tmp_path, steps, baselin
     assert step["seconds"] == (5.0, "s")
     assert step["accuracy"] == (0.9872, "fraction")
     assert step["accuracy.standard_error"] == (0.004, "fraction")
+    assert step["accuracy.low"] == (pytest.approx(0.9752), "fraction")
+    assert step["accuracy.high"] == (pytest.approx(0.9897), "fraction")
     assert step["facts.sparsity"] == (0.45, "")
     assert step["units.visual_projection.sparsity"] == (0.45, "")
     assert "units.visual_projection.score" not in step

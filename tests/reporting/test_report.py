@@ -52,7 +52,9 @@ def test_sections_come_in_a_fixed_order(content):
 
 def test_the_test_split_stands_with_errors_and_the_disk_with_both_dense_directories(content):
     text = report_text(content)
-    assert "| accuracy (primary) | 99.72% ± 0.40 | 99.17% ± 0.40 | -0.55 ± 0.47 points | higher |" in text
+    assert "| accuracy (primary) | 99.72% | 99.17% | -0.55 points | higher |\n" in text
+    assert "|   interval | 98.5 … 100.0 | 98.0 … 99.4 | -1.9 … +0.5 |  |\n" in text
+    assert text.count("95% interval") == 1
     assert "| dense (float32) | 5,050,000 | 5.05 MB | 5.05× |" in text
     assert "| dense (float16) | 2,550,000 | 2.55 MB | 2.55× |" in text
 

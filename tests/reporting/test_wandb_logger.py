@@ -66,6 +66,9 @@ def test_without_a_key_a_whole_run_is_recorded_offline_inside_the_run_directory(
     assert kept["stage/002-nullu/outcome"] == "skipped"
     assert kept["stage/003-alpha/bytes"] == 900_000
     assert kept["test/compressed/accuracy"] == 0.9917
+    assert kept["test/compressed/accuracy.low"] == pytest.approx(0.9797)
+    assert (kept["test/difference/accuracy"], kept["test/difference/accuracy.low"]) == (-0.0055, -0.0189)
+    assert "test/difference/top5_accuracy.low" not in kept
     assert kept["disk/dense_float32_bytes"] == 5_050_000
     assert b"manifest.json" in content
     assert b"step/retention" in content

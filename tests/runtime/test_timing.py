@@ -3,7 +3,7 @@
 import torch
 
 from rcc.runtime import timing
-from rcc.runtime.timing import interleaved, quantile, quantile_error
+from rcc.runtime.timing import interleaved, quantile
 
 CPU = torch.device("cpu")
 
@@ -56,20 +56,3 @@ def test_what_is_done_before_a_way_is_off_the_clock(monkeypatch):
 def test_quantiles_are_linear_between_neighbours():
     assert quantile([4.0, 1.0, 2.0, 3.0], 0.5) == 2.5
     assert quantile([3.0], 0.95) == 3.0
-
-
-def test_the_error_of_a_quantile_is_half_the_distance_of_two_order_statistics():
-    times = [float(number) for number in range(1, 101)]
-    assert quantile_error(times[::-1], 0.5) == (55 - 45) / 2
-    assert quantile_error(times, 0.95) == (98 - 92) / 2
-    assert quantile_error([1.0, 2.0, 4.0, 8.0, 16.0], 0.5) == (8 - 1) / 2
-    assert quantile_error([1.0, 2.0, 3.0], 0.95) is None
-    assert quantile_error([1.0], 0.5) is None
-
-
-def test_the_error_of_a_quantile_agrees_with_drawing_again():
-    draw = torch.Generator().manual_seed(0)
-    samples = torch.rand(400, 99, generator=draw, dtype=torch.float64)
-    spread = float(samples.quantile(0.5, dim=1).std())
-    errors = [quantile_error(sample.tolist(), 0.5) for sample in samples]
-    assert abs(sum(errors) / len(errors) / spread - 1) < 0.15

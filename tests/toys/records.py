@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from rcc.cascade.records import Attempt, Size, Step
-from rcc.measurement import Measurement, Metric
+from rcc.measurement import Interval, Measurement, Metric
 
 DENSE_BYTES = 2_500_000
 
 
 def measured(accuracy: float, split: str = "selection") -> Measurement:
     metrics = (
-        Metric("accuracy", accuracy, "fraction", standard_error=0.004),
+        Metric("accuracy", accuracy, "fraction", True, 0.004, Interval(accuracy - 0.012, accuracy + 0.0025)),
         Metric("top5_accuracy", 1.0, "fraction"),
     )
     return Measurement(metrics, "accuracy", split, 360, {"templates": ["a photo of the digit {}"]})

@@ -10,6 +10,8 @@ import numpy as np
 
 from rcc.errors import Problems
 from rcc.evaluation.captioning.tokens import CaptionTokenizer
+from rcc.measurement import Interval
+from rcc.measurement.bootstrap import mean_interval
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ class CaptionScore:
     name: str
     value: float
     standard_error: float | None = None
+    interval: Interval | None = None
     per_image: tuple[float, ...] | None = None
 
     @classmethod
     def mean(cls, name: str, per_image: Sequence[float]) -> CaptionScore:
-        """The mean with its standard error, s / √N with s of N − 1 degrees of freedom; none for one image."""
+        """The mean with its standard error, s / √N with s of N − 1 degrees of freedom, and its BCa interval; neither
+        for one image."""
         scores = np.asarray(per_image, dtype=np.float64)
-        error = float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None
-        return cls(name, float(scores.mean()), error, tuple(scores.tolist()))
+        several = len(scores) > 1
+        error = float(scores.std(ddof=1) / np.sqrt(len(scores))) if several else None
+        interval = mean_interval(scores) if several else None
+        return cls(name, float(scores.mean()), error, interval, tuple(scores.tolist()))
 
 
 def tokenized(

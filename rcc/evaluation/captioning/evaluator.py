@@ -134,4 +134,4 @@ def _note(tokenizer: str, missing: Mapping[str, str], judge: Judge | None) -> st
 
 def _metric(score: CaptionScore) -> Metric:
     unit = "fraction" if score.name in FRACTIONS else ""
-    return Metric(score.name, score.value, unit, standard_error=score.standard_error)
+    return Metric(score.name, score.value, unit, True, score.standard_error, score.interval)

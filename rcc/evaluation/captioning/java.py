@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 
 from rcc.errors import WorkError
 from rcc.evaluation.captioning.corpus import CaptionCorpus, CaptionScore
@@ -28,7 +29,7 @@ def unavailable(name: str) -> str | None:
 
 def meteor(corpus: CaptionCorpus) -> CaptionScore:
     """METEOR 1.5 for English. The value is of the whole corpus; its standard error is that of the mean over images,
-    which is near it. Source: Denkowski and Lavie (2014).
+    which is near it, and so is its interval, moved to the value. Source: Denkowski and Lavie (2014).
 
     Raises:
         WorkError: Java failed.
@@ -47,7 +48,8 @@ def meteor(corpus: CaptionCorpus) -> CaptionScore:
             f"METEOR's Java program failed ({error}); it needs 2 GB of memory. Leave it out of metrics=[…]."
         ) from error
     mean = CaptionScore.mean("meteor", per_image)
-    return CaptionScore(mean.name, value, mean.standard_error, mean.per_image)
+    moved = mean.interval and mean.interval.mapped(lambda end: end + value - mean.value)
+    return replace(mean, value=value, interval=moved)
 
 
 def spice(corpus: CaptionCorpus) -> CaptionScore:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rcc.errors import Problems, UserError
 from rcc.evaluation.captioning.corpus import CaptionCorpus, CaptionScore
 from rcc.evaluation.captioning.tokens import package_directory
+from rcc.measurement.bootstrap import bootstrap_intervals
 
-RESAMPLES = 1000
-BLOCK = 50  # resamples at a time: 50 × 5,000 images are 2 MB of counts
 TINY, SMALL = 1e-15, 1e-9  # what the published scorer adds above and below, so that nothing divides by zero
 
 
@@ -21,8 +22,8 @@ def bleu(corpus: CaptionCorpus, max_n: int = 4, seed: int = 0) -> tuple[list[Cap
     """BLEU-1 … BLEU-max_n of the corpus, and the counts they come from, (N, 2 · max_n + 2): matched n-grams of each
     order, n-grams of each order, words, words of the closest reference.
 
-    A corpus score is no mean over images, so its standard error is that of a seeded bootstrap over images. Source:
-    Papineni et al. (2002); Koehn (2004) for the bootstrap.
+    A corpus score is no mean over images, so its interval is that of a seeded BCa bootstrap over images, and its
+    standard error that interval's. Source: Papineni et al. (2002); Koehn (2004) for the bootstrap.
 
     Raises:
         UserError: `max_n` below 1.
@@ -40,8 +41,13 @@ def bleu(corpus: CaptionCorpus, max_n: int = 4, seed: int = 0) -> tuple[list[Cap
     counts = np.array(
         [[*each["correct"], *each["guess"], each["testlen"], _closest(**each)] for each in scorer.ctest], dtype=np.int64
     )
-    errors = _bootstrapped(counts, seed) if len(counts) > 1 else [None] * max_n
-    scores = [CaptionScore(f"bleu_{n + 1}", float(values[n]), errors[n]) for n in range(max_n)]
+    scores = [CaptionScore(f"bleu_{n + 1}", float(values[n])) for n in range(max_n)]
+    if len(counts) > 1:
+        drawn = bootstrap_intervals(counts, bleu_of_counts, seed=seed)[:max_n]
+        scores = [
+            replace(score, standard_error=of.standard_error, interval=of)
+            for score, of in zip(scores, drawn, strict=True)
+        ]
     return scores, counts
 
 
@@ -57,16 +63,6 @@ def bleu_of_counts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     logs = np.cumsum(np.log((matched + TINY) / (possible + SMALL)), axis=-1) / np.arange(1, orders + 1)
     ratio = (sums[..., -2] + TINY) / (sums[..., -1] + SMALL)
     return np.exp(logs + np.minimum(0, 1 - 1 / ratio)[..., None])
-
-
-def _bootstrapped(counts: NDArray[np.int64], seed: int) -> list[float | None]:
-    # BLEU is of sums over images: a resample is known by how often it draws each, and a product gives its sums.
-    random, images = np.random.default_rng(seed), len(counts)
-    drawn = [
-        bleu_of_counts((random.multinomial(images, np.full(images, 1 / images), BLOCK) @ counts).astype(np.float64))
-        for _ in range(RESAMPLES // BLOCK)
-    ]
-    return [float(error) for error in np.concatenate(drawn).std(axis=0, ddof=1)]
 
 
 def cider_d(corpus: CaptionCorpus) -> CaptionScore:

@@ -1,4 +1,4 @@
-"""Compute the metrics of predicted classes: accuracies with standard errors, and the most frequent confusions.
+"""Compute the metrics of predicted classes: accuracies with their intervals, and the most frequent confusions.
 
 N images, C classes. Among equal scores the class that comes first has the better rank, and is predicted.
 """
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
-from rcc.evaluation.paired import PER_IMAGE
 from rcc.measurement import Measurement, Metric
+from rcc.measurement.paired import PER_IMAGE
+from rcc.measurement.shares import share_interval
 
 TOP_K = 5
 MOST_CONFUSIONS = 10
@@ -49,9 +50,13 @@ def class_measurement(scores: Iterable[Tensor], split: Split, splits: Splits, la
     """Accuracy (primary), top-5 accuracy where there are five classes, and the mean of the classes' accuracies.
 
     `details` holds for each image its label, the class predicted and the rank of the true class (1 is best), and
-    the most frequent confusions by name, and what each image adds to the metrics. The error of the mean over
-    classes is √(Σ_c p_c(1 − p_c)/n_c) / C over the C classes that occur; there is none where a class has a single
-    image, whose variance one image does not tell.
+    the most frequent confusions by name, and what each image adds to the metrics. Intervals are Wilson's. The error of
+    the mean over classes is √(Σ_c p_c(1 − p_c)/n_c) / C over the C classes that occur; there is none where a class has
+    a single image, whose variance one image does not tell. Its interval is that of a share of C² / Σ_c (1/n_c) images.
+
+    Chance is the agreement Σ_c s_c q_c of the classes' shares s of the labels with their shares q of the answers: what
+    answers as frequent as the model's reach without a look at the images, and all that one and the same answer reaches.
+    Source: Cohen, "A coefficient of agreement for nominal scales", 1960.
 
     Args:
         scores: (b, C) of the next b images, highest for the class predicted, in the order of the split.
@@ -63,7 +68,7 @@ def class_measurement(scores: Iterable[Tensor], split: Split, splits: Splits, la
         parts.append(ranked(block, labels[start : start + len(block)]))
         start += len(block)
     ranks, predictions = (torch.cat(column) for column in zip(*parts, strict=True))
-    metrics = [_accuracy(f"{of}accuracy", ranks, 1)]
+    metrics = [_accuracy(f"{of}accuracy", ranks, 1, agreement(labels, predictions))]
     if len(splits.class_names) >= TOP_K:
         metrics.append(_accuracy(f"{of}top{TOP_K}_accuracy", ranks, TOP_K))
     metrics.append(_mean_over_classes(f"{of}mean_class_accuracy", labels, predictions))
@@ -100,9 +105,17 @@ def confusions(labels: Tensor, predictions: Tensor, class_names: tuple[str, ...]
     ]
 
 
-def _accuracy(name: str, ranks: Tensor, k: int) -> Metric:
-    share = float((ranks < k).double().mean())
-    return Metric(name, share, "fraction", standard_error=math.sqrt(share * (1 - share) / len(ranks)))
+def agreement(labels: Tensor, predictions: Tensor) -> float:
+    """Share of the items that answers of the same frequencies get right by chance, Σ_c s_c q_c."""
+    classes = 1 + int(max(labels.max(), predictions.max()))
+    counts = [torch.bincount(each, minlength=classes).double() for each in (labels, predictions)]
+    return float(counts[0] @ counts[1]) / len(labels) ** 2
+
+
+def _accuracy(name: str, ranks: Tensor, k: int, chance: float | None = None) -> Metric:
+    share, items = float((ranks < k).double().mean()), len(ranks)
+    error = math.sqrt(share * (1 - share) / items)
+    return Metric(name, share, "fraction", True, error, share_interval(share, items), chance)
 
 
 def _shares_of_classes(labels: Tensor, predictions: Tensor) -> Tensor:
@@ -119,4 +132,6 @@ def _mean_over_classes(name: str, labels: Tensor, predictions: Tensor) -> Metric
     occur = counts > 0
     share = right[occur].double() / counts[occur]
     error = float((share * (1 - share) / counts[occur]).sum().sqrt()) / len(share)
-    return Metric(name, float(share.mean()), "fraction", standard_error=error if int(counts[occur].min()) > 1 else None)
+    mean, worth = float(share.mean()), len(share) ** 2 / float((1 / counts[occur]).sum())
+    interval = share_interval(mean, worth)
+    return Metric(name, mean, "fraction", True, error if int(counts[occur].min()) > 1 else None, interval)

@@ -15,11 +15,11 @@ from torch import Tensor
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings.cache import EmbeddingCache
-from rcc.evaluation.paired import PER_IMAGE
 from rcc.evaluation.retrieval.metrics import PRIMARY, recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval.ranks import Pairs, retrieval_ranks
 from rcc.evaluation.retrieval.reranking import reranked
 from rcc.measurement import Measurement
+from rcc.measurement.paired import PER_IMAGE
 from rcc.models.abilities import Matcher
 from rcc.models.adapter import Adapter
 

@@ -218,7 +218,9 @@ def test_the_bootstrap_of_one_word_captions_agrees_with_the_binomial_error() -> 
 
 
 def test_the_bootstrap_is_the_same_each_time_and_another_with_another_seed() -> None:
-    some_pairs = corpus(("a dog runs", ["a dog sits"]), ("a cat", ["the cat"]), ("one car", ["one car by a tree"]))
+    words = ["a", "dog", "runs", "by", "the", "big", "tree", "and", "sits"]
+    pairs = [(" ".join(words[at % 5 : at % 5 + 2 + at % 3]), [" ".join(words[at % 7 :])]) for at in range(60)]
+    some_pairs = corpus(*pairs)
     first, again, other = (bleu(some_pairs, seed=seed)[0] for seed in (0, 0, 1))
     assert first == again
     assert first[0].standard_error != other[0].standard_error

@@ -92,7 +92,8 @@ def test_medians_and_their_errors() -> None:
     found = by_name(Pairs.of(one_each, one_each, count, count), list(range(1, 101)), [7] * count)
     median = found["image_to_text_median_rank"]
     assert (median.value, median.unit, median.higher_is_better) == (50.5, "rank", False)
-    assert median.standard_error == (55 - 46) / 2  # the deviation of a uniform sample's median is 5
+    assert (median.interval.low, median.interval.high) == (40.0, 61.0)  # Wilson's 40.4 to 59.6 of 100, to whole ranks
+    assert median.standard_error == pytest.approx(21 / (2 * 1.96), rel=1e-3)  # a uniform sample's median deviates by 5
     assert (found["text_to_image_median_rank"].value, found["text_to_image_median_rank"].standard_error) == (7.0, 0.0)
 
 

@@ -1,8 +1,9 @@
-"""Paired differences: McNemar's formula, images drawn again, and what has no standard error."""
+"""Paired differences: McNemar's formula, images drawn again, what has no error, intervals where nothing changed."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from rcc.data.files.images import ArrayImages
 from rcc.data.splits import Split, Splits
 from rcc.evaluation.classes.metrics import class_measurement
-from rcc.evaluation.paired import differences
 from rcc.evaluation.retrieval.metrics import recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval.ranks import Pairs, retrieval_ranks
 from rcc.measurement import Difference, Measurement, Metric
+from rcc.measurement.bootstrap import mean_interval
+from rcc.measurement.paired import differences, paired_intervals
+from rcc.measurement.shares import paired_share_interval
 
 ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 
@@ -53,9 +56,39 @@ def test_it_agrees_with_images_drawn_again() -> None:
 
 def test_what_is_no_mean_over_the_same_images_has_no_error() -> None:
     found = differences(measured([1.0, 0.0]), measured([1.0, 0.0]))
-    assert found == {"accuracy": Difference(0.0, 0.0), "bleu": Difference(0.0, None)}
+    assert found == {
+        "accuracy": Difference(0.0, 0.0, paired_share_interval(0, 0, 2)),
+        "bleu": Difference(0.0, None),
+    }
     assert differences(measured([1.0]), measured([1.0, 0.0]))["accuracy"] == Difference(0.5, None)
     assert differences(measured([1.0], "recall"), measured([1.0])) == {"bleu": Difference(0.0, None)}
+
+
+def test_details_of_one_evaluator_are_read_as_those_of_several() -> None:
+    nested = measured([1.0, 0.0, 1.0])
+    flat = replace(nested, details=nested.details["any"])
+    assert differences(flat, nested) == differences(nested, nested)
+
+
+def test_right_and_wrong_answers_have_tangos_interval_and_other_values_at_least_that_of_their_bootstrap() -> None:
+    before, after = np.array([1.0, 1, 0, 1, 1, 1, 0, 1]), np.array([1.0, 0, 1, 1, 0, 0, 0, 1])
+    recall = np.arange(8) / 8
+    shares, same, means = paired_intervals([(before, after), (recall, recall), (recall, recall * after)])
+    assert shares == paired_share_interval(1, 3, 8)
+    bound = paired_share_interval(0, 0, 8).high  # of how many images may change; each by at most the largest value seen
+    assert (same.low, same.high) == pytest.approx((-7 / 8 * bound, 7 / 8 * bound))
+    drawn = mean_interval(recall * after - recall)
+    assert (means.low <= drawn.low, means.high >= drawn.high) == (True, True)
+    assert means.low < float((recall * after - recall).mean()) < means.high
+
+
+def test_each_level_has_its_own_interval_and_a_higher_one_holds_the_lower() -> None:
+    ours, theirs = measured([1.0, 0.0, 1.0, 1.0]), measured([1.0, 1.0, 1.0, 0.0])
+    wide, narrow = (differences(ours, theirs, level)["accuracy"].interval for level in (0.95, 0.5))
+    assert wide is not None
+    assert narrow is not None
+    assert wide.hull(narrow) == wide
+    assert (wide.level, narrow.level) == (0.95, 0.5)
 
 
 def test_what_each_image_adds_to_accuracies_and_recalls_has_the_metric_for_its_mean() -> None:
