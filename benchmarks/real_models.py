@@ -108,7 +108,8 @@ def measured(subject: Subject, options: argparse.Namespace) -> str:
 
 def sources(subject: Subject, method: str) -> list[str]:
     """The files and folders of the project that a row depends on: those of the baselines change less often."""
-    own = [f"benchmarks/{type(subject).__module__.replace('.', '/')}.py", "benchmarks/equal_bytes/artifacts.py"]
+    own = [f"benchmarks/{type(subject).__module__.replace('.', '/')}.py"]
+    own += [f"benchmarks/equal_bytes/{name}.py" for name in ("artifacts", "figures")]
     if method == OURS:
         return [*own, "rcc", "benchmarks/equal_bytes/ours.py"]
     return [*own, "rcc/artifact", "rcc/layers", *(f"benchmarks/equal_bytes/{name}.py" for name in BASELINE_FILES)]

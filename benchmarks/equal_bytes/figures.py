@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.stats import bootstrap
 from torch import Tensor
 
-Z = 1.959963984540054
-SEED = 0
+from rcc.measurement.bootstrap import mean_interval
+from rcc.measurement.interval import Interval
+from rcc.measurement.paired import paired_intervals
+from rcc.measurement.shares import share_interval
 
 
 @dataclass(frozen=True)
@@ -26,36 +25,22 @@ class Figure:
 
 
 def share(right: Tensor) -> Figure:
-    """The share of items that are true, with Wilson's interval."""
-    count, value = len(right), right.double().mean().item()
-    middle, scale = value + Z**2 / (2 * count), 1 + Z**2 / count
-    across = Z * math.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2))
-    return Figure(value, max(0.0, (middle - across) / scale), min(1.0, (middle + across) / scale))
-
-
-def paired_shares(ours: Tensor, dense: Tensor) -> Figure:
-    """The share of items that are true in `ours` minus that in `dense`, with Agresti and Min's interval.
-
-    Source: Agresti and Min, "Simple improved confidence intervals for comparing matched proportions", 2005.
-    """
-    count = len(ours)
-    gained, lost = int((ours & ~dense).sum()), int((dense & ~ours).sum())
-    middle = (gained - lost) / (count + 2)
-    across = Z * math.sqrt((gained + lost + 1) - (gained - lost) ** 2 / (count + 2)) / (count + 2)
-    value = (gained - lost) / count
-    return Figure(value, min(value, middle - across), max(value, middle + across))
+    """The share of items (n,) that are true."""
+    value = right.double().mean().item()
+    return _figure(value, share_interval(value, len(right)))
 
 
 def mean(values: Tensor) -> Figure:
-    """The mean of one value an item, with the BCa bootstrap's interval."""
-    numbers = values.double().numpy()
-    value = float(numbers.mean())
-    if np.ptp(numbers) == 0:
-        return Figure(value, value, value)
-    found = bootstrap((numbers,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(SEED))
-    return Figure(value, float(found.confidence_interval.low), float(found.confidence_interval.high))
+    """The mean of one value an item, (n,)."""
+    return _figure(values.double().mean().item(), mean_interval(values.double().numpy()))
 
 
 def paired_means(ours: Tensor, dense: Tensor) -> Figure:
-    """The mean over items of what a value changed by."""
-    return mean(ours.double() - dense.double())
+    """The mean over items (n,) of what a value, or being true, changed by."""
+    before, after = dense.double(), ours.double()
+    (interval,) = paired_intervals([(before.numpy(), after.numpy())])
+    return _figure((after - before).mean().item(), interval)
+
+
+def _figure(value: float, interval: Interval) -> Figure:
+    return Figure(value, interval.low, interval.high)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from equal_bytes.figures import Figure, paired_shares, share
+from equal_bytes.figures import Figure, paired_means, share
 from equal_bytes.limits import Goal, at_least
 from torch import Tensor, nn
 
@@ -77,7 +77,7 @@ class Lite0(Subject):
         ours, theirs = answers["logits"].argmax(1), dense["logits"].argmax(1)
         return {
             "agreement": share(ours == theirs).scaled(100),
-            "change": paired_shares(ours == labels, theirs == labels).scaled(100),
+            "change": paired_means(ours == labels, theirs == labels).scaled(100),
             "top1": share(ours == labels).scaled(100),
         }
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from equal_bytes.figures import Figure, paired_shares, share
+from equal_bytes.figures import Figure, paired_means, share
 from equal_bytes.limits import Goal, at_least
 from torch import Tensor, nn
 
@@ -66,7 +66,7 @@ class ResNetOnPhotographs(Subject):
 
     def figures(self, answers: Answers, dense: Answers) -> dict[str, Figure]:
         return {
-            "change": paired_shares(answers["right"], dense["right"]).scaled(100),
+            "change": paired_means(answers["right"], dense["right"]).scaled(100),
             "agreement": share(answers["classes"] == dense["classes"]).scaled(100),
             "top1": share(answers["right"]).scaled(100),
         }

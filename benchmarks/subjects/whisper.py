@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from equal_bytes.figures import Figure, paired_shares, share
+from equal_bytes.figures import Figure, paired_means, share
 from equal_bytes.limits import Goal, not_below_zero
 from scipy.signal import resample_poly
 from torch import Tensor, nn
@@ -91,8 +91,8 @@ class Whisper(Subject):
 
     def figures(self, answers: Answers, dense: Answers) -> dict[str, Figure]:
         return {
-            "words": paired_shares(answers["words"], dense["words"]).scaled(100),
-            "digits": paired_shares(answers["digits"], dense["digits"]).scaled(100),
+            "words": paired_means(answers["words"], dense["words"]).scaled(100),
+            "digits": paired_means(answers["digits"], dense["digits"]).scaled(100),
             "words_right": share(answers["words"]).scaled(100),
             "digits_right": share(answers["digits"]).scaled(100),
         }
