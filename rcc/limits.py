@@ -26,23 +26,28 @@ class Limits:
     table_bytes: of a file that is read line by line (CSV, TSV, JSONL).
     image_bytes: of an image as it is stored.
     image_pixels: of an image, and of what it becomes when its shorter side is resized for the model.
+    image_aspect: the longer side of an image by its shorter one, when it is decoded: of a thin image the longer side
+        becomes huge when the shorter one is resized.
     layers: of a model, for each of its layer counts.
     width: of a hidden layer, a projection, or a row of attention heads.
     tokens: of a vocabulary, and of a text.
     image_side: height or width in pixels that a model takes or a processor makes.
     expansion: bytes of all tensors of an artifact in memory for each byte of its weights on disk, beyond `slack`
         bytes. A matrix of zeros takes no bytes at all, so that some limit must be set; real models stay below 1000.
+    expansion_of_tables: bytes of all rows of a parquet or arrow file for each byte of the file, beyond `slack`.
     """
 
     text_bytes: int = 256 << 20
     table_bytes: int = 8 << 30
     image_bytes: int = 256 << 20
     image_pixels: int = 1 << 26
+    image_aspect: int = 256
     layers: int = 1024
     width: int = 1 << 17
     tokens: int = 1 << 22
     image_side: int = 4096
     expansion: int = 4096
+    expansion_of_tables: int = 64
     slack: int = 256 << 20
 
 

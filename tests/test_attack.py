@@ -49,7 +49,12 @@ def test_what_is_not_clean_is_named(tmp_path: Path, call: Callable[[], int], com
 
 
 def test_a_trial_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    assert judged(tmp_path / "trial", lambda: time.sleep(60) or 0, seconds=0.2).complaints == ("no end after 0 s",)
+    def turns() -> int:
+        while True:
+            pass
+
+    assert judged(tmp_path / "waits", lambda: time.sleep(60) or 0, seconds=0.02).complaints == ("no end after 0 s",)
+    assert judged(tmp_path / "turns", turns, seconds=0.2).complaints == ("no end after 0 s",)
 
 
 def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=200, help="inputs of each class")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="inputs tried at the same time")
-    parser.add_argument("--only", default="", help="a part of the name of the classes to try")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of the names of the classes to try")
     arguments = parser.parse_args()
     import rcc.jobs.compress
     import rcc.jobs.evaluate
@@ -38,7 +38,7 @@ def main() -> int:
 
     rows = []
     try:
-        for name in [name for name in CLASSES if arguments.only in name]:
+        for name in [name for name in CLASSES if any(part in name for part in arguments.only)]:
             verdicts = tried(name, arguments.seed, arguments.count, arguments.jobs)
             rows.append(f"| {name} | {len(verdicts)} | {sum(verdict.clean for verdict in verdicts)} |")
     finally:

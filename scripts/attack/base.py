@@ -17,6 +17,8 @@ QUICK = (
     "stage=dare", "stage.dare.solver=none", "stage.dare.allocation=uniform", "stage.dare.target_sparsity=0.5",
 )  # fmt: skip
 """A command line that does a whole run in about two seconds."""
+QUICKER = (*QUICK, "export.entropy=none")
+"""In about one, where it does not matter what the artifact holds."""
 
 
 def command(*arguments: str) -> int:

@@ -156,7 +156,7 @@ def data(source: random.Random, folder: Path) -> Trial:
 
 def disks(source: random.Random, folder: Path) -> Trial:
     """A disk of few bytes or few files, files of a size at most, or something in the way."""
-    words = [*base.QUICK, "hydra.run.dir=run"]
+    words = [*base.QUICKER, "hydra.run.dir=run"]
     kind = source.random()
     if kind < 0.3:
         folder.mkdir(parents=True)
@@ -217,7 +217,7 @@ def paths(source: random.Random, folder: Path) -> Trial:
 
     def run() -> int:
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            code = base.command(*base.QUICK, "export.entropy=none", f"hydra.run.dir={name}")
+            code = base.command(*base.QUICKER, f"hydra.run.dir={name}")
         print(said.getvalue())
         lines = [line.partition(": ")[2] for line in said.getvalue().splitlines() if ": rcc-run " in line]
         for line in [*lines, shlex.join(["rcc-run", f"resume={name}"])] if code == 0 else []:

@@ -20,7 +20,9 @@ from pathlib import Path
 from rcc.atomic import PARTIAL, REMOVED
 
 SECONDS = 60.0
-"""The longest a trial may take: the default run takes less than half of that."""
+"""The most processor time a trial may take: the default run takes less than half of that."""
+PATIENCE = 10
+"""Times as long may pass in all, since a trial shares the machine with others; one that waits for ever is seen then."""
 GIGABYTES = 2.0
 """The most memory that a trial may add to what its parent holds; with twice as much it is ended."""
 POLL = 0.01
@@ -67,7 +69,7 @@ class Running:
     """A trial in a process of its own, forked when this is made.
 
     Args:
-        seconds: after which it is killed.
+        seconds: of processor time, after which it is killed.
     """
 
     def __init__(self, trial: Trial, seconds: float = SECONDS) -> None:
@@ -78,7 +80,7 @@ class Running:
         self._killed = ""
         sys.stdout.flush()
         sys.stderr.flush()
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + PATIENCE * seconds
         self._child = os.fork()
         if self._child == 0:
             _inside(trial, self._heard)
@@ -99,7 +101,7 @@ class Running:
         return Verdict(self.trial.label, code, tuple(complaints), text[-600:])
 
     def _kill_if_over(self) -> None:
-        late = time.monotonic() > self._end
+        late = time.monotonic() > self._end or _processor_seconds(self._child) > self.seconds
         if not self._killed and (late or _resident(str(self._child)) - self._held > 2 * GIGABYTES * 1e9):
             self._killed = f"no end after {self.seconds:.0f} s" if late else "killed for its memory"
             os.kill(self._child, signal.SIGKILL)
@@ -147,6 +149,15 @@ def _inside(trial: Trial, heard: Path) -> None:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _processor_seconds(process: int) -> float:
+    """Processor time that a process has taken; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(process: str) -> int:

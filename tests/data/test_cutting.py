@@ -136,6 +136,14 @@ def test_unreadable_images_are_left_out_and_listed() -> None:
     assert sum(int(note.split()[0]) for note in splits.notes) == 3
 
 
+def test_a_thin_image_is_left_out_by_name() -> None:
+    stored = [picture(number, size=(1, 100_000) if number == 5 else (8, 8)) for number in range(12)]
+    whole = {"all": Split("all", EncodedImages([f"{number}.png" for number in range(12)], stored.__getitem__))}
+    splits = cut("it", whole, Cut(train=None, calibration=3, selection=3, test=3, unreadable="skip"))
+    assert sum(splits.sizes().values()) == 11
+    assert "'5.png'" in " ".join(splits.notes)
+
+
 def test_unreadable_images_are_refused_by_name_when_they_are_met() -> None:
     splits = cut("it", damaged({4}), Cut(train=None, calibration=3, selection=3, test=3))
     assert sum(splits.sizes().values()) == 12

@@ -21,7 +21,8 @@ THIN = r"'.*thin\.png' of 1 × 1000000 pixels would become 32 × 32000000 when .
 
 
 @pytest.fixture
-def thin(tmp_path: Path) -> EncodedImages:
+def thin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EncodedImages:
+    monkeypatch.setattr(limits, "image_aspect", 10**6)
     buffer = io.BytesIO()
     Image.new("1", (1, 10**6)).save(buffer, "PNG")
     (tmp_path / "thin.png").write_bytes(buffer.getvalue())

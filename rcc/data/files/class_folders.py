@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rcc.atomic import reading
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import IMAGE_SUFFIXES, is_image, shown
+from rcc.data.files.location import IMAGE_SUFFIXES, is_image, lies_in, shown
 from rcc.data.splits import Split
 from rcc.errors import UserError
 
 
-def class_files(folder: Path) -> dict[str, list[str]]:
-    """The image files below each sub-folder, sorted, by the sub-folder's name. No file is opened."""
+def class_files(folder: Path, within: Path) -> dict[str, list[str]]:
+    """The image files below each sub-folder, sorted, by the sub-folder's name. No file is opened.
+
+    Args:
+        within: the folder of the data, out of which no link is followed.
+
+    Raises:
+        UserError: such a link.
+    """
     with reading(folder), os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if os.path.isdir(entry) and not entry.name.startswith("."))
-    return {name: list(_image_files(folder / name)) for name in names}
+    for name in names:
+        _refuse_way_out(folder / name, within)
+    return {name: sorted(_image_files(folder / name, within)) for name in names}
 
 
 def folder_split(
@@ -64,15 +73,23 @@ def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
     return split.subset(np.sort(by_class[place < per_class]))
 
 
-def _image_files(folder: Path) -> list[str]:
-    found = []
-    with reading(folder):
-        for where, folders, names in os.walk(folder, onerror=_raised):
-            folders.sort()
-            found += [os.path.join(where, name) for name in names if is_image(name)]
-    return sorted(found)
+def _image_files(folder: Path, within: Path) -> Iterator[str]:
+    waiting = [str(folder)]
+    while waiting:
+        where = waiting.pop()
+        with reading(Path(where)), os.scandir(where) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif is_image(entry.name):
+                    if entry.is_symlink():  # asked of the entry, which knows: a set may have a million files
+                        _refuse_way_out(Path(entry.path), within)
+                    yield entry.path
 
 
-def _raised(error: OSError) -> None:
-    """`os.walk` would pass over a folder that it may not look into."""
-    raise error
+def _refuse_way_out(place: Path, within: Path) -> None:
+    if not lies_in(within, place):
+        raise UserError(
+            f"'{place}' is a link that does not end in '{within}', and is not followed. Put the files there, or give"
+            " the folder that holds them as data.path."
+        )

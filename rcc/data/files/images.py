@@ -24,6 +24,7 @@ from rcc.limits import how_to_raise, limits, read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is decoded. Others that Pillow knows are no rasters: it would start Ghostscript for an EPS."""
+LEAVE_OUT = "Remove or replace the file, or have unreadable images left out with data.unreadable=skip."
 READERS = 4  # threads that read files for checksums; they wait for the disk, not for a core
 BLOCK = 64  # images a thread is given at a time; handing them out singly costs more than small ones take
 
@@ -146,13 +147,13 @@ def decoded(encoded: bytes, name: str) -> Image.Image:
     """An RGB image from the bytes of a file. Grey, palette, CMYK and transparent images are converted.
 
     Raises:
-        UserError: the bytes are not an image of one of `FORMATS`, end too early, or are of more pixels than
-            `limits.image_pixels`.
+        UserError: the bytes are not an image of one of `FORMATS`, end too early, or are of more pixels or thinner than
+            `limits` allow.
     """
     try:
         _let_pillow_open(limits.image_pixels)
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            _check_pixels(image.size, name)
+            _check_size(image.size, name)
             decoded: Any = image.convert("RGB")
     except UserError:
         raise
@@ -171,18 +172,20 @@ def _let_pillow_open(most: int) -> None:
         Image.MAX_IMAGE_PIXELS = most
 
 
-def _check_pixels(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str) -> None:
     """Refuse an image by its header, before memory is asked for."""
     width, height = size
     if width * height > limits.image_pixels:
         raise UserError(
-            f"image '{name}' has {width} × {height} pixels and at most {limits.image_pixels} are decoded. Remove or"
-            f" replace the file. {how_to_raise('image_pixels')}"
+            f"image '{name}' has {width} × {height} pixels and at most {limits.image_pixels} are decoded. {LEAVE_OUT}"
+            f" {how_to_raise('image_pixels')}"
+        )
+    if max(size) > limits.image_aspect * min(size):
+        raise UserError(
+            f"image '{name}' has {width} × {height} pixels: its longer side is more than {limits.image_aspect} times"
+            f" its shorter one. {LEAVE_OUT} {how_to_raise('image_aspect')}"
         )
 
 
 def _undecodable(name: str, reason: str) -> UserError:
-    return UserError(
-        f"image '{name}' cannot be decoded ({reason}). Remove or replace the file, or have unreadable images left out"
-        " with data.unreadable=skip."
-    )
+    return UserError(f"image '{name}' cannot be decoded ({reason}). {LEAVE_OUT}")

@@ -68,16 +68,20 @@ def inside(folder: Path, name: str) -> Path:
     if fault:
         raise UserError(f"a row names the file '{abridged(name)}', which {fault}.")
     file = folder / name
-    try:
-        lies_there = file.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle, a folder that may not be looked into
-        lies_there = False
-    if not lies_there:
+    if not lies_in(folder, file):
         raise UserError(
             f"a row names the file '{abridged(name)}', which is not in '{folder}' once links are followed. Rows name"
             " files of their own folder alone; put the file there."
         )
     return file
+
+
+def lies_in(folder: Path, file: Path) -> bool:
+    """Whether a file or a folder lies in `folder` once links are followed; no where they cannot be."""
+    try:
+        return file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle, a folder that may not be looked into
+        return False
 
 
 def shown(names: Iterable[str]) -> str:

@@ -67,7 +67,9 @@ def folder_of(path: str | Path | None) -> Path:
 
 def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
     """`read_tables` of files alone."""
-    from datasets import Dataset, load_dataset, load_from_disk
+    from datasets import Dataset, load_from_disk
+
+    from rcc.data.files.conversion import converted
 
     if _saved(path):
         _check_saved(path)
@@ -77,7 +79,7 @@ def read_local_tables(dataset: str, path: Path) -> dict[str, Dataset]:
     for kind in FORMATS:
         if files := _files(path, kind):
             with _quiet(), _readable(path):
-                return {str(part): table for part, table in load_dataset(kind, data_files=_by_part(files)).items()}
+                return converted(kind, _by_part(files))
     raise UserError(
         f"data '{dataset}': '{path}' holds no {' or '.join(f'*.{kind}' for kind in FORMATS)} file; it holds"
         f" {entries(path)}. docs/data.md shows how the files are laid out."

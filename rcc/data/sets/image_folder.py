@@ -60,7 +60,7 @@ def load_image_folder(
 
 def _folders(path: Path) -> tuple[dict[str, Split], list[str]]:
     folders = part_folders(path) if path.is_dir() else {}
-    files = {part: class_files(folder) for part, folder in folders.items()}
+    files = {part: class_files(folder, path) for part, folder in folders.items()}
     classes = sorted({name for found in files.values() for name in found})
     if not classes:
         raise UserError(

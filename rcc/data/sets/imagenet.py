@@ -76,7 +76,7 @@ def _folders(path: Path) -> dict[str, Split]:
         raise _another_shape(path)
     parts = {}
     for part, folder in part_folders(path).items():
-        files = class_files(folder)
+        files = class_files(folder, path)
         if not files or not any(re.fullmatch(r"n\d{8}", name) for name in files):
             raise _another_shape(folder)
         unknown = [name for name in files if name not in known]

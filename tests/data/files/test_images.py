@@ -101,6 +101,15 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(monkeypatch: pytes
     assert images[0].size == (1000, 1000)
 
 
+def test_a_thin_image_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = encoded(Image.new("1", (3, 769)))
+    images = EncodedImages(["thin.png"], lambda index: stored)
+    with pytest.raises(UserError, match=r"'thin\.png' has 3 × 769 pixels: .*more than 256 times.*limits\.image_aspect"):
+        images[0]
+    monkeypatch.setattr(limits, "image_aspect", 257)
+    assert images[0].size == (3, 769)
+
+
 def test_only_regular_files_up_to_a_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
