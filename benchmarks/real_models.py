@@ -26,6 +26,7 @@ import torch
 from equal_bytes import ours
 from equal_bytes.artifacts import coding, dense_size, target_of, written
 from equal_bytes.baselines import gptq, magnitude_and_nearest, rounded_to_nearest
+from equal_bytes.kept import keep, recall
 from equal_bytes.rows import ROOT, Row, Rows, code_of
 from equal_bytes.table import table
 from subjects import SUBJECTS, known, subject_of
@@ -152,7 +153,7 @@ def joined(answers: Sequence[Answers]) -> Answers:
 
 def dense_answers(subject: Subject, work: Path) -> tuple[Answers, float]:
     """What the dense model says on the test split, and the processor seconds that took; kept for a later run."""
-    path = work / f"{subject.name}_dense.pt"
+    path = work / f"{subject.name}_dense.safetensors"
     if not path.exists():
         answers, seconds = [], 0.0
         for part in subject.parts():
@@ -161,9 +162,9 @@ def dense_answers(subject: Subject, work: Path) -> tuple[Answers, float]:
             started = time.process_time()
             answers.append(part.answers(model))
             seconds += time.process_time() - started
-        torch.save({"answers": joined(answers), "seconds": seconds}, path)
-    kept = torch.load(path, weights_only=True)
-    return kept["answers"], kept["seconds"]
+        keep(path, joined(answers), {"seconds": seconds})
+    kept, facts = recall(path)
+    return kept, facts["seconds"]
 
 
 def told(row: Row) -> str:

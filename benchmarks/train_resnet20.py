@@ -10,12 +10,12 @@ compression. A checkpoint is written after every epoch; a killed training goes o
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
 import torch
-from subjects.resnet20 import CHECKPOINT, HELD, ResNet20, images_of, logits_of, scaled
+from equal_bytes.kept import keep, recall
+from subjects.resnet20 import CHECKPOINT, HELD, MODEL, ResNet20, images_of, logits_of, scaled
 from torch import Tensor, nn
 
 BATCH = 128
@@ -41,19 +41,18 @@ def main() -> None:
     path = options.work / CHECKPOINT
     first = 0
     if path.exists():
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        if state["epochs"] != options.epochs:
-            raise SystemExit(f"{path} is of a training of {state['epochs']} epochs, {options.epochs} were asked.")
-        first = state["done"]
-        if first < options.epochs:
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
+        kept, facts = recall(path)
+        if facts["epochs"] != options.epochs:
+            raise SystemExit(f"{path} is of a training of {facts['epochs']:g} epochs, {options.epochs} were asked.")
+        first = int(facts["done"])
+        restore(model, optimizer, kept)
+        optimizer.step()  # without gradients it does nothing; a schedule warns that goes before its optimiser
+        for _ in range(first * (len(images) // BATCH)):
+            schedule.step()
     for epoch in range(first, options.epochs):
         started = time.process_time()
         loss = train_epoch(model, optimizer, schedule, images, labels, epoch)
-        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-        replace(path, {**states, "done": epoch + 1, "epochs": options.epochs})
+        keep(path, state_of(model, optimizer), {"done": epoch + 1, "epochs": options.epochs})
         print(f"epoch {epoch + 1}/{options.epochs}: loss {loss:.4f}, {time.process_time() - started:.0f} s", flush=True)
     photographs, wanted = images_of("test", options.data, options.work)
     share = (logits_of(model, photographs).argmax(1) == wanted).double().mean().item()
@@ -101,11 +100,20 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return moved.permute(0, 3, 1, 2)  # the memory is channels last
 
 
-def replace(path: Path, state: dict[str, object]) -> None:
-    """Writes a checkpoint so that a killed training leaves the last one whole."""
-    temporary = path.with_suffix(".new")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The network's tensors, and the momentum of each parameter."""
+    momenta = {
+        f"momentum.{name}": optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in model.named_parameters()
+    }
+    return {**{f"{MODEL}{name}": tensor for name, tensor in model.state_dict().items()}, **momenta}
+
+
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
+    model.load_state_dict({name.removeprefix(MODEL): kept[name] for name in kept if name.startswith(MODEL)})
+    for name, parameter in model.named_parameters():
+        # The buffer takes the parameter's layout in memory: channels last.
+        optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(kept[f"momentum.{name}"])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from equal_bytes.figures import Figure, paired_means, share
+from equal_bytes.kept import keep, recall
 from equal_bytes.limits import Goal, at_least
 from torch import Tensor, nn
 
@@ -55,6 +56,7 @@ class Lite0(Subject):
 
         network = EfficientNet.from_name("efficientnet-lite0")
         (weights,) = (folder / "models").glob("*.pth")
+        # The package ships a pickle: torch reads tensors of it and refuses anything that could run.
         network.load_state_dict(torch.load(weights, weights_only=True))
         return padded_outside(network).eval().to(memory_format=torch.channels_last)
 
@@ -83,11 +85,12 @@ class Lite0(Subject):
 
     def _part(self, which: slice) -> tuple[Tensor, Tensor]:
         """Images (n, 3, 224, 224) as bytes and labels, in one random order; decoded once."""
-        path = self.work / "imagenet_sample.pt"
+        path = self.work / "imagenet_sample.safetensors"
         if not path.exists():
-            torch.save(decoded(self.data / "imagenet_sample" / "val"), path)
-        images, labels = torch.load(path, weights_only=True, mmap=True)
-        return images[which], labels[which]
+            images, labels = decoded(self.data / "imagenet_sample" / "val")
+            keep(path, {"images": images, "labels": labels})
+        kept, _ = recall(path)
+        return kept["images"][which], kept["labels"][which]
 
 
 def padded_outside(network: nn.Module) -> nn.Module:

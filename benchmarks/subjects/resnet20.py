@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from equal_bytes.figures import Figure, paired_means, share
+from equal_bytes.kept import keep, recall
 from equal_bytes.limits import Goal, at_least
 from torch import Tensor, nn
 
@@ -19,7 +20,8 @@ from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
 from subjects.subject import Answers, Subject
 
-CHECKPOINT = "resnet20.pt"
+CHECKPOINT = "resnet20.safetensors"
+MODEL = "model."  # what the names of the network's tensors begin with in a checkpoint of the training
 BATCH = 250
 HELD = 2000  # images of the training split that the training does not see
 CALIBRATION, CALIBRATION_BATCH = 512, 64
@@ -76,11 +78,10 @@ class ResNetOnPhotographs(Subject):
         command = "python benchmarks/train_resnet20.py --data <folder of data sets> --work <the same folder>"
         if not path.exists():
             raise UserError(f"no {path}: the network is trained first, in about twenty minutes of one core: {command}")
-        kept = torch.load(path, weights_only=True)
-        if kept["done"] < kept["epochs"]:
-            raise UserError(f"{path} is of epoch {kept['done']} of {kept['epochs']}; go on with: {command}")
-        state: dict[str, Tensor] = kept["model"]
-        return state
+        kept, facts = recall(path)
+        if facts["done"] < facts["epochs"]:
+            raise UserError(f"{path} is of epoch {facts['done']:g} of {facts['epochs']:g}; go on with: {command}")
+        return {name.removeprefix(MODEL): tensor for name, tensor in kept.items() if name.startswith(MODEL)}
 
 
 class Block(nn.Module):
@@ -131,17 +132,16 @@ class ResNet20(nn.Module):
 
 def images_of(split: str, data: Path, work: Path) -> tuple[Tensor, Tensor]:
     """(n, 3, 32, 32) bytes and (n,) labels of `split`, decoded once and kept in `work`."""
-    path = work / f"cifar10_{split}.pt"
+    path = work / f"cifar10_{split}.safetensors"
     if not path.exists():
         import pyarrow.parquet
         from PIL import Image
 
         table = pyarrow.parquet.read_table(data / "cifar10" / f"{split}.parquet").to_pydict()
         decoded = np.stack([np.asarray(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table["image"]])
-        work.mkdir(parents=True, exist_ok=True)
-        torch.save((torch.from_numpy(decoded).permute(0, 3, 1, 2).contiguous(), torch.tensor(table["label"])), path)
-    images, labels = torch.load(path, weights_only=True)
-    return images, labels
+        keep(path, {"images": torch.from_numpy(decoded).permute(0, 3, 1, 2), "labels": torch.tensor(table["label"])})
+    kept, _ = recall(path)
+    return kept["images"], kept["labels"]
 
 
 def scaled(images: Tensor) -> Tensor:

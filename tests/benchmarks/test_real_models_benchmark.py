@@ -201,6 +201,37 @@ def test_the_command_measures_ours_beside_the_baselines_once(tmp_path, monkeypat
     assert printed.partition("###")[2] == capsys.readouterr().out.partition("###")[2]
 
 
+def test_a_killed_training_of_the_resnet_ends_in_the_same_weights(tmp_path, monkeypatch):
+    import train_resnet20
+    from equal_bytes.kept import keep, recall
+    from subjects.resnet20 import CHECKPOINT, HELD
+
+    def images_of(split, data, work):
+        count = HELD + 128 if split == "train" else 10
+        images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return images, torch.arange(count) % 10
+
+    def killed(path, tensors, facts):
+        keep(path, tensors, facts)
+        raise KeyboardInterrupt
+
+    def trained(folder):
+        monkeypatch.setattr("sys.argv", ["", "--data", ".", "--work", str(tmp_path / folder), "--epochs", "2"])
+        train_resnet20.main()
+        return recall(tmp_path / folder / CHECKPOINT)
+
+    monkeypatch.setattr(train_resnet20, "images_of", images_of)
+    whole, facts = trained("whole")
+    assert facts == {"done": 2, "epochs": 2}
+    with monkeypatch.context() as patched:
+        patched.setattr(train_resnet20, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained("killed")
+    resumed, _ = trained("killed")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_words_are_right_in_the_order_in_which_they_were_spoken():
     from subjects.whisper import SPEECH, right_words, words_of
 
