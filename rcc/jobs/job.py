@@ -14,7 +14,7 @@ from rcc.command_line import command_line
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, abridged, text_fault
 from rcc.evaluation.suite import Suite, load_suite
-from rcc.jobs.source import load_artifact, load_source
+from rcc.jobs.source import described, load_artifact, load_source
 from rcc.limits import set_limits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -58,6 +58,8 @@ class Job(ABC):
         self.published = settings if published is None else published
         self.config_text = config_text
         self.suite: Suite | None = None
+        self.chosen_model = ""
+        """What model=auto came to, as a sentence."""
         found = Problems()
         _check_texts(self.settings, found)
         found.done()  # nothing is built of texts that no file can hold
@@ -105,7 +107,8 @@ class Job(ABC):
         if isinstance(path, str) and not found.path("model.path", path):
             return
         with found.collecting():
-            loader_class(options["name"], options.get(TARGET))
+            self.settings["model"], self.chosen_model = described(options)
+            loader_class(self.settings["model"]["name"], self.settings["model"].get(TARGET))
 
     def node(self, group: str) -> tuple[str, dict[str, Any]]:
         """How messages call the choice of a group, and its import path with its options."""
@@ -127,7 +130,7 @@ class Job(ABC):
     def model(self) -> Adapter:
         """The model of `model=`, loaded to the device that was asked for; what it has to say is printed."""
         model = load_source(self.settings["model"], self.settings["device"])
-        for note in model.notes:
+        for note in filter(None, (self.chosen_model, *model.notes)):
             say(Terminal(highlight=False), f"model: {note}")
         return model
 

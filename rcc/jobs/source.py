@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from rcc import shipped
 from rcc.artifact.load import load
 from rcc.artifact.manifest import Manifest, is_artifact, read_manifest
 from rcc.artifact.restore import rebuild
@@ -15,14 +16,41 @@ from rcc.artifact.verify import files_of
 from rcc.errors import UserError
 from rcc.limits import expanded
 from rcc.models.adapter import Adapter
+from rcc.models.auto import AUTO
 from rcc.models.block_marks import mark_blocks
 from rcc.models.device import pick_device
 from rcc.models.own.network import NetworkAdapter
-from rcc.models.registry import load_described, load_skeleton, loader_class
+from rcc.models.registry import BARE, adapter_class, load_described, load_skeleton, loader_class, resolved
 from rcc.plugins import TARGET
 
 Options = Mapping[str, Any]
 """The config's `model`: its name, the import path of its class, and its options, null where not said."""
+
+
+def described(options: Options) -> tuple[Options, str]:
+    """The options of `model=auto` as those of the model that `model.path` holds, a checkpoint or an artifact, and a
+    sentence that says which; of every other model as they are, and ''.
+
+    Raises:
+        UserError: what the path holds cannot be told, or is a network whose code only the user has.
+    """
+    if options["name"] != AUTO or options.get("path") is None:
+        return options, ""
+    path = expanded("model.path", str(options["path"]))
+    if not (path / MANIFEST).is_file():
+        return resolved(options)
+    name = read_manifest(path).adapter
+    if adapter_class(name).name != name or issubclass(adapter_class(name), NetworkAdapter) or name == BARE:
+        raise UserError(
+            f"model.path '{path}' is an artifact of the model '{name}', whose code only you have: name its model=, as"
+            f" model=module model.target=<module:name> model.path={path}."
+        )
+    target = shipped.target("model", name)
+    return {
+        **_given(options),
+        "name": name,
+        TARGET: target,
+    }, f"model=auto takes model={name}: '{path}' is its artifact."
 
 
 def load_source(options: Options, device: str) -> Adapter:

@@ -9,7 +9,7 @@ from typing import Any
 from rcc import shipped
 from rcc.errors import UserError, unknown
 from rcc.models.adapter import Adapter
-from rcc.models.transformers.architectures import ARCHITECTURES
+from rcc.models.auto import AUTO, choose_model
 from rcc.plugins import TARGET, call, locate
 
 BARE = "bare"
@@ -47,21 +47,26 @@ def adapter_class(name: str) -> type[Adapter]:
 
 
 def adapter_for(path: str | Path) -> str:
-    """The model= that loads the checkpoint directory or hub name `path`, by the `architectures` of its config.json.
+    """The model= that loads the checkpoint directory or hub name `path`, see `choose_model`.
 
     Raises:
-        UserError: it cannot be found, or no adapter loads what it holds.
+        UserError: it cannot be found, or nothing says what it holds.
     """
-    from rcc.models.transformers.checkpoint import architectures_of, locate  # late: it imports transformers
+    return choose_model(path)[0]
 
-    where, local = locate(path, weights=False)
-    found = architectures_of(where, local)
-    if len(found) == 1 and found[0] in ARCHITECTURES:
-        return ARCHITECTURES[found[0]]
-    raise UserError(
-        f"'{path}' holds {', '.join(found) or 'no architecture'}, which no adapter loads. Adapters exist for"
-        f" {', '.join(sorted(ARCHITECTURES))}; any other network goes by model=module model.target=<module:name>."
-    )
+
+def resolved(options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The options of `model=auto` as those of the model that its path holds, and a sentence that says which; the
+    options of every other model as they are, and ''. An option at null is left to the model.
+
+    Raises:
+        UserError: what the path holds cannot be told.
+    """
+    if options.get("name") != AUTO:
+        return dict(options), ""
+    name, reason = choose_model(options.get("path"))
+    given = {key: value for key, value in options.items() if value is not None and key != TARGET}
+    return {**given, "name": name, TARGET: shipped.target("model", name)}, reason
 
 
 def load_model(name: str, **options: Any) -> Adapter:
@@ -83,10 +88,12 @@ def load_described(options: Mapping[str, Any], **offered: Any) -> Adapter:
     Raises:
         UserError: as `load_model`.
     """
-    given = dict(options)
+    given, reason = resolved(options)
     name = given.pop("name")
     kind = loader_class(name, given.pop(TARGET, None))
     model: Adapter = call(f"model '{name}'", kind.load, given, **offered)
+    if reason:
+        model.notes = (reason, *model.notes)
     return model
 
 
@@ -100,5 +107,7 @@ def load_skeleton(name: str, path: str | Path | None = None, **options: Any) -> 
     Raises:
         UserError: an unknown name, a model of the package with a `path`, or files that cannot be read.
     """
+    given, _ = resolved({"name": name, "path": path, **options})
+    name, path, options = given.pop("name"), given.pop("path", None), given
     kind = loader_class(name, options.pop(TARGET, None))
     return kind.planned(**({} if path is None else {"path": path}), **options)

@@ -26,7 +26,7 @@ def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path
 def test_adapters_are_found_by_the_name_in_a_manifest() -> None:
     assert adapter_class("clip") is CLIPWrapper
     assert adapter_class("bare") is ModuleAdapter
-    names = "bare, blip, blip_retrieval, clip, clip_vision, module, siglip, vit"
+    names = "bare, blip, blip_retrieval, clip, clip_vision, module, siglip, transformers, vit"
     with pytest.raises(UserError, match=rf"unknown adapter 'clp'\. Did you mean 'clip'\? Available: {names}\."):
         adapter_class("clp")
 
@@ -59,13 +59,9 @@ def test_a_checkpoint_says_which_model_loads_it(name: str, checkpoint_of: Callab
         load_model(other, path=checkpoint_of(name), device="cpu")
 
 
-def test_a_checkpoint_that_no_adapter_loads_is_told_with_those_that_are(tmp_path: Path) -> None:
+def test_every_other_checkpoint_is_loaded_by_the_general_adapter(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["WhisperForConditionalGeneration"]}')
-    with pytest.raises(UserError, match=r"WhisperForConditionalGeneration, which no adapter loads.*CLIPModel.*module"):
-        adapter_for(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(UserError, match="holds no architecture"):
-        adapter_for(tmp_path)
+    assert adapter_for(tmp_path) == "transformers"
     with pytest.raises(UserError, match="does not exist"):
         adapter_for(tmp_path / "nowhere")
 

@@ -11,3 +11,13 @@ ARCHITECTURES = {
     "ViTForImageClassification": "vit",
 }
 """The model= that loads a checkpoint, by the `architectures` of its config.json."""
+GENERAL = "transformers"
+"""The model= that loads every other architecture of the library."""
+MODEL_TYPES = {
+    "blip": ("blip", "blip_retrieval"),
+    "clip": ("clip",),
+    "clip_vision_model": ("clip_vision",),
+    "siglip": ("siglip",),
+    "vit": ("vit",),
+}
+"""The models of a `model_type`, the likeliest first, where a config.json has no architectures."""

@@ -68,13 +68,16 @@ def locate(name: str | Path, weights: bool = True) -> tuple[str, bool]:
 
 
 def check_architecture(name: str, model_class: type[PreTrainedModel], local: bool = True) -> None:
-    """Refuse a checkpoint whose config does not name `model_class` as its architecture.
+    """Refuse a checkpoint whose config does not name `model_class` as its architecture; one that names none is of it if
+    it is of its model_type, or has none: its weights will tell.
 
     Raises:
         UserError: config.json is missing, unreadable, or of something else.
     """
     found, wanted = architectures_of(name, local), model_class.__name__
-    if found != [wanted]:
+    kind = read_file(name, "config.json", local).get("model_type")
+    fits = found == [wanted] or (not found and kind in (None, model_class.config_class.model_type))
+    if not fits:
         fitting = ARCHITECTURES.get(found[0]) if len(found) == 1 else None
         advice = f"Use model={fitting} model.path={name}." if fitting else EMBEDDED_DEFAULT
         raise UserError(

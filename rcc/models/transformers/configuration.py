@@ -6,6 +6,7 @@ refused: whatever is wrong is one error that names the file and the key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,13 @@ SIZES = {
     "patch_size": _SIDE,
 }
 """The limit (of `rcc.limits`) of each size that a configuration may declare."""
+PATTERNS = (
+    (re.compile(r"(num_)?(\w+_)?n?_?(layers?|depths?)"), _LAYERS),
+    (re.compile(r"(\w+_)?(positions|max_length)|max_\w+_positions|\w*vocab\w*_size"), _TOKENS),
+    (re.compile(r"(\w+_)?(dim|dims|d_model|d_ff|d_kv|n_embd|embed|size|sizes|heads?|channels|experts|bins)"), _WIDTH),
+)
+"""The limits of sizes that `SIZES` does not name, which architectures call as they like: by the first pattern that the
+whole key is of. At most so many; what means "none" (0, -1) is left to the architecture."""
 ACTIVATIONS = ("hidden_act", "pooler_act")
 READ = (".json", ".txt", ".model")
 """Endings of the files of a checkpoint that are read whole."""
@@ -191,8 +199,20 @@ def _check(key: str, value: Any, problems: Problems) -> None:
         pair = SIZES[last] == _SIDE and isinstance(value, list) and len(value) == 2
         for each in value if pair else [value]:
             _check_size(key, each, SIZES[last], problems)
+    if last not in SIZES:
+        _check_by_pattern(key, last, value, problems)
     if last in ACTIVATIONS and isinstance(value, str) and value not in ACT2FN:
         problems.check(False, f"{key}: {unknown('activation', value, ACT2FN)}")
+
+
+def _check_by_pattern(key: str, last: str, value: Any, problems: Problems) -> None:
+    limit = next((limit for pattern, limit in PATTERNS if pattern.fullmatch(last)), None)
+    if limit is None:
+        return
+    most = getattr(limits, limit)
+    for each in value if isinstance(value, list) else [value]:
+        whole = isinstance(each, int) and not isinstance(each, bool)
+        problems.check(not whole or each <= most, f"{key} is {each}; it must be at most {most}. {how_to_raise(limit)}")
 
 
 def _check_size(key: str, value: Any, limit: str, problems: Problems) -> None:

@@ -105,7 +105,8 @@ def save_files(
     image_processor: Any,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> None:
-    """Write config.json, preprocessor_config.json and, with a tokenizer, tokenizer.json and tokenizer_config.json.
+    """Write config.json and, with an image processor (or one of sounds), preprocessor_config.json; with a tokenizer,
+    tokenizer.json and tokenizer_config.json.
 
     The bytes depend on neither where the model was loaded from nor what it was used for.
     """
@@ -115,7 +116,8 @@ def save_files(
     config.save_pretrained(directory)
     # The weights say their dtype themselves; the config would say that of the last load.
     rewrite(directory / "config.json", ("dtype",))
-    image_processor.save_pretrained(directory)
+    if image_processor is not None:
+        image_processor.save_pretrained(directory)
     if tokenizer is not None:
         save_tokenizer(directory, tokenizer)
 
