@@ -1,4 +1,4 @@
-"""dry_run=true: what the cascade would do, from the model's shapes alone."""
+"""dry_run=true: what the cascade would do, from the model's shapes alone, and whether one batch goes through it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from rcc.cascade.bytes.budget import Target
 from rcc.jobs.compression import Compression, is_targeted
 from rcc.jobs.source import plan_source
 from rcc.jobs.target import target_of
+from rcc.jobs.trial_batch import trial_batch
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
+from rcc.reporting.reach import reach_table, reach_text
 from rcc.reporting.target import planned_target_text
 
 WIDTH = 160  # of what is not a terminal: a plan in a file is searched, not looked at
 
 
 def show_plan(job: Compression) -> None:
-    """Print order, budgets, units and expected bytes; writes nothing and loads no weight."""
+    """Print order, budgets, units, expected bytes and what of them can be touched, and put one batch through the model;
+    writes nothing.
+
+    Raises:
+        UserError: as the loaders, or the batch does not go through; after the plan was printed.
+    """
     skeleton = plan_source(job.settings["model"])
     target = _target(job, skeleton)
     plan = job.pipeline(target=target).plan(skeleton)
@@ -38,6 +45,11 @@ def show_plan(job: Compression) -> None:
     draw(terminal, plan_steps(plan))
     if plan.target is not None:
         say(terminal, planned_target_text(plan))
+    say(terminal, reach_text(plan))
+    untouched = reach_table(plan, skeleton.default_roles)
+    if untouched.rows:
+        draw(terminal, untouched)
+    say(terminal, trial_batch(job))
     say(
         terminal,
         f"The gate asks for {job.gate.threshold:.1%} of the dense model after every step and allows "

@@ -37,7 +37,7 @@ def described(options: Options) -> tuple[Options, str]:
     if options["name"] != AUTO or options.get("path") is None:
         return options, ""
     path = expanded("model.path", str(options["path"]))
-    if not (path / MANIFEST).is_file():
+    if not is_artifact(path):
         return resolved(options)
     name = read_manifest(path).adapter
     if adapter_class(name).name != name or issubclass(adapter_class(name), NetworkAdapter) or name == BARE:
@@ -45,12 +45,8 @@ def described(options: Options) -> tuple[Options, str]:
             f"model.path '{path}' is an artifact of the model '{name}', whose code only you have: name its model=, as"
             f" model=module model.target=<module:name> model.path={path}."
         )
-    target = shipped.target("model", name)
-    return {
-        **_given(options),
-        "name": name,
-        TARGET: target,
-    }, f"model=auto takes model={name}: '{path}' is its artifact."
+    reason = f"model=auto takes model={name}: '{path}' is its artifact."
+    return {**_given(options), "name": name, TARGET: shipped.target("model", name)}, reason
 
 
 def load_source(options: Options, device: str) -> Adapter:

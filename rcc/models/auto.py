@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 
@@ -15,14 +14,12 @@ FAMILIES = (*MODEL_TYPES, "bert", "roberta", "gpt2", "llama", "whisper", "t5", "
 RETRIEVING = ("itm", "retrieval")
 """Parts of the names of BLIPs that retrieve."""
 
-log = logging.getLogger(__name__)
-
 
 def choose_model(path: str | Path | None) -> tuple[str, str]:
     """The `model=` for the checkpoint directory or hub name `path`, and a sentence that says why.
 
     `architectures` decides; without it model_type, and among the models of one type the name of the directory; without
-    either the name alone. A name that says another kind of model than config.json is warned of.
+    either the name alone. The sentence warns of a name that says another kind of model than config.json.
 
     Raises:
         UserError: no path, nothing there, or nothing that says what it is.
@@ -51,12 +48,11 @@ def choose_model(path: str | Path | None) -> tuple[str, str]:
             f" is known ({', '.join(FAMILIES)}). Write architectures: ['…'] into it, or name the model= yourself."
         )
     said = " ".join([*architectures, str(kind or "")]).lower()
+    sentence = f"model=auto takes model={found}: {reason}."
     if named and said.strip() and not any(family in said for family in named):
-        log.warning(
-            "'%s' is called after %s, and %s: config.json decides. Name the model= yourself if its name is right.",
-            where, " and ".join(f"'{family}'" for family in named), reason,
-        )  # fmt: skip
-    return found, f"model=auto takes model={found}: {reason}."
+        after = " and ".join(f"'{family}'" for family in named)
+        sentence += f" WARNING: '{where}' is called after {after}; if its name is right, name the model= yourself."
+    return found, sentence
 
 
 def _by_type(kind: str, where: str) -> str:

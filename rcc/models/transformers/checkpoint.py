@@ -76,7 +76,7 @@ def check_architecture(name: str, model_class: type[PreTrainedModel], local: boo
     """
     found, wanted = architectures_of(name, local), model_class.__name__
     kind = read_file(name, "config.json", local).get("model_type")
-    fits = found == [wanted] or (not found and kind in (None, model_class.config_class.model_type))
+    fits = found == [wanted] or (not found and kind in (None, getattr(model_class.config_class, "model_type", None)))
     if not fits:
         fitting = ARCHITECTURES.get(found[0]) if len(found) == 1 else None
         advice = f"Use model={fitting} model.path={name}." if fitting else EMBEDDED_DEFAULT

@@ -59,6 +59,7 @@ class TransformersAdapter(ModuleAdapter):
     """
 
     name: ClassVar[str] = "transformers"
+    module: Any
 
     def __init__(
         self,
@@ -200,7 +201,7 @@ class TransformersAdapter(ModuleAdapter):
         module = self.module
         if (embeddings := _of_towers(module, batch)) is not None:
             return embeddings
-        more = {"use_cache": False} if "use_cache" in self.takes else {}
+        more: dict[str, Any] = {"use_cache": False} if "use_cache" in self.takes else {}
         try:
             return named_outputs(call_by_name(module, {**batch, **more}))
         except (TypeError, ValueError) as error:  # the library's words for a missing input
