@@ -3,6 +3,7 @@ target in bytes asks for it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,16 +15,18 @@ from rcc.analysis.overlap import overlap, row_spaces
 from rcc.artifact.contents import checksum
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, step_seed
 from rcc.cascade.bytes.budget import Budget, Target, Verdict
+from rcc.cascade.bytes.filling import GROWTH, OFF, starts_round, why_left_out
+from rcc.cascade.bytes.shares import distance
 from rcc.cascade.configuration import described, refuse_another, with_weights
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
-from rcc.cascade.records import Attempt, Observer, Step, StepRecord
+from rcc.cascade.records import LEFT_OUT, Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
-from rcc.stages.base import Stage, StageContext
+from rcc.stages.base import CODED, Stage, StageContext
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Execution:
     def _start(self, resume: bool) -> None:
         """Measure the dense model, or recall where an earlier attempt stood."""
         if self.target is not None:  # it may send the run back to before its last round, which must be there then
-            self.state.keep_last = max(self.state.keep_last, len(self.stages) + 1)
+            self.state.keep_last = max(self.state.keep_last, len(self.history.steps) + 1)
         self.state.open(resume)
         finished = self.state.latest()
         self._describe(None if finished is None else self.state.record(finished).get("description", {}))
@@ -132,29 +135,98 @@ class Execution:
 
     def _do_remaining(self) -> None:
         """Run every step that is not done yet, with a checkpoint after each."""
-        for step in self.history.remaining():
-            strength = step.strength
-            if self.budget is not None and self.budget.decides(step):
-                demand = self.budget.demand(step, self.model)
-                self.budget.accept(demand)
-                strength = demand.strength
-            record = self._do_step(step, strength)
-            self.history.add(record, None if self.budget is None else self.budget.to_json())
+        while steps := self.history.remaining():
+            step = steps[0]
+            if self._weighs_rounds() and not self._is_to_be_done(step):
+                self._leave_out_rounds()
+                continue
+            record = self._do_step(step, self._stage_of(step))
+            self._add(record)
             self._save(step.label)
             self.observer.step_finished(record)
 
-    def _do_step(self, step: Step, strength: float | None) -> StepRecord:
+    def _add(self, record: StepRecord) -> None:
+        self.history.add(record, None if self.budget is None else self.budget.to_json())
+
+    def _stage_of(self, step: Step) -> Stage:
+        """The stage at the strength that its step is to have."""
+        stage, strength = next(stage for stage in self.stages if stage.label == step.label), step.strength
+        if self.budget is not None and self.budget.fills(step):
+            return self.budget.filled(self.model)[0]
+        if self.budget is not None and self.budget.decides(step):
+            demand = self.budget.demand(step, self.model)
+            self.budget.accept(demand)
+            strength = demand.strength
+        return stage if strength in (None, stage.strength) else stage.at(strength)
+
+    def _weighs_rounds(self) -> bool:
+        """Whether the number of rounds is open: rounding alone may be the best way to the target."""
+        budget = self.budget
+        return budget is not None and budget.filling is not None and bool(budget.solved) and bool(self.calibration)
+
+    def _is_to_be_done(self, step: Step) -> bool:
+        """Whether the next step is worth doing; asked at the start of each round, and before the target is filled."""
+        assert self.budget is not None
+        filling, place = self.budget.filling, len(self.history.records)
+        assert filling is not None
+        if not (starts_round(self.history.steps, place) or self.budget.fills(step)):
+            return True
+        if place not in filling.weighed and not self._left_out(place):
+            if place == 0 and self.budget.pays_for_all(self.model):
+                filling.weighed[place] = 0.0
+            else:
+                filling.weighed[place] = self._distance_at_target()
+                self.observer.round_weighed(place, filling.weighed[place], filling.best)
+        enough = filling.weighed.get(place) == 0.0 or (place in filling.weighed and filling.is_worse(place))
+        if self.budget.fills(step):
+            return self._left_out(place) or filling.best == place
+        return not enough
+
+    def _left_out(self, place: int) -> bool:
+        """Whether the last of that many steps was left out."""
+        return place > 0 and self.history.records[place - 1].outcome == LEFT_OUT
+
+    def _distance_at_target(self) -> float:
+        """How far the outputs are from the dense model's with the model as it is rounded to the target."""
+        assert self.budget is not None
+        assert self.calibration is not None
+        targets = self.state.dense_targets(self.model, self.calibration)
+        step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
+        context = replace(self.context, seed=step_seed(self.seed, step, 1))
+        stage, due = self.budget.filled(self.model)
+        taken = stage.apply(self.model, context).facts[CODED]
+        found = distance(self.model, self.calibration, targets)
+        if taken <= (1 + OFF) * due:
+            self.budget.note_trial(self.model)
+        self._restore_step()
+        return found if taken <= (1 + OFF) * due else math.inf
+
+    def _leave_out_rounds(self) -> None:
+        """Go back to where the model came out best at the target, and note the steps up to the last as left out."""
+        assert self.budget is not None
+        assert self.budget.filling is not None
+        filling, found = self.budget.filling, dict(self.budget.filling.weighed)
+        if (best := filling.best) < len(self.history.records):
+            self.history.recall(self.state.load(best, self.model))
+            self.state.discard_after(best)
+        records = [self.history.left_out(step, why_left_out(found, best)) for step in self.history.remaining()[:-1]]
+        for record in records:
+            self._add(record)
+        self._save(LEFT_OUT)
+        for record in records:
+            self.observer.step_finished(record)
+
+    def _do_step(self, step: Step, stage: Stage) -> StepRecord:
         """Attempt a step until it passes, cannot be softened further, or the tries are used up."""
-        stage = next(stage for stage in self.stages if stage.label == step.label)
         spaces = row_spaces(self.model.units())
         before = checksum(self.model.module)
         attempts: list[Attempt] = []
         while True:
             number = len(attempts) + 1
-            self.observer.step_started(step, number, strength)
+            self.observer.step_started(step, number, stage.strength)
             attempt, report = attempt_step(
                 number,
-                stage if strength in (None, stage.strength) else stage.at(strength),
+                stage,
                 replace(self.context, seed=step_seed(self.seed, step, number)),
                 self.model,
                 self.validator,
@@ -169,13 +241,13 @@ class Execution:
             if report is not None and not attempt.problem:
                 outcome = "unchanged" if report.unchanged else "kept"
                 break
-            strength = self.gate.softer(strength, attempt.retention or 0.0)
-            exhausted = strength is None or len(attempts) > self.gate.tries
             # Without a report the stage broke off half-way: a softer one would break likewise, on a broken model.
-            if report is None or exhausted or not self.gate.rollback:
+            last = report is None or len(attempts) > self.gate.tries or not self.gate.rollback
+            softer = None if last else self._softer(step, stage, attempt)
+            if softer is None:
                 outcome = self._outcome_of_failure(step, attempt, broken=report is None)
                 break
-            self._restore_step()
+            stage = softer
         if outcome == "skipped":
             self._restore_step()
             return self.history.rolled_back(step, attempts)
@@ -202,6 +274,19 @@ class Execution:
         labels = [each.label for each in self.stages if each.projects]
         by = self.history.projected_by(labels) if stage.projects else {}
         return [name for name, label in by.items() if label != stage.label]
+
+    def _softer(self, step: Step, stage: Stage, failed: Attempt) -> Stage | None:
+        """The stage for the next attempt, with the model made the one before the step again; or None, with the model as
+        the last attempt left it."""
+        if self.budget is not None and self.budget.fills(step):
+            if failed.number > len(GROWTH):
+                return None
+            self._restore_step()
+            return self.budget.filled(self.model, GROWTH[failed.number - 1])[0]
+        softer = stage.softer(lambda strength: self.gate.softer(strength, failed.retention or 0.0))
+        if softer is not None:
+            self._restore_step()
+        return softer
 
     def _outcome_of_failure(self, step: Step, attempt: Attempt, broken: bool) -> str:
         """'skipped' or 'continued', for a step that failed for good.

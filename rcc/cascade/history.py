@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rcc.analysis.overlap import summarise
 from rcc.cascade.gate import Gate
-from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
+from rcc.cascade.records import LEFT_OUT, Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
 from rcc.cascade.suggestions import suggest
 from rcc.errors import UserError
 from rcc.measurement import Measurement
@@ -79,6 +79,10 @@ class History:
         self.records = [StepRecord.from_json(record) for record in data["records"]]
         self.budget = data["budget"]
         self.validated = {name: Measurement.from_json(found) for name, found in data["validated"].items()}
+
+    def left_out(self, step: Step, reason: str) -> StepRecord:
+        """The record of a step that is not done."""
+        return replace(self.rolled_back(step, ()), outcome=LEFT_OUT, reason=reason)
 
     def rolled_back(self, step: Step, attempts: Sequence[Attempt]) -> StepRecord:
         """The record of a step that changed nothing: its numbers are those of the step before it."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rcc.cascade.attempt import Validator, measure, measure_dense
 from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
+from rcc.cascade.bytes.filling import filling
 from rcc.cascade.execution import Execution
 from rcc.cascade.gate import Gate, retention
 from rcc.cascade.history import History
@@ -205,7 +206,7 @@ class RCCPipeline:
         if not self.stages:
             raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
         wrong = order_problems(self.stages)
-        if self.target is not None and balancing(self.stages) is None:
+        if self.target is not None and balancing(self.stages) is None and filling(self.stages) is None:
             wrong.append(no_strength(self.stages))
         if wrong:
             raise UserError(*wrong)

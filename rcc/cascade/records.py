@@ -48,11 +48,15 @@ class Attempt:
     problem: str = ""
 
 
+LEFT_OUT = "left_out"
+"""The outcome of a step that was not done, since a target is met better without it."""
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """A finished step. `outcome`: 'kept' (passed the gate), 'continued' (failed it and was kept as
-    configured), 'skipped' (rolled back), 'unchanged' (left every value of the model as it was, for the `reason`). The
-    numbers are those of the model after the step."""
+    configured), 'skipped' (rolled back), 'unchanged' (left every value of the model as it was, for the `reason`),
+    'left_out' (was not done, for the `reason`). The numbers are those of the model after the step."""
 
     step: Step
     outcome: str
@@ -164,6 +168,11 @@ class Observer(Protocol):
 
     def target_shared(self, shares: Mapping[str, float]) -> None:
         """Of the way to a target in bytes, what share each of several stages was found to be worth, by label."""
+        return None
+
+    def round_weighed(self, done: int, distance: float, best: int) -> None:
+        """After `done` steps the model was rounded to the target for trial, and its outputs came out at `distance` from
+        the dense model's, 1 − cos; `best` is after how many steps it was least so far."""
         return None
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from rcc.artifact.container import CONTAINERS, FILE
 from rcc.cascade.bytes.balance import SPLITS, balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
+from rcc.cascade.bytes.filling import filling
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step
@@ -67,7 +68,8 @@ class Compression(Job):
         )
         found.found.extend(order_problems(self.stages))
         if is_targeted(self.settings) and len(self.stages) == len(nodes) > 0:
-            found.check(balancing(self.stages) is not None, no_strength(self.stages))
+            able = balancing(self.stages) is not None or filling(self.stages) is not None
+            found.check(able, no_strength(self.stages))
 
     def steps(self) -> list[Step]:
         """The plan of the run: those of stages that a target decides have no strength yet."""

@@ -146,14 +146,19 @@ def coded_bytes(whole: Tensor) -> int:
     lose, and the tables. Values that lie in an order (whole rows of zeros) take fewer.
     """
     counts = np.bincount(whole.detach().cpu().numpy().reshape(-1).view(np.uint8), minlength=256)
-    total = int(counts.sum())
+    return math.ceil(coded_bytes_of(counts, counts[0]))
+
+
+def coded_bytes_of(counts: np.ndarray, zeros: float) -> float:
+    """What `coded_bytes` gives, of numbers that occur so often each, zero `zeros` times; counts may be fractions."""
+    total = float(counts.sum())
     found = counts[counts > 0]
     if len(found) < 2:
-        return 0
+        return 0.0
     entropy = -float((found * np.log2(found / total)).sum()) / 8
     few = len(found) <= 3  # signs need no table
-    tables = DENSE_TABLES if few or counts[0] < MANY_ZEROS * total else SPARSE_TABLES
-    return min(total, math.ceil(entropy * (1 + HUFFMAN_LOSS) + min(tables, TABLES_SHARE * entropy)))
+    tables = DENSE_TABLES if few or zeros < MANY_ZEROS * total else SPARSE_TABLES
+    return min(total, entropy * (1 + HUFFMAN_LOSS) + min(tables, TABLES_SHARE * entropy))
 
 
 def decode(encoded: Encoded) -> Tensor:

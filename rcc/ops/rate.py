@@ -61,9 +61,3 @@ def code_lengths(counts: Tensor) -> Tensor:
     """−log₂ of each number's share, in bits, float32."""
     shares = counts + _UNSEEN
     return -(shares / shares.sum()).log2().float()
-
-
-def entropy_bits(counts: Tensor) -> float:
-    """Bits of all numbers of a matrix at the entropy of their shares: Σ n log₂(N / n)."""
-    present = counts[counts > 0]
-    return float((present * (present.sum() / present).log2()).sum())

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from rcc.cascade.records import Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
+from rcc.cascade.records import LEFT_OUT, Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import (
@@ -28,10 +28,10 @@ from rcc.reporting.formats import (
 )
 from rcc.reporting.observers import RunObserver
 from rcc.reporting.tables import INTERVALS, notes_of, quality_table, size_table, step_table
-from rcc.reporting.target import repeated_text, shares_text, target_text
+from rcc.reporting.target import repeated_text, shares_text, target_text, weighed_text
 from rcc.reporting.time_left import TimeLeft
 
-STYLES = {"kept": "green", "continued": "yellow", "unchanged": "yellow", "skipped": "red"}
+STYLES = {"kept": "green", "continued": "yellow", "unchanged": "yellow", "left_out": "dim", "skipped": "red"}
 
 
 class Console(RunObserver):
@@ -92,6 +92,9 @@ class Console(RunObserver):
     def target_shared(self, shares: Mapping[str, float]) -> None:
         self._say(shares_text(shares))
 
+    def round_weighed(self, done: int, distance: float, best: int) -> None:
+        self._say(weighed_text(done, distance, best))
+
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         self.time_left.plan(steps, 0)
         self._say(repeated_text(outcome, steps[0].name), "yellow")
@@ -130,6 +133,8 @@ class Console(RunObserver):
         last = record.attempts[-1] if record.attempts else None
         if record.outcome == "skipped":
             return f"skipped and rolled back: {last.problem if last else 'it made no attempt'}"
+        if record.outcome == LEFT_OUT:
+            return f"left out: {record.reason}"
         if record.outcome == "unchanged":
             took = seconds_text(record.seconds)
             return f"unchanged{at_strength(last.strength if last else None)}: {record.reason} ({took})"

@@ -47,6 +47,9 @@ class Observers(RunObserver):
     def target_shared(self, shares: Mapping[str, float]) -> None:
         self._tell("target_shared", shares)
 
+    def round_weighed(self, done: int, distance: float, best: int) -> None:
+        self._tell("round_weighed", done, distance, best)
+
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self._tell("step_started", step, attempt, strength)
 

@@ -107,7 +107,7 @@ def _steps(summary: Summary) -> Iterator[str]:
     )
     unchanged = [f"- {record.step.name}: {record.reason}" for record in summary.records if record.reason]
     if unchanged:
-        yield "Steps that changed nothing:\n\n" + "\n".join(unchanged)
+        yield "Steps that changed nothing, or were left out:\n\n" + "\n".join(unchanged)
     chosen = {record.step.label: record.chosen for record in summary.records if record.chosen}
     if chosen:
         yield f"Options left at `auto` came to: {'; '.join(f'{label} {text}' for label, text in chosen.items())}."

@@ -53,3 +53,10 @@ def off_text(nbytes: int, target: int) -> str:
     if nbytes == target:
         return "exactly"
     return f"{100 * abs(nbytes - target) / target:.2f}% {'above' if nbytes > target else 'below'}"
+
+
+def weighed_text(done: int, distance: float, best: int) -> str:
+    """What rounding to the target would make of the model as it is."""
+    where = "the dense model" if done == 0 else f"the model after {done} step{'s' * (done > 1)}"
+    better = "" if best == done else f"; worse than after {best}"
+    return f"Rounded to the target, {where} would err by {distance:.3g} (1 - cosine of its outputs){better}."

@@ -32,6 +32,8 @@ DID_NOT_PAY = "did_not_pay"
 
 CHOSEN = "auto"
 """The fact of a report under which a stage tells what its options at 'auto' came to, by name."""
+CODED = "coded_bytes"
+"""The fact of a report on the bytes that all whole numbers take, of a stage that was given a number of bytes."""
 WITHOUT_DATA = "without_calibration_data"
 """The fact of a report that these options would have come to something else with calibration data."""
 
@@ -150,6 +152,28 @@ class Stage(ABC):
 
     label: str = ""
     selection: Selection = Selection()
+
+    @property
+    def fills(self) -> bool:
+        """Whether it can come out at any number of bytes, see `within`."""
+        return False
+
+    def within(self, nbytes: int) -> Self:
+        """The same stage, to come out at `nbytes` of whole numbers, as the artifact codes them.
+
+        Raises:
+            UserError: it cannot.
+        """
+        raise UserError(f"{self.who} cannot come out at a number of bytes.")
+
+    def softer(self, by: Callable[[float], float | None]) -> Self | None:
+        """The stage to try after it lost too much; None where it cannot be softened further.
+
+        Args:
+            by: gives the next strength for one, or None.
+        """
+        strength = None if self.strength is None else by(self.strength)
+        return None if strength is None else self.at(strength)
 
     @property
     def uses_calibration(self) -> bool:

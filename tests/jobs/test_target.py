@@ -95,8 +95,8 @@ def test_a_plan_shows_the_target_and_the_strengths_for_it_and_leaves_nothing(rcc
         (["target_bytes=1MB"], "target_bytes is 1MB; it must be a whole number ≥ 1"),
         (["target_bytes=[1]"], "target_bytes is [1]; it must be a whole number ≥ 1"),
         (["target_bytes=1000", "target_ratio=2"], "target_ratio and target_bytes are both given"),
-        (["target_ratio=20", "stage=alpha"], "in alpha no stage has one"),
-        (["target_ratio=20", "stage=nullu", "stage.nullu.rank_reduction_ratio=null"], "in nullu no stage has one"),
+        (["target_ratio=20", "stage=alpha"], "in alpha there is neither"),
+        (["target_ratio=20", "stage=nullu", "stage.nullu.rank_reduction_ratio=null"], "in nullu there is neither"),
     ],
 )
 def test_a_target_that_is_none_exits_2_before_anything(rcc_run, tmp_path, arguments, said):

@@ -40,8 +40,9 @@ def no_strength(stages: Sequence[Stage]) -> str:
     """The message for a target of a cascade in which `balancing` finds nothing."""
     cascade = "+".join(stage.label or stage.method for stage in stages)
     return (
-        f"a target in bytes needs a stage with a strength, as dare or nullu has, to be balanced with; in {cascade} no"
-        " stage has one (dare has none with pattern=, nullu none with rank_reduction_ratio=null)."
+        f"a target in bytes needs quant with bits=auto at the end, or a stage with a strength, as dare or nullu has, to"
+        f" be balanced with; in {cascade} there is neither (dare has none with pattern=, nullu none with"
+        " rank_reduction_ratio=null)."
     )
 
 

@@ -1,6 +1,7 @@
 """Solve for the strengths of stages that meet a target in bytes.
 
-The stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
+A cascade that ends with a stage that can round to any size is filled by it, see `rcc.cascade.bytes.filling`. In others
+the stages that have a strength share the way, by how much each harms the dense model's outputs; the last of them
 balances. Strengths are solved for in every round. The bytes of the artifact are planned from counts (see `Stage.plan`)
 and scaled by how far plans are off, which is measured: on the model as it is, rounded as a later stage would round it,
 and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
@@ -30,7 +31,8 @@ from rcc.cascade.bytes.balance import (
     no_strength,
     solved_for,
 )
-from rcc.cascade.bytes.forecast import forecast
+from rcc.cascade.bytes.filling import Filling, filling, share_to_prune_to
+from rcc.cascade.bytes.forecast import Forecast, forecast
 from rcc.cascade.bytes.last_round import SecantSearch, Trial
 from rcc.cascade.bytes.shares import equal_shares, measured_shares
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
@@ -44,6 +46,8 @@ TOLERANCE = 0.01
 """The share of the target by which a run may miss it."""
 REPEATS = 6
 """The most times that the last round is done again."""
+REFILLS = 3
+"""The most times that a target is filled again."""
 UNSURE = 0.5
 """The factor by which planned least bytes may be off before anything was compressed."""
 Overhead = Callable[[Adapter, Contents, Measurement], int]
@@ -122,16 +126,24 @@ class Budget:
         entropy: str,
         baseline: Measurement,
     ) -> None:
-        stage = balancing(stages)
-        if stage is None:
+        stage, filler = balancing(stages), filling(stages)
+        if stage is None and filler is None:
             raise UserError(no_strength(stages))
+        self.filling = None if filler is None else Filling(filler)
         self.target, self.curve, self.dtype, self.entropy, self.baseline = target, curve, dtype, entropy, baseline
-        self.stage, self.stages = stage, list(stages)
+        self.stages = list(stages)
+        self._balancing = stage
         self.solved = solved_for(self.stages, target.split)
         self.shares = equal_shares(self.solved)
         self._round_due: tuple[int, float] = (0, 0.0)
         self._solved: Solved | None = None
         self._search = SecantSearch(target.nbytes)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that balances."""
+        assert self._balancing is not None
+        return self._balancing
 
     def check(self, model: Adapter) -> None:
         """Refuse, on the dense model, a target that no strength could meet by far.
@@ -139,6 +151,11 @@ class Budget:
         Raises:
             UserError: says what the least is, about.
         """
+        if self.filling is not None:
+            fixed = self._filled_with(model, self.filling)[1]
+            if fixed >= self.target.nbytes:
+                raise self._impossible(f"more than {fixed:,} bytes", fixed)
+            return
         balance, ratio, fixed = self._outlook(self.stage, model)
         least = balance.solve(0.0).planned  # nothing is due: the strength with the fewest bytes
         if fixed + UNSURE * ratio * least > self.target.nbytes:
@@ -147,7 +164,7 @@ class Budget:
     def alone(self, stage: Stage, rounds: int, model: Adapter) -> float:
         """The strength at which that stage would do the first round's part of the way without any other."""
         balance, ratio, fixed = self._outlook(stage, model)
-        due = due_bytes(self.curve, 1, rounds, fixed + ratio * balance.nbytes(), self.target.nbytes)
+        due = due_bytes(self.curve, 1, rounds, fixed + ratio * balance.nbytes(), self._wanted)
         return balance.solve(due, lambda planned: fixed + ratio * planned).strength
 
     def measure_shares(
@@ -175,6 +192,49 @@ class Budget:
         """Whether the strength of that step is the target's to decide."""
         return step.label in self.shares
 
+    def fills(self, step: Step) -> bool:
+        """Whether that step is to come out at the target itself."""
+        return self.filling is not None and step.label == self.filling.stage.label
+
+    def filled(self, model: Adapter, growth: float = 1.0) -> tuple[Stage, int]:
+        """The last stage, such that with it the artifact comes out at the target, or takes `growth` times the bytes of
+        whole numbers that it should; and these bytes."""
+        assert self.filling is not None
+        made, fixed, whole, _ = self._filled_with(model, self.filling)
+        due = round(growth * self.filling.due(made, whole, fixed, self.target.nbytes))
+        return self.filling.stage.within(due), due
+
+    def note_trial(self, model: Adapter) -> None:
+        """Make up from now on for what the model, filled for trial, is off the target by."""
+        assert self.filling is not None
+        made = forecast(model, (), self.dtype, self.entropy)
+        reached = made.matrices + made.rest + self.target.overhead(model, made.contents, self.baseline)
+        self.filling.correction += self.target.nbytes - reached
+
+    def pays_for_all(self, model: Adapter) -> bool:
+        """Whether the target leaves bits enough for every value of the dense model, so that nothing is to be pruned;
+        how far to prune where it does not is noted."""
+        assert self.filling is not None
+        made, fixed, whole, values = self._filled_with(model, self.filling)
+        left = share_to_prune_to(8 * self.filling.due(made, whole, fixed, self.target.nbytes) / max(1, values))
+        # What no strength touches, as embeddings, is rounded all the coarser in the end: it asks for no more zeros.
+        touched = {unit.name for stage in self.solved for unit in stage.choose(model)[0]}
+        self.filling.pruned_to = fixed + made.matrices - (1 - left) * made.whole_of(touched)[0]
+        return left == 1
+
+    @property
+    def _wanted(self) -> float:
+        """Bytes that strengths are to come to."""
+        if self.filling is not None and self.filling.pruned_to is not None:
+            return self.filling.pruned_to
+        return self.target.nbytes
+
+    def _filled_with(self, model: Adapter, filling: Filling) -> tuple[Forecast, int, int, int]:
+        """What the artifact would take if the last stage rounded all values alike: all of it, the bytes that are none
+        of matrices, those of the whole numbers, and how many values these are."""
+        made, whole, values = filling.forecast(model, self.dtype, self.entropy)
+        return made, made.rest + self.target.overhead(model, made.contents, self.baseline), whole, values
+
     def demand(self, step: Step, model: Adapter) -> Demand:
         """The strength at which the artifact is expected to take what is due after the step; where none is, the one
         at which it is expected to be smallest. To be accepted before the step is done."""
@@ -184,13 +244,13 @@ class Budget:
         # What is due after a round is decided by its first stage: a later one finds a model that is smaller already.
         round_due = self._round_due[1]
         if self._round_due[0] != step.round:
-            round_due = due_bytes(self.curve, step.round, step.rounds, now, self.target.nbytes)
+            round_due = due_bytes(self.curve, step.round, step.rounds, now, self._wanted)
         due = due_of_stage(now, round_due, self.shares, step.label)
         if stage is not self.stage:
             solved = balance.solve(due, lambda planned: fixed + ratio * planned)
             return Demand(solved.strength, step.round, round_due)
         # Earlier rounds need not be exact, as later ones make up for them; the last is searched on measured sizes.
-        last = step.round == step.rounds
+        last = step.round == step.rounds and self.filling is None
         strength = self._search.strength() if last else None
         if strength is not None:
             return Demand(strength, step.round, round_due, Solved(strength, balance.nbytes(strength), met=True))
@@ -207,7 +267,8 @@ class Budget:
     def first_repeated(self, steps: Sequence[Step]) -> int:
         """The number of steps before those that are done again where the target is missed: those up to the
         last one of the stage that balances."""
-        return max(place for place, step in enumerate(steps) if step.label == self.stage.label)
+        balancing = self.filling.stage if self.filling is not None else self.stage
+        return max(place for place, step in enumerate(steps) if step.label == balancing.label)
 
     def verdict(self, model: Adapter, last_round: Sequence[StepRecord]) -> Verdict:
         """Whether the last round, now done, must be done again, and what came of the target.
@@ -221,6 +282,8 @@ class Budget:
         made = forecast(model, (), self.dtype, self.entropy)
         fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
         reached = made.matrices + fixed
+        if self.filling is not None:
+            return self._verdict_of_filling(self.filling, last_round[0], reached)
         outcome = TargetOutcome(self.target.nbytes, reached, self._search.repeats, self._search.exhausted)
         if outcome.reason or self.target.met_by(reached):
             return Verdict(outcome)
@@ -235,10 +298,28 @@ class Budget:
 
     def learn(self, verdict: Verdict) -> None:
         """Note what the last round came out at, which is to be done again."""
+        if self.filling is not None:
+            self.filling.repeats += 1
+            self.filling.correction += self.target.nbytes - verdict.outcome.reached
+            return
         if verdict.missed is not None:
             self._search.add(verdict.missed)
         elif verdict.exhausted:
             self._search.end(verdict.exhausted)
+
+    def _verdict_of_filling(self, filling: Filling, record: StepRecord, reached: int) -> Verdict:
+        outcome = TargetOutcome(self.target.nbytes, reached, filling.repeats)
+        if self.target.met_by(reached):
+            return Verdict(outcome)
+        refused = [attempt for attempt in record.attempts if attempt.problem]
+        if refused:
+            reason = f"the gate did not allow it: at the target {record.step.name} {refused[0].problem}"
+        elif filling.repeats < REFILLS:
+            return Verdict(outcome, again=True)
+        else:
+            finest = reached < self.target.nbytes
+            reason = f"{filling.stage.who} {'has no finer steps' if finest else 'has no coarser steps'}"
+        return Verdict(replace(outcome, reason=reason))
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """The reason for which doing the last round again would come no nearer; empty where it may."""
@@ -291,6 +372,7 @@ class Budget:
             "round_due": list(self._round_due),
             "solved": None if solved is None else [solved.strength, solved.planned, solved.met],
             "search": self._search.to_json(),
+            "filling": None if self.filling is None else self.filling.to_json(),
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
@@ -309,3 +391,5 @@ class Budget:
         self._round_due = data["round_due"][0], data["round_due"][1]
         self._solved = None if data["solved"] is None else Solved(*data["solved"])
         self._search.recall(data["search"])
+        if self.filling is not None:
+            self.filling.recall(data["filling"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,16 @@ class Forecast:
     matrices: int
     rest: int
     contents: Contents
+
+    def whole_of(self, units: Iterable[str]) -> tuple[int, int]:
+        """Bytes of the matrices of these units that are stored as whole numbers, and how many values of them are not
+        zero."""
+        chosen, nbytes, values = set(units), 0, 0
+        for name, entry in self.contents.tensors.items():
+            if isinstance(entry, Matrix) and entry.stepped and name.rpartition(".")[0] in chosen:
+                nbytes += sum(entry.lengths)
+                values += entry.nonzeros
+        return nbytes, values
 
 
 @torch.no_grad()

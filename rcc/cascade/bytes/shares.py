@@ -43,13 +43,13 @@ def measured_shares(
     distances = {}
     for stage in stages:
         apply(stage)
-        distances[stage.label] = _distance(model, batches, targets)
+        distances[stage.label] = distance(model, batches, targets)
         restore()
     weights = {label: 1 / max(distance, LEAST) for label, distance in distances.items()}
     return {label: weight / sum(weights.values()) for label, weight in weights.items()}
 
 
-def _distance(model: Adapter, batches: Sequence[Batch], targets: Sequence[Mapping[str, Tensor]]) -> float:
+def distance(model: Adapter, batches: Sequence[Batch], targets: Sequence[Mapping[str, Tensor]]) -> float:
     """Mean of 1 - cosine over the batches."""
     pairs = zip(batches, targets, strict=True)
     with torch.no_grad(), evaluating(model.module):

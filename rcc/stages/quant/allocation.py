@@ -10,7 +10,7 @@ Arbitrary Set of Quantizers", IEEE TASSP 1988).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -19,11 +19,14 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from rcc.layers.encoding import coded_bytes_of, encode
+from rcc.layers.form import Form
+from rcc.layers.grid import to_grid
 from rcc.ops.grid import LEVELS, row_steps
-from rcc.ops.rate import Rate, code_lengths, counts_of, entropy_bits
+from rcc.ops.rate import Rate, code_lengths, counts_of
 
 Key = TypeVar("Key")
-LEAST_FACTOR, MOST_FACTOR, PER_OCTAVE = 2.0**-5, 2.0**2, 2
+LEAST_FACTOR, MOST_FACTOR, PER_OCTAVE = 2.0**-5, 2.0**3, 2
 """Of a row's size: steps that are tried, so many an octave."""
 FINE = 16
 """Steps an octave that a curve is read at between those that were measured."""
@@ -31,6 +34,8 @@ SAMPLED = 1 << 17
 """Values of a matrix that its curve is measured on: every so many rows of a larger one."""
 LEAST_ROWS = 256
 """Of a matrix that is sampled: of fewer rows each may count too differently."""
+TRIES, NEAR = 4, 0.02
+"""How often a unit is rounded until it takes what it is given, and by what share of that it may be off."""
 GRID = 8
 """Steps an octave on which the steps of rows lie, which makes them cheap to store."""
 
@@ -115,6 +120,9 @@ class Curve:
     def bits_at(self, log_factor: float) -> float:
         return float(np.interp(log_factor, self.log_factors, self.bits))
 
+    def log_factor_at(self, bits: float) -> float:
+        return float(np.interp(-bits, -self.bits, self.log_factors))
+
     def rate_at(self, log_factor: float) -> Rate:
         """What numbers cost at the measured factor that is nearest."""
         return Rate(self.lengths[int(np.abs(self.log_factors - log_factor).argmin())])
@@ -145,7 +153,7 @@ def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, 
         whole = Rate(code_lengths(counts)).round(scaled, dearer).masked_fill_(zero, 0.0)
         counts = counts_of(whole, LEVELS)
         errors = (picked - whole * step).square_().mul_(columns).sum(1)
-        bits.append(part * entropy_bits(counts))
+        bits.append(8 * coded_bytes_of(part * counts.numpy(), part * float(counts[LEVELS])))
         damage.append(0.5 * part * float((errors * rows).sum(dtype=torch.float64)))
         lengths.append(code_lengths(counts))
     return Curve(logs, np.array(bits), np.array(damage), torch.stack(lengths), sizes)
@@ -188,7 +196,9 @@ def shifted(curves: Mapping[Key, Curve], log_factors: Mapping[Key, float], bits:
 class Allotment:
     """The bytes due, and what of them is left while one unit after the other is rounded.
 
-    What each unit really takes is made up for by those that are still to come: their steps all move by one factor.
+    Each unit is to take the bits that the allocation gives it. Rounding with feedback takes others than a curve says,
+    which is of values rounded by themselves: it is done again with other steps until it is near enough, and what is
+    left over is shared among the units to come.
 
     Args:
         curves: by the names of unit and matrix.
@@ -197,24 +207,52 @@ class Allotment:
     def __init__(self, curves: Mapping[tuple[str, str], Curve], nbytes: int, storage: torch.dtype) -> None:
         self.curves, self.storage = dict(curves), storage
         self.left = 8.0 * nbytes
-        self.log_factors = allocate(self.curves, self.left) if curves else {}
+        factors = allocate(self.curves, self.left) if curves else {}
+        self.planned = {key: self.curves[key].bits_at(log) for key, log in factors.items()}
+        self._taken, self._expected = 0.0, 0.0
 
-    def grids(self, unit: str, names: Iterable[str], even: Grid) -> dict[str, Grid | Spaced]:
-        """How the matrices `names` of `unit` are rounded; `even`ly where no batch reached it."""
-        found: dict[str, Grid | Spaced] = {}
-        for name in names:
-            curve = self.curves.get((unit, name))
-            if curve is None:
-                found[name] = even
-            else:
-                log = self.log_factors[unit, name]
-                found[name] = Spaced(2.0**log, curve.rate_at(log), self.storage, curve.sizes)
-        return found
+    @property
+    def taken(self) -> int:
+        """Bytes that all rounded so far take."""
+        return round(self._taken / 8)
 
-    def took(self, unit: str, names: Iterable[str], nbytes: int) -> None:
-        """Note that the matrices `names` of `unit` are rounded, and take `nbytes`."""
+    def rounded(
+        self, unit: str, names: Iterable[str], even: Grid, round_with: Callable[[Mapping[str, Grid | Spaced]], Form]
+    ) -> tuple[Form, int]:
+        """A unit as `round_with` makes it of how its matrices `names` are rounded, and the bytes of its whole numbers.
+
+        Those that no batch reached, which have no curve, are rounded `even`ly.
+        """
+        keys = [(unit, name) for name in names]
+        known = [key for key in keys if key in self.planned]
+        total = sum(self.planned.values())
+        share = sum(self.planned[key] for key in known) * (self.left / total if total else 1.0)
+        off = self._taken / self._expected if self._expected else 1.0
+        for _ in range(TRIES):
+            logs = {key: self.curves[key].log_factor_at(self.planned[key] * self.left / total / off) for key in known}
+            grids: dict[str, Grid | Spaced] = {
+                key[1]: self._spaced(key, logs[key]) if key in logs else even for key in keys
+            }
+            form = round_with(grids)
+            nbytes = sum(coded(form, name) for _, name in keys)
+            expected = sum(self.curves[key].bits_at(log) for key, log in logs.items())
+            near = abs(8 * nbytes - share) <= NEAR * share
+            at_end = all(log in self.curves[key].log_factors[[0, -1]] for key, log in logs.items())
+            if not known or near or at_end:
+                break
+            off = 8 * nbytes / max(1.0, expected)
+        self._taken += 8 * nbytes
+        self._expected += expected
         self.left -= 8 * nbytes
-        for name in names:
-            self.log_factors.pop((unit, name), 0.0)
-        if self.log_factors:
-            self.log_factors = shifted(self.curves, self.log_factors, self.left)
+        for key in known:
+            del self.planned[key]
+        return form, nbytes
+
+    def _spaced(self, key: tuple[str, str], log: float) -> Spaced:
+        curve = self.curves[key]
+        return Spaced(2.0**log, curve.rate_at(log), self.storage, curve.sizes)
+
+
+def coded(form: Form, name: str) -> int:
+    """The bytes of the whole numbers of a matrix that is on its grid."""
+    return encode(to_grid(getattr(form, name), getattr(form, f"{name}_step")), "zstd").nbytes

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
 
 from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import UserError
-from rcc.layers.encoding import encode
 from rcc.layers.form import Form
-from rcc.layers.grid import to_grid
 from rcc.layers.model import Model
 from rcc.layers.units import Unit
 from rcc.ops.nonzeros import count_nonzeros
 from rcc.ops.prune import relative_error
-from rcc.stages.base import StageContext, StageReport, UnitPlan, bytes_of, naming
+from rcc.stages.base import CODED, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.layerwise import Unfitted, layerwise
 from rcc.stages.options import AUTO, ConfiguredStage
-from rcc.stages.quant.allocation import Allotment, Grid
-from rcc.stages.quant.options import EMBEDDING, USUAL_BITS, QuantOptions
+from rcc.stages.quant.allocation import Allotment, Grid, Spaced, coded
+from rcc.stages.quant.options import EMBEDDING, MOST_BITS, USUAL_BITS, QuantOptions
 from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 from rcc.stages.quant.survey import survey
 
@@ -53,6 +50,18 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     due: int | None = None
     """Bytes that all whole numbers are to take; None leaves it to `bits`."""
 
+    def softer(self, by: Callable[[float], float | None]) -> Self | None:
+        """With a bit more a value, where there are fewer than the most."""
+        finer = {
+            name: min(MOST_BITS, (USUAL_BITS if bits == AUTO else int(bits)) + 1)
+            for name, bits in (("bits", self.options.bits), ("embedding_bits", self.options.embedding_bits))
+        }
+        if self.due is not None or finer == {"bits": self.options.bits, "embedding_bits": self.options.embedding_bits}:
+            return None
+        other = copy.copy(self)
+        other._configure(replace(self.options, **finer))  # type: ignore[arg-type]
+        return other
+
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
         return [self._planned(unit, itemsize) for unit in units]
 
@@ -71,8 +80,13 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     def _grid(self, role: str, storage: torch.dtype) -> Grid:
         return Grid(2 ** (self._bits(role) - 1) - 1, storage, self.options.clip)
 
+    @property
+    def fills(self) -> bool:
+        return self.options.bits == AUTO and self.options.feedback
+
     def within(self, nbytes: int) -> Self:
-        """The same, to round so that the whole numbers of all units take `nbytes`, as the artifact codes them."""
+        if not self.fills:
+            return super().within(nbytes)
         other = copy.copy(self)
         other.due = nbytes
         return other
@@ -104,6 +118,8 @@ class Quantizer(ConfiguredStage[QuantOptions]):
                 self._round(step, names[step.unit.name], allotted, context, report)
         context.progress(len(rounded), len(rounded), "layers")
         report.facts |= self._facts(report)
+        if allotted is not None:
+            report.facts |= {"due_bytes": self.due, CODED: allotted.taken}
         return report
 
     def _names(self, chosen: Sequence[Unit], itemsize: int, report: StageReport) -> dict[str, dict[str, int]]:
@@ -141,21 +157,24 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         before = UnitPlan.of(unit)
         form = unit.read().folded()
         even = self._grid(unit.role, context.storage)
-        grids = dict.fromkeys(names, even) if allotted is None else allotted.grids(unit.name, names, even)
         facts: dict[str, Any] = {"steps": sum(names.values())}
-        if isinstance(step, LayerFit):
-            dense = form.dense()
-            rounded = step.settled(with_feedback(form, grids, step.damped(dense)))
-            objective = step.objective()
-            facts["output_error_before"] = objective.relative_error(dense)
-            facts["output_error"] = objective.relative_error(rounded.dense())
+
+        def round_with(grids: Mapping[str, Grid | Spaced]) -> Form:
+            if isinstance(step, LayerFit):
+                return step.settled(with_feedback(form, grids, step.damped(form.dense())))
+            return nearest(form, grids)
+
+        if allotted is None:
+            rounded = round_with(dict.fromkeys(names, even))
+            nbytes = sum(coded(rounded, name) for name in names)
         else:
-            rounded = nearest(form, grids)
-        coded = sum(encode(_whole(rounded, name), "zstd").nbytes for name in names)
-        if allotted is not None:
-            allotted.took(unit.name, names, coded)
+            rounded, nbytes = allotted.rounded(unit.name, names, even, round_with)
+        if isinstance(step, LayerFit):
+            objective = step.objective()
+            facts["output_error_before"] = objective.relative_error(form.dense())
+            facts["output_error"] = objective.relative_error(rounded.dense())
         values = sum(getattr(rounded, name).numel() for name in names)
-        facts |= {"bits": self._bits(unit.role)} if allotted is None else {"bits_coded": 8 * coded / values}
+        facts |= {"bits": self._bits(unit.role)} if allotted is None else {"bits_coded": 8 * nbytes / values}
         facts["weight_change"] = relative_error(form.dense(), rounded.dense())
         unit.write(rounded)
         facts |= {"bytes_before": before.nbytes(context.itemsize), "bytes_after": bytes_of(unit, context.itemsize)}
@@ -182,8 +201,3 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         own = self.options
         options = {"bits": own.bits, "embedding_bits": own.embedding_bits, "rounding": own.rounding, "clip": own.clip}
         return {**options, "quantised": len(report.touched), **totals, **means}
-
-
-def _whole(form: Form, name: str) -> Tensor:
-    """The whole numbers of a matrix that is on its grid, int8."""
-    return to_grid(getattr(form, name), getattr(form, f"{name}_step"))

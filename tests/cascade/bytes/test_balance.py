@@ -100,4 +100,4 @@ def test_a_stage_that_comes_later_and_has_no_strength_of_its_own_counts_with_the
 
 
 def test_a_cascade_without_a_strength_is_told_which_options_took_it() -> None:
-    assert "in a+factor no stage has one (dare has none with pattern=" in no_strength([Factor(label="a"), Factor()])
+    assert "in a+factor there is neither (dare has none with pattern=" in no_strength([Factor(label="a"), Factor()])

@@ -184,7 +184,7 @@ def test_what_the_gate_softened_or_rolled_back_is_the_reason_for_a_miss():
 
 
 def test_a_cascade_without_a_strength_is_refused_before_anything_is_measured():
-    with pytest.raises(UserError, match="in factor no stage has one"):
+    with pytest.raises(UserError, match="in factor there is neither"):
         ran([Factor()], 5000, validator=lambda adapter: pytest.fail("measured"))
 
 
