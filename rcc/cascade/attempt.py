@@ -12,11 +12,12 @@ import torch
 
 from rcc.artifact.contents import checksum, parts_of
 from rcc.artifact.size import model_size
-from rcc.cascade.gate import Gate, retention
+from rcc.cascade.gate import Gate, retention, retention_interval
 from rcc.cascade.records import Attempt, Baseline, Step
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.units import non_finite
 from rcc.measurement import Measurement, Metric
+from rcc.measurement.paired import values_of
 from rcc.memory import Meter
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage, StageContext, StageReport
@@ -53,26 +54,27 @@ def attempt_step(
     Returns the attempt, with its problem where it did not pass, and the stage's report; the report is None
     when the stage raised or left a non-finite weight, so that the model must not be used.
     """
-    report, size, measurement, kept, problem = None, None, None, None, ""
+    report, size, measurement, kept, interval, problem = None, None, None, None, None, ""
     with Meter() as meter:
         try:
             applied = stage.apply(model, context)
             refuse_non_finite(model, f"stage '{stage.label}' left")
-            measurement = measure(model, validator)
+            measurement, items = measure_items(model, validator)
             kept = retention(baseline.measurement.main, measurement.main)
+            interval = retention_interval(baseline.measurement.main, baseline.items, items, gate.level)
             size = model_size(model, dtype, entropy)
             applied.facts["matrix_values"] = applied.account(model)
             if checksum(model.module) == before:
                 applied.unchanged = why_unchanged(applied)
-            problem, report = "" if applied.unchanged else gate.problem(kept), applied
+            problem, report = "" if applied.unchanged else gate.problem(kept, interval), applied
         except UserError:
             raise
         except RccError as error:
             problem = str(error)
         except Exception as error:
             problem = f"stage '{stage.label}': {type(error).__name__}: {error}"
-    attempt = Attempt(number, stage.strength, meter.seconds, meter.peak_bytes, size, measurement, kept, problem)
-    return attempt, report
+    cost = (meter.seconds, meter.peak_bytes)
+    return Attempt(number, stage.strength, *cost, size, measurement, kept, problem, interval), report
 
 
 def why_unchanged(report: StageReport) -> str:
@@ -97,13 +99,19 @@ def measure_dense(model: Adapter, validator: Validator, dtype: torch.dtype) -> B
     except WorkError as error:
         raise UserError(f"{error}. Check the checkpoint it was loaded from.") from None
     with Meter() as meter:
-        measurement = measure(model, validator)
+        measurement, items = measure_items(model, validator)
     retention(measurement.main, measurement.main)
-    return Baseline(measurement, model_size(model, dtype, "none"), meter.seconds)
+    return Baseline(measurement, model_size(model, dtype, "none"), meter.seconds, items)
 
 
 def measure(model: Adapter, validator: Validator) -> Measurement:
-    """Validate in evaluation mode and without gradients; details of single items are not kept.
+    """Validate in evaluation mode and without gradients; details of single items are not kept. Raises as
+    `measure_items`."""
+    return measure_items(model, validator)[0]
+
+
+def measure_items(model: Adapter, validator: Validator) -> tuple[Measurement, tuple[float, ...]]:
+    """`measure`, and what each item adds to the primary metric, where that is their mean; else nothing.
 
     Raises:
         UserError: the validator returned neither a `Measurement` nor a number.
@@ -112,13 +120,14 @@ def measure(model: Adapter, validator: Validator) -> Measurement:
     with torch.inference_mode():
         found = validator(model)
     if isinstance(found, int | float):
-        return Measurement((Metric("score", float(found)),), "score")
+        return Measurement((Metric("score", float(found)),), "score"), ()
     if not isinstance(found, Measurement):
         raise UserError(
             f"the validator returned {type(found).__name__}; it must return a rcc.Measurement, or a number that is "
             "better when higher."
         )
-    return replace(found, details={})
+    items = values_of(found).get(found.primary)
+    return replace(found, details={}), () if items is None else tuple(items.tolist())
 
 
 def refuse_non_finite(model: Adapter, who: str) -> None:

@@ -48,7 +48,7 @@ def described(
         "stages": "+".join(stage.label for stage in stages),
         "stage": {stage.label: {"method": stage.method, **stage.told()} for stage in stages},
         "schedule": asdict(schedule),
-        "gate": asdict(gate),
+        "gate": _of_gate(gate),
         "target": None if target is None else {"nbytes": target.nbytes, "split": target.split},
         CALIBRATION: None if calibration is None else _checksum_of(calibration),
         **more,
@@ -94,6 +94,12 @@ def _difference(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> st
 
 def _said(values: Mapping[str, Any], key: str) -> str:
     return repr(values[key]) if key in values else "nothing"
+
+
+def _of_gate(gate: Gate) -> dict[str, Any]:
+    """What the gate decides steps by. Whether it takes the dense model at all was decided before the first; and a run
+    from before there was a confidence had none."""
+    return {name: value for name, value in asdict(gate).items() if name != "on_chance" and value is not None}
 
 
 def _checksum_of(batches: Sequence[Batch]) -> str:

@@ -72,7 +72,7 @@ class Execution:
         self._describe(None if finished is None else self.state.record(finished).get("description", {}))
         self.observer.run_started(self.history.steps, finished or 0)
         if finished is None:
-            self.history.baseline = measure_dense(self.model, self.validator, self.dtype)
+            self.history.baseline = self.gate.admit(measure_dense(self.model, self.validator, self.dtype))
             self._save("initial")
             # A resumed run computes with weights read from a checkpoint, so this one does too: mapped from a foreign
             # file they can lie unaligned in memory, and then sums come out in another order.
@@ -267,6 +267,7 @@ class Execution:
             facts=report.facts,
             overlap=overlap(spaces, row_spaces(self.model.units()), self._projected_before(stage)),
             reason=report.unchanged,
+            interval=attempt.interval,
         )
 
     def _projected_before(self, stage: Stage) -> list[str]:
@@ -283,7 +284,8 @@ class Execution:
                 return None
             self._restore_step()
             return self.budget.filled(self.model, GROWTH[failed.number - 1])[0]
-        softer = stage.softer(lambda strength: self.gate.softer(strength, failed.retention or 0.0))
+        judged = self.gate.judged(failed.retention or 0.0, failed.interval)
+        softer = stage.softer(lambda strength: self.gate.softer(strength, judged))
         if softer is not None:
             self._restore_step()
         return softer
@@ -326,7 +328,7 @@ class Execution:
         Of the steps that pass the gate, the smallest is the best, and is kept whatever comes after.
         """
         last = self.history.records[-1] if self.history.records else None
-        passes = last is not None and not self.gate.problem(last.retention)
+        passes = last is not None and not self.gate.problem(last.retention, last.interval)
         score = -float(last.size.nbytes) if last and passes else float("-inf")
         self.state.save(len(self.history.records), label, self.model, self.history.to_json(), score)
 

@@ -94,6 +94,7 @@ class History:
             size=before.size if before else self.dense.size,
             retention=before.retention if before else 1.0,
             measurement=before.measurement if before else self.dense.measurement,
+            interval=before.interval if before else None,
         )
 
     def measurements(self) -> dict[str, Measurement]:

@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from rcc.cascade.attempt import Validator, measure, measure_dense
+from rcc.cascade.attempt import Validator, measure_dense, measure_items
 from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.bytes.filling import filling
 from rcc.cascade.execution import Execution
-from rcc.cascade.gate import Gate, retention
+from rcc.cascade.gate import Gate, retention, retention_interval
 from rcc.cascade.history import History
 from rcc.cascade.inputs import Item, as_measurement, held_out, items_of, with_state
 from rcc.cascade.plan import Plan, plan_run
@@ -46,7 +46,8 @@ class RCCPipeline:
             `add_stage` appends to it.
         performance_threshold: least share of the dense model's primary metric that every step must keep.
         rollback_enabled: False keeps a failed step and goes on with the degraded model.
-        tries, on_failure, on_error: softer attempts after a failed one, and what follows: see `Gate`.
+        tries, on_failure, on_error, confidence, on_chance: softer attempts after a failed one, what follows, and how
+            sure of a step the gate must be: see `Gate`.
         schedule: rounds, and the share of every stage's target asked for in each.
         directory: where state is kept so that a killed run can go on; a temporary directory by default.
         keep_last: checkpoints kept beside the first and the best.
@@ -71,6 +72,8 @@ class RCCPipeline:
         tries: int = 3,
         on_failure: str = "skip",
         on_error: str = "abort",
+        confidence: float | None = None,
+        on_chance: str = "refuse",
         schedule: Schedule | None = None,
         directory: Path | str | None = None,
         keep_last: int = 2,
@@ -80,7 +83,7 @@ class RCCPipeline:
         target: Target | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled)
+        self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled, confidence, on_chance)
         self.schedule = schedule or Schedule()
         self.seed = seed
         problems = Problems("pipeline")
@@ -294,17 +297,20 @@ class RCCPipeline:
         measure_by = validator_of(validator, None if dataloader is None else items_of(dataloader, model))
         if stage_name == "initial" and self.history.baseline is None:
             self.history.baseline = measure_dense(model, measure_by, self.dtype)
-            measurement = self.history.baseline.measurement
+            measurement, items = self.history.baseline.measurement, self.history.baseline.items
         elif self.history.baseline is None:
             raise UserError(
                 f"validate_stage('{stage_name}'): the dense model was not measured, so nothing can be compared with it:"
                 " call validate_stage('initial', ...) before the first stage, or run() first."
             )
         else:
-            measurement = self.history.validated[stage_name] = measure(model, measure_by)
-        kept = retention(self.history.dense.measurement.main, measurement.main)
+            measurement, items = measure_items(model, measure_by)
+            self.history.validated[stage_name] = measurement
+        dense = self.history.dense
+        kept = retention(dense.measurement.main, measurement.main)
+        interval = retention_interval(dense.measurement.main, dense.items, items, self.gate.level)
         found: dict[str, float | bool] = {metric.name: metric.value for metric in measurement.metrics}
-        found |= {"retention": kept, "passed": not self.gate.problem(kept)}
+        found |= {"retention": kept, "passed": not self.gate.problem(kept, interval)}
         self.logger.info("'%s' kept %.1f%% of the dense model", stage_name, 100 * kept)
         return found
 

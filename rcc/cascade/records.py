@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from rcc.layers.form import Size
-from rcc.measurement import Measurement
+from rcc.measurement import Interval, Measurement
 from rcc.stages.base import CHOSEN
 
 
@@ -36,7 +36,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a step at one strength. `problem` says why it did not pass; empty when it did."""
+    """One try of a step at one strength. `problem` says why it did not pass; empty when it did. `interval` is that of
+    the retention, None where the metric is no mean over items."""
 
     number: int
     strength: float | None
@@ -46,6 +47,7 @@ class Attempt:
     measurement: Measurement | None = None
     retention: float | None = None
     problem: str = ""
+    interval: Interval | None = None
 
 
 LEFT_OUT = "left_out"
@@ -56,7 +58,8 @@ LEFT_OUT = "left_out"
 class StepRecord:
     """A finished step. `outcome`: 'kept' (passed the gate), 'continued' (failed it and was kept as
     configured), 'skipped' (rolled back), 'unchanged' (left every value of the model as it was, for the `reason`),
-    'left_out' (was not done, for the `reason`). The numbers are those of the model after the step."""
+    'left_out' (was not done, for the `reason`). The numbers are those of the model after the step,
+    `interval` that of its retention."""
 
     step: Step
     outcome: str
@@ -69,6 +72,7 @@ class StepRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     overlap: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    interval: Interval | None = None
 
     @property
     def seconds(self) -> float:
@@ -97,6 +101,7 @@ class StepRecord:
                 "size": Size(**data["size"]),
                 "measurement": Measurement.from_json(data["measurement"]),
                 "skipped": tuple((name, reason) for name, reason in data["skipped"]),
+                "interval": _interval(data),
             }
         )
 
@@ -108,21 +113,37 @@ def _attempt(data: dict[str, Any]) -> Attempt:
             **data,
             "size": None if size is None else Size(**size),
             "measurement": None if measurement is None else Measurement.from_json(measurement),
+            "interval": _interval(data),
         }
     )
 
 
+def _interval(data: Mapping[str, Any]) -> Interval | None:
+    """That of a record; None where it was made before there were any."""
+    found = data.get("interval")
+    return None if found is None else Interval(**found)
+
+
 @dataclass(frozen=True)
 class Baseline:
-    """The dense model before the first stage, on the selection split."""
+    """The dense model before the first stage, on the selection split.
+
+    Attributes:
+        items: what each item adds to the primary metric, their mean; empty where it is no such mean.
+        note: what the gate has to say before it starts; empty where it has nothing.
+    """
 
     measurement: Measurement
     size: Size
     seconds: float = 0.0
+    items: tuple[float, ...] = ()
+    note: str = ""
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Baseline:
-        return cls(Measurement.from_json(data["measurement"]), Size(**data["size"]), data["seconds"])
+        """From `asdict`, also of an earlier run, which had neither items nor a note."""
+        measurement, size = Measurement.from_json(data["measurement"]), Size(**data["size"])
+        return cls(measurement, size, data["seconds"], tuple(data.get("items", ())), data.get("note", ""))
 
 
 @dataclass(frozen=True)

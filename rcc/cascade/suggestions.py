@@ -14,7 +14,7 @@ SPARE = 0.03
 def suggest(records: Sequence[StepRecord], gate: Gate) -> tuple[str, ...]:
     """Suggestions for the next run, most telling first; empty when this one leaves nothing to say."""
     found = [*_rolled_back(records), *_softened(records), *_did_not_pay(records), *_unchanged(records)]
-    found += [*_without_data(records), *_spare(records, gate), *_slowest(records)]
+    found += [*_few_items(records, gate), *_without_data(records), *_spare(records, gate), *_slowest(records)]
     return tuple(dict.fromkeys(found))
 
 
@@ -25,6 +25,14 @@ def _without_data(records: Sequence[StepRecord]) -> list[str]:
         for record in records
         if record.facts.get(WITHOUT_DATA)
     ]
+
+
+def _few_items(records: Sequence[StepRecord], gate: Gate) -> list[str]:
+    """What the gate says of the attempt whose retention is known worst; once, if at all."""
+    attempts = (attempt for record in records for attempt in record.attempts)
+    known = [(each.interval, each.measurement.samples) for each in attempts if each.interval and each.measurement]
+    widest = max(known, key=lambda each: each[0].standard_error, default=(None, 0))
+    return [told] if (told := gate.too_few(*widest)) else []
 
 
 def _rolled_back(records: Sequence[StepRecord]) -> list[str]:
@@ -81,7 +89,7 @@ def _did_not_pay(records: Sequence[StepRecord]) -> list[str]:
 def _spare(records: Sequence[StepRecord], gate: Gate) -> list[str]:
     if not records or any(record.outcome != "kept" or len(record.attempts) > 1 for record in records):
         return []
-    spare = records[-1].retention - gate.threshold
+    spare = gate.judged(records[-1].retention, records[-1].interval) - gate.threshold
     options = dict.fromkeys(f"`{record.step.option}`" for record in records if record.step.option)
     if any(record.step.strength is None and record.attempts[-1].strength is not None for record in records):
         options = {"`target_ratio`": None}

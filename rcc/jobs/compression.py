@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.console import Console as Terminal
+
 from rcc.artifact.container import CONTAINERS, FILE
 from rcc.cascade.bytes.balance import SPLITS, balancing, no_strength, solved_for
 from rcc.cascade.bytes.budget import Target
@@ -25,6 +27,7 @@ from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 from rcc.plugins import build
 from rcc.reporting.console import Console
+from rcc.reporting.drawing import say
 from rcc.reporting.metrics_log import MetricsLog
 from rcc.reporting.observers import Observers, RunObserver
 from rcc.stages.base import Stage
@@ -85,6 +88,8 @@ class Compression(Job):
             tries=self.gate.tries,
             on_failure=self.gate.on_failure,
             on_error=self.gate.on_error,
+            confidence=self.gate.confidence,
+            on_chance=self.gate.on_chance,
             schedule=self.schedule,
             directory=self.directory / "state",
             keep_last=self.settings["state"]["keep_last"],
@@ -125,9 +130,17 @@ class Compression(Job):
         return self.directory / (FILE if self.container == "file" else "artifact")
 
     def calibration(self, adapter: Adapter, split: Split) -> list[Batch] | None:
-        """The calibration split as batches, prepared once; None when no stage would look at them."""
-        if not any(stage.uses_calibration for stage in self.stages):
+        """The calibration split as batches, prepared once; None when no stage would look at them. A single item is
+        enough to compute with and too little to learn from, which is said."""
+        learning = [stage.label for stage in self.stages if stage.uses_calibration]
+        if not learning:
             return None
+        if len(split) == 1:
+            say(
+                Terminal(highlight=False),
+                f"data: the calibration split is a single item; {', '.join(learning)} will fit to that one alone, at"
+                " the cost of all others. Take 128 or more (`data.calibration`).",
+            )
         size = self.settings["calibration"]["batch_size"]
         return [self.batch(adapter, split, start) for start in range(0, len(split), size)]
 

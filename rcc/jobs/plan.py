@@ -50,9 +50,10 @@ def show_plan(job: Compression) -> None:
     if untouched.rows:
         draw(terminal, untouched)
     say(terminal, trial_batch(job))
+    sure = "" if job.gate.confidence is None else f", at {job.gate.confidence:.0%} confidence,"
     say(
         terminal,
-        f"The gate asks for {job.gate.threshold:.1%} of the dense model after every step and allows "
+        f"The gate asks for {job.gate.threshold:.1%} of the dense model after every step{sure} and allows "
         f"{job.gate.tries} softer attempts; a step that fails is then handled as '{job.gate.on_failure}'. "
         "Bytes are of the weights, if every step passes at once. Nothing was written; leave out dry_run=true to run.",
     )

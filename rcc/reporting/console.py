@@ -62,6 +62,8 @@ class Console(RunObserver):
         self._baseline = baseline
         main, size = baseline.measurement.main, bytes_text(baseline.size.nbytes)
         self._say(f"dense model: {main.name} {metric_text(main, interval=True)}, {size}")
+        if baseline.note:
+            self._say(baseline.note, "yellow")
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self.time_left.step_started(step)

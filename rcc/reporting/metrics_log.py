@@ -55,6 +55,7 @@ class MetricsLog(RunObserver):
             numbers.append(("strength", attempt.strength, ""))
         if attempt.retention is not None:
             numbers.append(("retention", attempt.retention, "fraction"))
+            numbers += _ends("retention", attempt.interval, "fraction")
         if attempt.size is not None:
             numbers += _sized(attempt.size)
         if attempt.measurement is not None:
@@ -66,6 +67,7 @@ class MetricsLog(RunObserver):
             ("kept", float(record.outcome in ("kept", "continued")), "0 or 1"),
             ("unchanged", float(record.outcome == "unchanged"), "0 or 1"),
             ("retention", record.retention, "fraction"),
+            *_ends("retention", record.interval, "fraction"),
             ("seconds", record.seconds, "s"),
             ("peak_memory", record.peak_bytes, "bytes"),
             ("units_touched", len(record.touched), "units"),

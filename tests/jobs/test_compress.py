@@ -47,6 +47,17 @@ def test_a_run_leaves_everything_a_user_was_promised(rcc_run, tmp_path):
         assert part in report
 
 
+def test_a_gate_that_asks_for_confidence_counts_its_items_first_and_one_calibration_item_is_said(rcc_run):
+    code, out, err = rcc_run(
+        *("data.calibration=1", "data.selection=40", "data.test=40", "schedule=one_shot", "stage=dare", "threads=1"),
+        *("gate.confidence=0.95", "gate.threshold=0.95"),
+    )
+    assert code == 2
+    assert "of 40 selection items a model that changes no answer is known to keep 91.2% of the accuracy" in err
+    assert "Take 73 selection items or more" in err
+    assert "the calibration split is a single item; dare will fit to that one alone" in " ".join(out.split())
+
+
 def test_the_artifact_measured_again_in_a_fresh_process_gives_the_same_to_the_last_digit(
     rcc_run, fresh_rcc_run, tmp_path
 ):

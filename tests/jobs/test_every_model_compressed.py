@@ -9,7 +9,15 @@ import pytest
 
 from rcc.shipped import choices, config_dir
 
-QUICK = ("schedule=one_shot", "gate.threshold=0.001", "gate.tries=0", "threads=1", "device=cpu", "hydra.run.dir=run")
+QUICK = (
+    "schedule=one_shot",
+    "gate.threshold=0.001",
+    "gate.on_chance=continue",
+    "gate.tries=0",
+    "threads=1",
+    "device=cpu",
+    "hydra.run.dir=run",
+)
 TWO, ALL = ("stage=dare+quant",), ("stage=nullu+dare+alpha+quant", "stage.alpha.num_epochs=1")
 PYTHON = ("eval=captioning", "eval.captioning.metrics=[bleu,rouge_l]", "eval.captioning.tokenizer=python")
 RUNS = {
