@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from rcc.composing.folders import Folder
     from rcc.composing.outcomes import Outcome
 
+MISSED = 3
+"""The exit code of a run that finished, with an artifact, and missed its target in bytes."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (the process's own when None); returns the exit code."""
@@ -70,7 +73,7 @@ def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
         _hydra([*_without(arguments, flags.overrides), *overrides, *where], outcomes)
     if outcomes and _is_sweep(flags):
         _summarise(outcomes, planned=folder.dry)
-    return _exit_code(outcomes)
+    return _exit_code(outcomes, alone=not _is_sweep(flags))
 
 
 def _check_characters(arguments: Sequence[str]) -> None:
@@ -195,8 +198,11 @@ def _summarise(outcomes: Sequence[Outcome], planned: bool) -> None:
         tell(f"{len(failed)} of {len(outcomes)} jobs failed.")
 
 
-def _exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0 when every job was done, the code that all failures share, else 1."""
+def _exit_code(outcomes: Sequence[Outcome], alone: bool) -> int:
+    """0 when every job was done, the code that all failures share, else 1; 3 when a job of no sweep missed its
+    target."""
+    if alone and any(outcome.missed for outcome in outcomes):
+        return MISSED
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     codes = {known.exit_code if (known := plain(error)) else 1 for error in errors}
     return 0 if not codes else codes.pop() if len(codes) == 1 else 1

@@ -28,6 +28,11 @@ class Outcome:
             return float(self.value[0]), float(self.value[1])
         return None
 
+    @property
+    def missed(self) -> str:
+        """Why the job's target in bytes was missed; empty where it was met, or where there was none."""
+        return str(getattr(self.value, "missed", ""))
+
 
 def front(objectives: Sequence[Objective]) -> set[Objective]:
     """The objectives that no other beats: none has as much retention in as few bytes, and more of one."""
@@ -51,6 +56,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         retention = f"{objective[0]:.2%}" if objective else "-"
         nbytes = f"{objective[1]:,.0f}" if objective else ("failed" if outcome.error else "-")
         words = " ".join(_short(text) for text in outcome.overrides if text not in alike)
+        words += " (target missed)" * bool(outcome.missed)
         rows.append(("*" if objective in best else "", str(outcome.number), retention, nbytes, words))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from rcc.cascade.records import Summary
 from rcc.command_line import command_line
 from rcc.jobs.claim import claimed, finished
@@ -14,15 +16,26 @@ from rcc.reporting.report import ReportContent, write_report
 from rcc.reporting.run_manifest import note_data, read_run_manifest
 
 
+class Objectives(tuple[float, float]):
+    """(retention on the selection split, bytes of the artifact), what a sweep optimises; `missed` says why the target
+    was not met, and is empty where it was, or where there was none."""
+
+    missed: str
+
+    def __new__(cls, retention: float, nbytes: float, missed: str = "") -> Self:
+        both = super().__new__(cls, (retention, nbytes))
+        both.missed = missed
+        return both
+
+
 class Compress(Compression):
     """Runs the stages in order behind the gate, and delivers what they left."""
 
-    def run(self) -> tuple[float, float] | None:
+    def run(self) -> Objectives | None:
         """Run the cascade, or what is left of it, and deliver; or only show the plan.
 
         Returns:
-            (retention on the selection split, bytes of the artifact's directory), the objectives of a sweep; None
-            when there was nothing left to do.
+            The objectives of a sweep; None when there was nothing left to do.
         """
         if self.settings["dry_run"]:
             show_plan(self)
@@ -49,7 +62,10 @@ class Compress(Compression):
             delivery = deliver(self, pipeline, model, splits)
             observers.delivered(delivery)
             write_report(self.directory, self._report(summary, delivery))
-        return summary.retention, float(delivery.nbytes)
+        target = delivery.target
+        # One that is smaller than asked, because its steps are the finest there are, lost nothing by it.
+        missed = target.reason if target is not None and delivery.nbytes > target.nbytes else ""
+        return Objectives(summary.retention, float(delivery.nbytes), missed)
 
     def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:
         stages = " → ".join(stage.label for stage in self.stages)

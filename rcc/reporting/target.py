@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from rcc.cascade.plan import Plan
@@ -59,4 +60,6 @@ def weighed_text(done: int, distance: float, best: int) -> str:
     """What rounding to the target would make of the model as it is."""
     where = "the dense model" if done == 0 else f"the model after {done} step{'s' * (done > 1)}"
     better = "" if best == done else f"; worse than after {best}"
+    if math.isinf(distance):
+        return f"Rounding {where} alone does not reach the target."
     return f"Rounded to the target, {where} would err by {distance:.3g} (1 - cosine of its outputs){better}."

@@ -276,8 +276,6 @@ class Budget:
         Args:
             last_round: the records from the step that balances on.
 
-        Raises:
-            UserError: not even the greatest strength met the target.
         """
         made = forecast(model, (), self.dtype, self.entropy)
         fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
@@ -336,7 +334,7 @@ class Budget:
             return f"{self.stage.who} was not asked for a strength"
         # Plans said so before the round too, but they may err; the artifact itself decides.
         if not solved.met and reached > self.target.nbytes:
-            raise self._impossible(f"{reached:,} bytes, at strength {solved.strength:.3f}", fixed)
+            return self._least(f"{reached:,} bytes, at strength {solved.strength:.3f}", fixed)
         if solved.strength == 0 and reached < self.target.nbytes:
             return f"the model is smaller already at the least strength of {self.stage.who} in the last round, 0"
         # The same plan would make the same layers: there is nothing new to learn from it.
@@ -347,10 +345,14 @@ class Budget:
         return ""
 
     def _impossible(self, least: str, fixed: float) -> UserError:
-        return UserError(
-            f"a target of {self.target.nbytes:,} bytes cannot be met: the least that {self.stage.who} reaches is"
-            f" {least}, of which {fixed:,.0f} are files, norms and biases. Ask for more bytes, let stages take more"
-            " units (their roles), or end the cascade with quant, or with quant of fewer bits."
+        return UserError(f"a target of {self.target.nbytes:,} bytes cannot be met: {self._least(least, fixed)}.")
+
+    def _least(self, least: str, fixed: float) -> str:
+        stage = self.stage if self.filling is None else self.filling.stage
+        return (
+            f"the least that {stage.who} reaches is {least}, of which {fixed:,.0f} are files, norms and biases. Ask for"
+            " more bytes, write one file (export.container=file), let stages take more units (their roles), or end the"
+            " cascade with quant"
         )
 
     def _outlook(self, stage: Stage, model: Adapter) -> tuple[Balance, float, int]:

@@ -122,7 +122,7 @@ def why_left_out(weighed: Mapping[int, float], best: int) -> str:
     """Why steps are left out, from what was found after how many."""
     if weighed[best] == 0:
         return "the target leaves bits enough for every value: pruning would save no more than rounding does"
-    worst = max(weighed.values())
-    if math.isinf(worst):
-        return f"rounding could not reach the target with it; without it the outputs err by {weighed[best]:.3g}"
-    return f"rounded to the target, the outputs err by {worst:.3g} with it and by {weighed[best]:.3g} without it"
+    after = [distance for place, distance in weighed.items() if place > best]
+    if not after or math.isinf(min(after)):
+        return "rounding could not reach the target with it"
+    return f"rounded to the target, the outputs err by {min(after):.3g} with it and by {weighed[best]:.3g} without it"
