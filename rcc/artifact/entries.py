@@ -2,7 +2,8 @@
 
 512x128 int8*step gaps 4915~3 -3:3 3001+4101 9a3f01c2d4e5 a matrix
 128                                                       a vector
-9016+4120 0d1e2f3a4b5c                                    the values of all vectors of one dtype
+128 ^-53                                                  a vector on a grid, see `rcc.artifact.vectors`
+9016+4120 0d1e2f3a4b5c                                    the values of all vectors of one dtype, or on such a grid
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rcc.artifact.contents import DTYPES
+from rcc.artifact.vectors import problem_of, stream_of
 from rcc.errors import Problems
 from rcc.layers.digits import LARGEST, LEAST, Span
 from rcc.layers.encoding import ENCODINGS, value_lengths
@@ -23,7 +25,7 @@ TENSOR_DIGITS, FILE_DIGITS = 12, 32
 """Hexadecimal digits of a SHA-256 that are kept: 48 and 128 bits, against damage and not against forgery."""
 _COUNT, _SIGNED = "[0-9]{1,15}", "-?[0-9]{1,3}"
 _SHAPE, _LENGTHS = rf"scalar|{_COUNT}(?:x{_COUNT})*", rf"{_COUNT}(?:\+{_COUNT})*"
-_VECTOR = re.compile(rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9]+))?")
+_VECTOR = re.compile(rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9]+))?(?: (?P<word>[=^*][0-9a-fp-]{{1,20}}))?")
 _MATRIX = re.compile(
     rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9*]+))?"
     rf" (?P<encoding>[a-z]+)(?: (?P<nonzeros>{_COUNT})(?:~(?P<escapes>{_COUNT}))?)?"
@@ -36,10 +38,19 @@ _FILE = re.compile(rf"(?P<nbytes>{_COUNT}) (?P<sha256>[0-9a-f]{{{FILE_DIGITS}}})
 
 @dataclass(frozen=True)
 class Vector:
-    """A tensor of at most one dimension; its values lie with those of all others of its dtype."""
+    """A tensor of at most one dimension; its values lie with those of all others of its dtype, or of its grid.
+
+    `word` says what is stored in place of the values, see `rcc.artifact.vectors`; empty where they are stored.
+    """
 
     shape: tuple[int, ...]
     dtype: str
+    word: str = ""
+
+    @property
+    def stream(self) -> str:
+        """The stream of its values, empty where it has none."""
+        return stream_of(self.word, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def entry_text(entry: Entry, default: str) -> str:
     dtype = STEPPED if isinstance(entry, Matrix) and entry.stepped else entry.dtype
     named = shape if dtype == default else f"{shape} {dtype}"
     if isinstance(entry, Vector):
-        return named
+        return f"{named} {entry.word}" if entry.word else named
     nonzeros = "" if entry.encoding == "dense" else f" {entry.nonzeros}" + (f"~{entry.escapes}" * bool(entry.escapes))
     span = "" if entry.span is None else f" {entry.span[0]}:{entry.span[1]}"
     return f"{named} {entry.encoding}{nonzeros}{span} {_joined(entry.lengths)} {entry.sha256}"
@@ -112,10 +123,13 @@ def parse_entry(name: str, text: object, default: str, problems: Problems) -> En
     """The tensor `name` as its line says; None after its problems were noted."""
     found = _match(_VECTOR, text)
     if found is not None:
-        vector = Vector(_shape(found["shape"]), found["dtype"] or default)
-        known = problems.choice(f"dtype of tensor '{name}'", vector.dtype, DTYPES)
+        vector = Vector(_shape(found["shape"]), found["dtype"] or default, found["word"] or "")
+        if not problems.choice(f"dtype of tensor '{name}'", vector.dtype, DTYPES):
+            return None
         flat = problems.check(len(vector.shape) < 2, f"tensor '{name}' is {text!r}, which says nothing of its bytes.")
-        return vector if known and flat else None
+        problem = problem_of(vector.word, DTYPES[vector.dtype])
+        sound = problems.check(not problem, f"tensor '{name}' {problem}.")
+        return vector if flat and sound else None
     found = _match(_MATRIX, text)
     if not problems.check(found is not None, f"tensor '{name}' is {text!r}, which is no line of a tensor."):
         return None
@@ -142,14 +156,19 @@ def parse_entry(name: str, text: object, default: str, problems: Problems) -> En
     return matrix if problems.check(not problem, f"tensor '{name}' of shape {list(matrix.shape)} {problem}.") else None
 
 
+def stream_itemsize(stream: str) -> int:
+    """Bytes of a value of a stream: those of its dtype, or one of the whole numbers of a grid."""
+    return DTYPES[stream].itemsize if stream in DTYPES else 1
+
+
 def parse_stream(dtype: str, text: object, count: int, problems: Problems) -> Stream | None:
-    """The stream of the `count` values of all vectors of `dtype`; None after its problems were noted."""
+    """The stream of the `count` values of all vectors of `dtype`, or of a grid; None after its problems were noted."""
     found = _match(_STREAM, text)
     if not problems.check(found is not None, f"the vectors of {dtype} are {text!r}, not lengths and a SHA-256."):
         return None
     assert found is not None
     stream = Stream(_lengths(found["lengths"]), found["sha256"])
-    fits = _fit(stream.lengths, value_lengths(len(stream.lengths), count, DTYPES[dtype].itemsize, span=None, zero=True))
+    fits = _fit(stream.lengths, value_lengths(len(stream.lengths), count, stream_itemsize(dtype), span=None, zero=True))
     problems.check(fits, f"the {count} values of all vectors of {dtype} cannot take {list(stream.lengths)} bytes.")
     return stream if fits else None
 

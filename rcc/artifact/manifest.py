@@ -44,8 +44,8 @@ _KEYS = {
 class Manifest:
     """All that `manifest.json` says; `docs/artifact-format.md` is its reference.
 
-    `tensors` are all that are stored, by name; `streams` hold the values of those that are vectors, by dtype; `tied`
-    are further names of stored tensors.
+    `tensors` are all that are stored, by name; `streams` hold the values of those that are vectors, by dtype or grid;
+    `tied` are further names of stored tensors.
     """
 
     adapter: str
@@ -65,10 +65,10 @@ class Manifest:
             modules.setdefault(module, {})[attribute] = stored
         return modules
 
-    def vectors(self, dtype: str) -> dict[str, Vector]:
-        """The vectors of a dtype, in the order in which their values lie."""
+    def vectors(self, stream: str) -> dict[str, Vector]:
+        """The vectors of a stream, in the order in which their values lie."""
         found = {name: entry for name, entry in self.tensors.items() if isinstance(entry, Vector)}
-        return {name: found[name] for name in vector_order(found) if found[name].dtype == dtype}
+        return {name: found[name] for name in vector_order(found) if found[name].stream == stream}
 
     def to_bytes(self) -> bytes:
         """The file's content in UTF-8: sorted keys, a line a module, non-finite numbers as null."""
@@ -228,8 +228,8 @@ def _parse(data: dict[str, Any], problems: Problems) -> Manifest:
             )
     counts: dict[str, int] = {}
     for entry in tensors.values():
-        if isinstance(entry, Vector):
-            counts[entry.dtype] = counts.get(entry.dtype, 0) + math.prod(entry.shape)
+        if isinstance(entry, Vector) and entry.stream:
+            counts[entry.stream] = counts.get(entry.stream, 0) + math.prod(entry.shape)
     problems.check(
         counts.keys() == data["vectors"].keys(),
         f"there are vectors of {', '.join(sorted(counts)) or 'no dtype'}, and values of those of "

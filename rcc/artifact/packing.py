@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rcc.artifact.contents import stored
 from rcc.artifact.entries import TENSOR_DIGITS, Entry, Matrix, Stream, Vector, vector_order
+from rcc.artifact.vectors import coded
 from rcc.errors import WorkError
 from rcc.layers.encoding import encode, encode_dense
 from rcc.layers.entropy import Buffer
@@ -34,7 +35,7 @@ def pack(
 ) -> Iterator[Buffer]:
     """The data of `weights.safetensors`, part by part; what it means is noted in `contents` on the way.
 
-    The vectors of each dtype come first, as one tensor, then the matrices by name.
+    The vectors of each dtype and of each grid come first, as one tensor, then the matrices by name.
 
     Args:
         steps: for the name of a quantised matrix, that of its steps.
@@ -47,15 +48,17 @@ def pack(
     contents = Contents() if contents is None else contents
     # Norms and biases are many and short: together they take one digest and one entropy code, not one each.
     vectors = {name: tensor for name, tensor in tensors.items() if tensor.dim() < 2}
-    by_dtype: dict[str, list[str]] = {}
+    streams: dict[str, list[Tensor]] = {}
     for name in vector_order(vectors):
-        entry = Vector(tuple(tensors[name].shape), dtype_name(stored(tensors[name], dtype).dtype))
+        kept = stored(tensors[name], dtype)
+        word, values = coded(kept.reshape(-1).cpu())
+        entry = Vector(tuple(tensors[name].shape), dtype_name(kept.dtype), word)
         contents.tensors[name] = entry
-        by_dtype.setdefault(entry.dtype, []).append(name)
+        if values is not None:
+            streams.setdefault(entry.stream, []).append(values)
     # The manifest has lengths and no offsets: who reads it adds them up in the order in which parts are given here.
-    for name in sorted(by_dtype):
-        values = torch.cat([stored(tensors[vector], dtype).reshape(-1).cpu() for vector in by_dtype[name]])
-        parts = encode_dense(values, entropy).parts
+    for name in sorted(streams):
+        parts = encode_dense(torch.cat(streams[name]), entropy).parts
         contents.streams[name] = Stream(tuple(map(len, parts)), digest(parts))
         yield from parts
     for name in sorted(tensors.keys() - vectors.keys()):

@@ -18,6 +18,7 @@ from rcc.artifact.contents import DTYPES
 from rcc.artifact.entries import FILE_DIGITS, Matrix, Vector
 from rcc.artifact.manifest import WEIGHTS, Manifest, read_manifest
 from rcc.artifact.packing import digest
+from rcc.artifact.vectors import decoded
 from rcc.artifact.weights import KEY
 from rcc.atomic import reading
 from rcc.errors import Problems, UserError
@@ -108,19 +109,20 @@ class StoredWeights:
         """Check the bytes of these tensors, or of all, and that they can be decoded; one error names all that fail."""
         problems = Problems(str(self.path))
         entries = self.manifest.tensors
-        dtypes: set[str] = set()
+        streams: set[str] = set()
         for name in entries if names is None else names:
             entry = entries[name]
             if isinstance(entry, Vector):
-                dtypes.add(entry.dtype)
+                streams.add(entry.stream)
                 continue
             problem = _problem(self._encoded(name, entry), entry.sha256)
             problems.check(not problem, f"tensor '{name}' {problem}. Copy the artifact again.")
-            if entry.stepped:
-                dtypes.add(entries[f"{name}_step"].dtype)
-        for dtype in sorted(dtypes):
-            problem = _problem(self._encoded_stream(dtype), self.manifest.streams[dtype].sha256)
-            problems.check(not problem, f"{self._any_vector(dtype)} {problem}. Copy the artifact again.")
+            steps = entries.get(f"{name}_step")
+            if entry.stepped and isinstance(steps, Vector):
+                streams.add(steps.stream)
+        for stream in sorted(streams - {""}):  # those of one repeated value lie in the manifest alone
+            problem = _problem(self._encoded_stream(stream), self.manifest.streams[stream].sha256)
+            problems.check(not problem, f"{self._any_vector(stream)} {problem}. Copy the artifact again.")
         problems.done()
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
@@ -135,23 +137,24 @@ class StoredWeights:
         """
         entry = self.manifest.tensors[name]
         if isinstance(entry, Vector):
-            tensor = self._vector(name, entry.dtype)
+            tensor = self._vector(name, entry)
         else:
             tensor = self._decoded(f"tensor '{name}'", self._encoded(name, entry))
             if entry.stepped:
                 return from_grid(tensor, self.read(f"{name}_step", dtype))
         return tensor.to(dtype) if dtype is not None and torch.is_floating_point(tensor) else tensor
 
-    def _vector(self, name: str, dtype: str) -> Tensor:
-        if dtype not in self._vectors:
-            vectors = self.manifest.vectors(dtype)
-            values = self._decoded(self._any_vector(dtype), self._encoded_stream(dtype))
+    def _vector(self, name: str, entry: Vector) -> Tensor:
+        stream, count, dtype = entry.stream, math.prod(entry.shape), DTYPES[entry.dtype]
+        if not stream:
+            return decoded(entry.word, torch.empty(0), count, dtype).reshape(entry.shape)
+        if stream not in self._vectors:
+            vectors = self.manifest.vectors(stream)
+            values = self._decoded(self._any_vector(stream), self._encoded_stream(stream))
             pieces = values.split([math.prod(vector.shape) for vector in vectors.values()])
-            self._vectors[dtype] = {
-                key: piece.reshape(vectors[key].shape) for key, piece in zip(vectors, pieces, strict=True)
-            }
+            self._vectors[stream] = dict(zip(vectors, pieces, strict=True))
         # A copy, as a view would keep the values of all vectors for as long as one of them lives.
-        return self._vectors[dtype][name].clone()
+        return decoded(entry.word, self._vectors[stream][name].clone(), count, dtype).reshape(entry.shape)
 
     def _decoded(self, what: str, encoded: Encoded) -> Tensor:
         try:
@@ -165,21 +168,21 @@ class StoredWeights:
             entry.encoding, entry.shape, DTYPES[entry.dtype], entry.nonzeros, entry.escapes, parts, entry.span
         )
 
-    def _encoded_stream(self, dtype: str) -> Encoded:
-        count = sum(math.prod(vector.shape) for vector in self.manifest.vectors(dtype).values())
-        parts = self._parts(self._streams[dtype], self.manifest.streams[dtype].lengths)
-        return Encoded("dense", (count,), DTYPES[dtype], count, 0, parts)
+    def _encoded_stream(self, stream: str) -> Encoded:
+        count = sum(math.prod(vector.shape) for vector in self.manifest.vectors(stream).values())
+        parts = self._parts(self._streams[stream], self.manifest.streams[stream].lengths)
+        return Encoded("dense", (count,), DTYPES.get(stream, torch.int8), count, 0, parts)
 
     def _parts(self, begin: int, lengths: Sequence[int]) -> tuple[Buffer, ...]:
         self._file.seek(self._start + begin)
         return tuple(self._file.read(length) for length in lengths)
 
-    def _any_vector(self, dtype: str) -> str:
-        """The vectors of a dtype by name: damage to their bytes cannot be put down to one of them."""
-        names = list(self.manifest.vectors(dtype))
+    def _any_vector(self, stream: str) -> str:
+        """The vectors of a stream by name: damage to their bytes cannot be put down to one of them."""
+        names = list(self.manifest.vectors(stream))
         shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
         more = len(names) - _SHOWN
-        return f"tensor {shown}{f' or one of {more} more' if more > 0 else ''}: the part of the {dtype} vectors"
+        return f"tensor {shown}{f' or one of {more} more' if more > 0 else ''}: the part of the {stream} vectors"
 
 
 @contextmanager

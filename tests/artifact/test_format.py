@@ -14,8 +14,9 @@ import zstandard
 from toys.adapters import compress, dense_toy, quantise
 
 from rcc.artifact.write import write_artifact
+from rcc.layers.grid import multiples, powers
 
-NUMPY = {"float32": "<f4", "float16": "<f2", "int64": "<i8", "int8*step": "<i1"}
+NUMPY = {"float32": "<f4", "float16": "<f2", "int64": "<i8", "int8*step": "<i1", "int8": "<i1"}
 
 
 def expand(part: bytes, length: int) -> bytes:
@@ -70,6 +71,22 @@ def places(encoding: str, shape: list[int], nonzeros: int, escapes: int, parts: 
     return np.repeat(np.arange(shape[0]), counts) * columns + column
 
 
+MANTISSAS = [2 ** (i / 8) for i in range(8)]
+
+
+def vector(word: str, whole: np.ndarray | None, count: int, dtype: str) -> np.ndarray:
+    """A vector of which the manifest holds a word."""
+    if word[0] == "=":
+        value = int(word[1:], 16).to_bytes(np.dtype(NUMPY[dtype]).itemsize, "little")
+        return np.frombuffer(value * count, NUMPY[dtype])
+    assert whole is not None
+    if word[0] == "^":
+        exponents = [int(k) + int(word[1:]) for k in whole]
+        return np.array([math.ldexp(MANTISSAS[k % 8], k // 8) for k in exponents]).astype(NUMPY[dtype])
+    digit, octave = map(int, word[1:].split("p"))
+    return (whole.astype(np.float64) * math.ldexp(digit, octave)).astype(NUMPY[dtype])
+
+
 def read(directory: Path) -> dict[str, np.ndarray]:
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     content = (directory / "weights.safetensors").read_bytes()
@@ -86,7 +103,7 @@ def read(directory: Path) -> dict[str, np.ndarray]:
         assert hashlib.sha256(b"".join(parts)).hexdigest()[:12] == sha256
         return parts
 
-    vectors: dict[str, dict[str, list[int]]] = {}
+    vectors: dict[str, dict[str, tuple[list[int], str, str]]] = {}
     matrices: dict[str, list[str]] = {}
     for module, attributes in manifest["modules"].items():
         for attribute, line in attributes.items():
@@ -94,16 +111,23 @@ def read(directory: Path) -> dict[str, np.ndarray]:
             shape, *rest = line.split()
             sizes = [] if shape == "scalar" else [int(size) for size in shape.split("x")]
             if len(sizes) < 2:
-                vectors.setdefault(rest[0] if rest else manifest["dtype"], {})[name] = sizes
+                word = rest.pop() if rest and rest[-1][0] in "=^*" else ""
+                dtype = rest[0] if rest else manifest["dtype"]
+                stream = {"": dtype, "=": "", "^": "powers", "*": "multiples"}[word[:1]]
+                vectors.setdefault(stream, {})[name] = (sizes, dtype, word)
             else:
                 matrices[name] = line.split()
     tensors = {}
-    for dtype in sorted(vectors):
-        names = sorted(vectors[dtype], key=lambda name: (name.rpartition(".")[2], name.rpartition(".")[0]))
-        counts = [math.prod(vectors[dtype][name]) for name in names]
-        values = values_of(take(*manifest["vectors"][dtype].split()), sum(counts), dtype)
+    for name, (sizes, dtype, word) in vectors.pop("", {}).items():
+        tensors[name] = vector(word, None, math.prod(sizes), dtype).reshape(sizes)
+    for stream in sorted(vectors):
+        names = sorted(vectors[stream], key=lambda name: (name.rpartition(".")[2], name.rpartition(".")[0]))
+        counts = [math.prod(vectors[stream][name][0]) for name in names]
+        kind = "int8" if stream in ("powers", "multiples") else stream
+        values = values_of(take(*manifest["vectors"][stream].split()), sum(counts), kind)
         for name, piece in zip(names, np.split(values, np.cumsum(counts)[:-1]), strict=True):
-            tensors[name] = piece.reshape(vectors[dtype][name])
+            sizes, dtype, word = vectors[stream][name]
+            tensors[name] = (vector(word, piece, len(piece), dtype) if word else piece).reshape(sizes)
     whole = {}
     for name in sorted(matrices):
         shape_text, *words = matrices[name]
@@ -184,3 +208,18 @@ def test_the_documented_digits_are_the_written_ones(levels: int, zeros: float, e
     table.sparse.data = torch.from_numpy(whole).float() * table.sparse_step[:, None]
     write_artifact(toy, tmp_path / "artifact", entropy=entropy)
     np.testing.assert_array_equal(read(tmp_path / "artifact")["words.sparse"], table.sparse.detach().numpy())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_the_documented_words_of_vectors_are_the_written_ones(dtype: str, tmp_path: Path) -> None:
+    toy, kept = dense_toy(), getattr(torch, dtype)
+    toy.module.norm.bias.data = torch.full((16,), -0.5)
+    toy.module.norm.weight.data = powers(torch.arange(16) * 5 - 40, kept).float()
+    toy.module.up.bias.data = multiples(torch.arange(16) * 16 - 127, (9, -12), kept).float()
+    write_artifact(toy, tmp_path / "artifact", dtype=dtype)
+    modules = json.loads((tmp_path / "artifact/manifest.json").read_text())["modules"]
+    assert modules["norm"] == {"bias": "16 =b800" if dtype == "float16" else "16 =bf000000", "weight": "16 ^-5"}
+    assert modules["up"]["bias"] == "16 *9p-12"
+    found = read(tmp_path / "artifact")
+    for name in ("norm.bias", "norm.weight", "up.bias"):
+        np.testing.assert_array_equal(found[name], toy.module.state_dict()[name].to(kept).numpy())

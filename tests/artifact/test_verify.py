@@ -59,7 +59,7 @@ def test_damaged_vectors_are_named_as_far_as_can_be(artifact: Path) -> None:
     (artifact / "weights.safetensors").write_bytes(content)
     refused(
         artifact,
-        r"weights\.safetensors: tensor 'batch_norm\.bias', 'image\.bias', .* or one of \d more: the part of the "
+        r"weights\.safetensors: tensor 'batch_norm\.bias', 'image\.bias', .*: the part of the "
         "float32 vectors does not hold the bytes that were written",
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rcc.layers.encoding import coded_bytes_of, encode
 from rcc.layers.form import Form
-from rcc.layers.grid import to_grid
+from rcc.layers.grid import POWERS_PER_OCTAVE, powers, to_grid
 from rcc.ops.grid import LEVELS, row_steps
 from rcc.ops.rate import Rate, code_lengths, counts_of
 
@@ -36,8 +36,6 @@ LEAST_ROWS = 256
 """Of a matrix that is sampled: of fewer rows each may count too differently."""
 TRIES, NEAR = 4, 0.02
 """How often a unit is rounded until it takes what it is given, and by what share of that it may be off."""
-GRID = 8
-"""Steps an octave on which the steps of rows lie, which makes them cheap to store."""
 
 
 def row_sizes(matrix: Tensor) -> Tensor:
@@ -47,14 +45,14 @@ def row_sizes(matrix: Tensor) -> Tensor:
 
 
 def steps_at(matrix: Tensor, sizes: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
-    """A step for each row of `matrix`: `factor` times its size, on a grid of `GRID` an octave, and wide enough for its
-    largest value to be one of `LEVELS`; 1 for a row of zeros. (rows,), float32, as `dtype` holds it."""
+    """A step for each row of `matrix`: `factor` times its size, a power 2^(k / 8), which is cheap to store, and wide
+    enough for its largest value to be one of `LEVELS`; 1 for a row of zeros. (rows,), float32, as `dtype` holds it."""
     largest = matrix.abs().amax(1).float()
     wanted = torch.maximum(sizes * factor, largest / LEVELS).clamp_min(2.0**-24)
-    exponents = (wanted.log2() * GRID).round_()
-    steps = (exponents / GRID).exp2().to(dtype).float()
+    exponents = (wanted.log2() * POWERS_PER_OCTAVE).round_()
+    steps = powers(exponents, dtype).float()
     # Rounding to the grid must not cut the largest value off.
-    steps = torch.where(largest > steps * (LEVELS + 0.5), ((exponents + 1) / GRID).exp2().to(dtype).float(), steps)
+    steps = torch.where(largest > steps * (LEVELS + 0.5), powers(exponents + 1, dtype).float(), steps)
     return torch.where(largest > 0, steps, 1.0)
 
 

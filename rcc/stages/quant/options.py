@@ -8,6 +8,7 @@ from typing import ClassVar
 from rcc.errors import Problems
 from rcc.ops.grid import CLIPS
 from rcc.stages.options import AUTO, StageOptions
+from rcc.stages.quant.vectors import BITS
 
 ROUNDINGS = ("feedback", "nearest")
 LEAST_BITS, USUAL_BITS, MOST_BITS = 2, 4, 8
@@ -30,6 +31,7 @@ class QuantOptions(StageOptions):
             of the dense model, and settles the bias. Units that are no sum over inputs are rounded to nearest.
         clip: steps by the largest magnitude of a row ('absmax') or by least squared error ('mse'), which is nearer at
             the same bits and takes more bytes once entropy is coded.
+        vector_bits: 8 rounds every bias and norm of the model to the multiples of one step a vector; None leaves them.
         selection: by default embeddings too.
     """
 
@@ -39,6 +41,7 @@ class QuantOptions(StageOptions):
     embedding_bits: int | str = AUTO
     rounding: str = "feedback"
     clip: str = "absmax"
+    vector_bits: int | None = None
 
     def check(self, problems: Problems) -> None:
         for name, bits in (("bits", self.bits), ("embedding_bits", self.embedding_bits)):
@@ -46,6 +49,10 @@ class QuantOptions(StageOptions):
                 problems.whole(name, bits, LEAST_BITS, MOST_BITS)
         problems.choice("rounding", self.rounding, ROUNDINGS)
         problems.choice("clip", self.clip, CLIPS)
+        problems.check(
+            self.vector_bits is None or (type(self.vector_bits) is int and self.vector_bits == BITS),
+            f"vector_bits is {self.vector_bits}; it must be {BITS} or null.",
+        )
         roles = self.selection.roles
         if roles is not None and EMBEDDING not in roles:
             self.unused(problems, ("embedding_bits",), f"with roles={list(roles)}", f"add '{EMBEDDING}' to roles")

@@ -27,6 +27,7 @@ from rcc.stages.quant.allocation import Allotment, Grid, Spaced, coded
 from rcc.stages.quant.options import EMBEDDING, MOST_BITS, USUAL_BITS, QuantOptions
 from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 from rcc.stages.quant.survey import survey
+from rcc.stages.quant.vectors import round_vectors
 
 NORM = "a norm has no quantisation steps; its values stay as they are"
 NO_GAIN = "with a step a row its values would take no fewer bytes"
@@ -35,8 +36,8 @@ NO_GAIN = "with a step a row its values would take no fewer bytes"
 class Quantizer(ConfiguredStage[QuantOptions]):
     """Rounds every stored matrix, S, U and V, to step[:, None] * q with whole numbers q of `bits` bits.
 
-    q lies in [-L, L], L = 2^(bits - 1) - 1; zeros stay zeros; a step is a value of the artifact's dtype. Biases and
-    norms stay as they are. A matrix that would take no fewer bytes with its steps is left.
+    q lies in [-L, L], L = 2^(bits - 1) - 1; zeros stay zeros; a step is a value of the artifact's dtype. A matrix that
+    would take no fewer bytes with its steps is left. Biases and norms are left, or rounded too (`vector_bits`).
 
     Args: see `ConfiguredStage`; the options are those of `QuantOptions`.
     """
@@ -120,6 +121,8 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         report.facts |= self._facts(report)
         if allotted is not None:
             report.facts |= {"due_bytes": self.due, CODED: allotted.taken}
+        if self.options.vector_bits is not None:
+            report.facts |= round_vectors(model.module, context.storage)
         return report
 
     def _names(self, chosen: Sequence[Unit], itemsize: int, report: StageReport) -> dict[str, dict[str, int]]:
