@@ -62,9 +62,9 @@ class Compress(Compression):
             delivery = deliver(self, pipeline, model, splits)
             observers.delivered(delivery)
             write_report(self.directory, self._report(summary, delivery))
-        target = delivery.target
+        outcome = delivery.target
         # One that is smaller than asked, because its steps are the finest there are, lost nothing by it.
-        missed = target.reason if target is not None and delivery.nbytes > target.nbytes else ""
+        missed = outcome.reason if outcome is not None and delivery.nbytes > outcome.nbytes else ""
         return Objectives(summary.retention, float(delivery.nbytes), missed)
 
     def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:
