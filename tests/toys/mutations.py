@@ -52,7 +52,26 @@ def replace(content: Any, draw: random.Random) -> str:
         elif way == 1 and isinstance(value, str) and " " in value:
             words = value.split(" ")
             place = draw.randrange(len(words))
-            words[place] = draw.choice(("9" * 14, "0", "-1", "1x1", "gaps", "csr", "int8*step", "float16", "1~1", ""))
+            words[place] = draw.choice(
+                (
+                    "9" * 14,
+                    "0",
+                    "-1",
+                    "1x1",
+                    "gaps",
+                    "csr",
+                    "int8*step",
+                    "float16",
+                    "1~1",
+                    "",
+                    "-1:1",
+                    "0:0",
+                    "=3c00",
+                    "^5",
+                    "*9p-12",
+                    "^-9999",
+                )
+            )
             content[key] = " ".join(words)
         else:
             content[key] = draw.choice(ODD)
