@@ -50,6 +50,8 @@ class Compress(Compression):
             splits = self.data()
             note_data(self.directory, splits.fingerprint)
             model = self.model()
+            if not self.resumed:
+                self.check_input(model, splits)
             target = target_of(self.settings, self.published, model, self.directory, provenance(splits))
             pipeline = self.pipeline(observers, target)
             pipeline.run(

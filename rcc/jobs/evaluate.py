@@ -127,6 +127,8 @@ class _Comparison:
             start = perf_counter()
             model = subject.load(job)
             seconds = perf_counter() - start
+        if subject.kind == DENSE:
+            job.check_input(model, self.splits)
         nbytes = subject.nbytes(model, job.directory)
         if job.settings["runtime"] != "dense" and (self.columns or self.count == 1):
             suite.measure_before_optimising(model, self.splits.test)

@@ -14,6 +14,7 @@ from rcc.command_line import command_line
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, abridged, text_fault
 from rcc.evaluation.suite import Suite, load_suite
+from rcc.jobs.input_check import likelier_normalisation
 from rcc.jobs.source import described, load_artifact, load_source
 from rcc.limits import set_limits
 from rcc.measurement import Measurement
@@ -133,6 +134,11 @@ class Job(ABC):
         for note in filter(None, (self.chosen_model, *model.notes)):
             say(Terminal(highlight=False), f"model: {note}")
         return model
+
+    def check_input(self, model: Adapter, splits: Splits) -> None:
+        """Print a warning where the model does clearly better on pixels that are normalised otherwise."""
+        if found := likelier_normalisation(model, splits):
+            say(Terminal(highlight=False), f"model: {found}")
 
     def artifact(self, directory: Path | str) -> Adapter:
         """The model of an artifact, verified, on the device that was asked for."""

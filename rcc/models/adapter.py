@@ -29,6 +29,10 @@ class Adapter(ABC):
     """The fields of data that `prepare` takes by name, as a split calls them; one that a split lacks is not given."""
     notes: Sequence[str] = ()
     """Sentences for the user about how it was read."""
+    moments_set_by: str = "image_mean: {mean} and image_std: {std} in its preprocessor_config.json"
+    """Where its `pixel_moments` are set, with their places."""
+    check_input: bool = False
+    """Whether a job may try other `pixel_moments` and warn of better ones."""
     calls_by_name: bool = False
     """Whether `outputs` hands every entry of a batch to the module's forward, under its name."""
     module: nn.Module
@@ -83,8 +87,8 @@ class Adapter(ABC):
 
     @property
     def pixel_moments(self) -> tuple[list[float], list[float]] | None:
-        """(mean, std), a number a channel, by which its pixels in [0, 1] are normalised; None where it takes none, or
-        where nobody may have got them wrong."""
+        """(mean, std), a number a channel, by which its pixels in [0, 1] are normalised; None where it takes
+        none."""
         return None
 
     @property

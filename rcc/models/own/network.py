@@ -49,6 +49,7 @@ class NetworkAdapter(ModuleAdapter):
     """
 
     name: ClassVar[str] = "module"
+    moments_set_by = "model.mean={mean} model.std={std}"
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class NetworkAdapter(ModuleAdapter):
         output: str | Sequence[str] | None = None,
         tokenizer: str | None = None,
         max_length: int | None = None,
+        check_input: bool = True,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = torch.float32,
     ) -> Self:
@@ -95,6 +97,7 @@ class NetworkAdapter(ModuleAdapter):
             image_size, resize, channels, mean, std, interpolation: see `ImageInput`; what is None is what the network
                 ships, see `shipped_input`, else the usual.
             output: see the class.
+            check_input: let jobs try other means and scales on some images, and warn of better ones.
             tokenizer: a folder with tokenizer.json; None for that of the weights.
 
         Raises:
@@ -116,6 +119,7 @@ class NetworkAdapter(ModuleAdapter):
             module.to(place, precision), images, class_names or (), str(target), output, words, max_length,
             (note,) if note and Fields.of(module).pixels else (),
         )  # fmt: skip
+        adapter.check_input = check_input
         return adapter.eval()
 
     @classmethod

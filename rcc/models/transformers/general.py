@@ -84,6 +84,7 @@ class TransformersAdapter(ModuleAdapter):
         output: str | Sequence[str] | None = None,
         pooling: str | None = None,
         max_length: int | None = None,
+        check_input: bool = True,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = torch.float32,
         gradient_checkpointing: bool = False,
@@ -93,6 +94,7 @@ class TransformersAdapter(ModuleAdapter):
         Args:
             output, pooling, max_length: see the class; a pooling that is None is that of `POOLING_FILE`, where the
                 checkpoint has one.
+            check_input: let jobs try other means and scales of pixels on some images, and warn of better ones.
 
         Raises:
             UserError: it cannot be found, its architecture is none of the library's, lacks a weight or has one too
@@ -109,7 +111,9 @@ class TransformersAdapter(ModuleAdapter):
         if gradient_checkpointing:
             mark_blocks(module, f"model '{cls.name}'")
         chosen = _pooling_of(where, local) if pooling is None and output is None else pooling
-        return cls(module.to(place), processors, output, _known(chosen), max_length).eval()
+        adapter = cls(module.to(place), processors, output, _known(chosen), max_length)
+        adapter.check_input = check_input
+        return adapter.eval()
 
     @classmethod
     def skeleton(cls, directory: Path | str) -> Self:

@@ -40,8 +40,13 @@ def test_a_blip_directory_is_refused_by_its_name(tmp_path: Path) -> None:
         CLIPWrapper.skeleton(tmp_path)
 
 
-def test_a_config_that_names_no_architecture_is_refused(altered_checkpoint: Alter) -> None:
-    assert "holds no architecture" in refusal(altered_checkpoint(config={"architectures": None}))
+def test_a_config_that_names_no_architecture_goes_by_its_model_type(altered_checkpoint: Alter) -> None:
+    other = {"architectures": None, "model_type": "siglip"}
+    assert "holds no architecture" in refusal(altered_checkpoint(config=other))
+
+
+def test_a_config_of_the_right_model_type_may_name_no_architecture(altered_checkpoint: Alter) -> None:
+    assert CLIPWrapper(altered_checkpoint(config={"architectures": None}), device="cpu").name == "clip"
 
 
 def test_a_missing_tensor_is_named_and_not_made_up(altered_checkpoint: Alter) -> None:
