@@ -38,12 +38,15 @@ TOGETHER = [
     ("blip_retrieval", "coco", "retrieval"),
     ("vit", "digits", "classification"),
     ("module", "cifar10", "classification"),
+    ("transformers", "cifar10", "classification"),
+    ("auto", "digits", "classification"),
     ("clip_vision", "image_folder", "efficiency"),
 ]
 """Every model with every evaluator that it has the outputs for, each on another data set; all with efficiency too."""
 APART = [
     ("vit", "cifar10", "zero_shot", ["'vit' reads images and no texts", "eval=classification"]),
     ("module", "cifar10", "zero_shot", ["'module' reads images and no texts", "eval=classification"]),
+    ("transformers", "cifar10", "zero_shot", ["'transformers' reads images and no texts", "eval=classification"]),
     ("clip_vision", "cifar10", "zero_shot", ["'clip_vision' reads images and no texts", "eval=efficiency"]),
     ("blip", "cifar10", "zero_shot", ["'blip'", "text_embeds", "eval=captioning"]),
     ("vit", "flickr8k", "retrieval", ["'vit' reads images and no texts", "eval=classification"]),

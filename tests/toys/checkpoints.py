@@ -19,8 +19,11 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    ConvNextImageProcessorPil,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetForImageClassification,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -116,11 +119,22 @@ def save_network(directory: Path) -> Path:
     return directory / "weights.safetensors"
 
 
+def save_resnet(directory: Path) -> Path:
+    """Of an architecture without an adapter of its own; what each logit stands for is left to the data."""
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=10, hidden_act="relu"
+    )
+    processor = ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=1.0)
+    return save(directory, ResNetForImageClassification, config, processor)
+
+
 SAVE = {
+    "auto": save_vit,
     "blip": save_blip,
     "blip_retrieval": save_blip_retrieval,
     "clip_vision": save_clip_vision,
     "module": save_network,
     "siglip": save_siglip,
+    "transformers": save_resnet,
     "vit": save_vit,
 }

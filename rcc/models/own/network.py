@@ -203,9 +203,9 @@ class NetworkAdapter(ModuleAdapter):
             return
         there = ", ".join(name for name, value in given.items() if value is not None) or "nothing"
         advice = ""
-        if self.fields.only_pixels:
-            advice = " It makes pixels of images, and no tokens of texts: it has no text embeddings."
-        elif TOKENS in lacking and self.tokenizer is None:
+        if self.fields.only_pixels and there == "texts":
+            raise UserError("the model 'module' reads images and no texts: it has no text embeddings.")
+        if TOKENS in lacking and self.tokenizer is None:
             advice = (
                 f" Texts become tokens where {TOKENIZER} lies beside the weights, or with model.tokenizer=<directory>."
             )

@@ -163,6 +163,8 @@ class TransformersAdapter(ModuleAdapter):
         batch = {name: tensor for name, tensor in made.items() if name in self.takes} | batch
         if not batch:
             there = ", ".join(name for name, value in {**given, **fields}.items() if value is not None) or "nothing"
+            if there == "texts" and "images" in self.reads:
+                raise UserError(f"the model '{self.name}' reads images and no texts: it has no text embeddings.")
             raise UserError(
                 f"{type(self.module).__name__} takes {', '.join(self.takes[:8])}, and of the data came {there}."
                 f" {self.processors.lacking(self.takes)}"

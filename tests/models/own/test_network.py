@@ -254,9 +254,7 @@ def test_a_network_that_gives_no_logits_is_told(images: list[Image.Image]) -> No
     named = NetworkAdapter(ResNet(), ImageInput(8), class_names=["a", "b"])
     with pytest.raises(UserError, match="2 class_names were given and the network has 10 logits"):
         named.outputs(named.prepare(images))
-    with pytest.raises(
-        UserError, match=r"requires x, and of the data came texts: pixel_values is lacking.*no text embeddings"
-    ):
+    with pytest.raises(UserError, match="reads images and no texts"):
         named.prepare(texts=["a"])
     with pytest.raises(UserError, match="needs labels"):
         named.loss(named.prepare(images))
