@@ -13,6 +13,7 @@ import torch
 from rcc.artifact.contents import checksum, parts_of
 from rcc.artifact.size import model_size
 from rcc.cascade.gate import Gate, retention, retention_interval
+from rcc.cascade.preparation import move_biases_again
 from rcc.cascade.records import Attempt, Baseline, Step
 from rcc.errors import RccError, UserError, WorkError
 from rcc.layers.units import non_finite
@@ -58,6 +59,7 @@ def attempt_step(
     with Meter() as meter:
         try:
             applied = stage.apply(model, context)
+            move_biases_again(model, baseline.prepared)
             refuse_non_finite(model, f"stage '{stage.label}' left")
             measurement, items = measure_items(model, validator)
             kept = retention(baseline.measurement.main, measurement.main)

@@ -20,6 +20,7 @@ from rcc.cascade.bytes.shares import distance
 from rcc.cascade.configuration import described, refuse_another, with_weights
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
+from rcc.cascade.preparation import prepare
 from rcc.cascade.records import LEFT_OUT, Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
@@ -34,6 +35,7 @@ class Execution:
     """One run of a cascade over `model`, which it changes in place. `history` and `state` are where it stands.
 
     `dtype` and `entropy` are how bytes are counted; `seed` is what the random choices of every step are derived from.
+    `fold`: whether the dense model is rewritten first, see `rcc.cascade.preparation`.
     """
 
     model: Adapter
@@ -49,6 +51,7 @@ class Execution:
     seed: int
     dtype: torch.dtype
     entropy: str
+    fold: bool = True
     budget: Budget | None = field(init=False, default=None)
     context: StageContext = field(init=False)
 
@@ -73,6 +76,9 @@ class Execution:
         self.observer.run_started(self.history.steps, finished or 0)
         if finished is None:
             self.history.baseline = self.gate.admit(measure_dense(self.model, self.validator, self.dtype))
+            if self.fold:  # measured as it came; from here on the dense model is the one that stages are given
+                prepared = prepare(self.model, self.calibration)
+                self.history.baseline = replace(self.history.baseline, prepared=prepared)
             self._save("initial")
             # A resumed run computes with weights read from a checkpoint, so this one does too: mapped from a foreign
             # file they can lie unaligned in memory, and then sums come out in another order.
@@ -89,7 +95,7 @@ class Execution:
         """Note what decides the result; where it is recorded already, it must be the same."""
         found = described(
             self.model, self.stages, self.schedule, self.gate, self.target, self.calibration,
-            seed=self.seed, storage_dtype=str(self.dtype), storage_entropy=self.entropy,
+            seed=self.seed, storage_dtype=str(self.dtype), storage_entropy=self.entropy, fold=self.fold,
         )  # fmt: skip
         self.history.description = with_weights(found, self.model.module, resumed=recorded is not None)
         if recorded is not None:

@@ -53,6 +53,7 @@ class RCCPipeline:
         keep_last: checkpoints kept beside the first and the best.
         seed: what every random choice of every step is derived from.
         storage_dtype, storage_entropy: in what bytes are counted: 'float32', 'float16' or 'bfloat16'; 'zstd' or 'none'.
+        fold: fold batch norms and drop biases that cannot matter before the first stage: `rcc.cascade.preparation`.
         target: bytes the artifact is to take; the strengths of the stages that have one are then solved for.
         observer: is told what happens and never changes it.
 
@@ -80,15 +81,17 @@ class RCCPipeline:
         seed: int = 0,
         storage_dtype: str = "float16",
         storage_entropy: str = "zstd",
+        fold: bool = True,
         target: Target | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled, confidence, on_chance)
         self.schedule = schedule or Schedule()
-        self.seed = seed
+        self.seed, self.fold = seed, fold
         problems = Problems("pipeline")
         problems.choice("storage_dtype", storage_dtype, STORED_DTYPES)
         problems.choice("storage_entropy", storage_entropy, ENTROPIES)
+        problems.flag("fold", fold)
         problems.done()
         self.dtype = STORED_DTYPES[storage_dtype]
         self.entropy = storage_entropy
@@ -199,7 +202,7 @@ class RCCPipeline:
         self.history = History(self.steps())
         execution = Execution(
             adapter, validator, calibration, self.stages, self.schedule, self.target, self.gate, self.history,
-            self.state, self.observer, self.seed, self.dtype, self.entropy,
+            self.state, self.observer, self.seed, self.dtype, self.entropy, self.fold,
         )  # fmt: skip
         execution.run(resume)
         self.observer.run_finished(self.get_pipeline_summary())

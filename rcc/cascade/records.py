@@ -13,6 +13,9 @@ from rcc.layers.form import Size
 from rcc.measurement import Interval, Measurement
 from rcc.stages.base import CHOSEN
 
+FOLDED, CANONICAL, KEYS, VALUES = "norms_folded", "norms_made_canonical", "key_biases_dropped", "value_biases_moved"
+"""What may be rewritten of the dense model before the first stage: the names in `Baseline.prepared`."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -131,6 +134,7 @@ class Baseline:
     Attributes:
         items: what each item adds to the primary metric, their mean; empty where it is no such mean.
         note: what the gate has to say before it starts; empty where it has nothing.
+        prepared: what was then rewritten of it, exactly, see `rcc.cascade.preparation`.
     """
 
     measurement: Measurement
@@ -138,12 +142,14 @@ class Baseline:
     seconds: float = 0.0
     items: tuple[float, ...] = ()
     note: str = ""
+    prepared: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Baseline:
-        """From `asdict`, also of an earlier run, which had neither items nor a note."""
+        """From `asdict`, also of an earlier run, which had neither items nor a note, and was not prepared."""
         measurement, size = Measurement.from_json(data["measurement"]), Size(**data["size"])
-        return cls(measurement, size, data["seconds"], tuple(data.get("items", ())), data.get("note", ""))
+        items, note = tuple(data.get("items", ())), data.get("note", "")
+        return cls(measurement, size, data["seconds"], items, note, data.get("prepared", {}))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Compression(Job):
         found.choice("export.dtype", self.settings["export"]["dtype"], STORED_DTYPES)
         found.choice("export.entropy", self.settings["export"]["entropy"], ENTROPIES)
         found.choice("export.container", self.settings["export"]["container"], CONTAINERS)
+        found.flag("fold", self.settings["fold"])
         found.whole("state.keep_last", self.settings["state"]["keep_last"], 1)
         found.whole("calibration.batch_size", self.settings["calibration"]["batch_size"], 1)
         check_target(self.settings, found)
@@ -96,6 +97,7 @@ class Compression(Job):
             seed=self.seed,
             storage_dtype=self.dtype,
             storage_entropy=self.entropy,
+            fold=self.settings["fold"],
             target=target,
             observer=observer,
         )

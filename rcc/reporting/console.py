@@ -27,6 +27,7 @@ from rcc.reporting.formats import (
     strength_text,
 )
 from rcc.reporting.observers import RunObserver
+from rcc.reporting.prepared import prepared_text
 from rcc.reporting.tables import INTERVALS, notes_of, quality_table, size_table, step_table
 from rcc.reporting.target import repeated_text, shares_text, target_text, weighed_text
 from rcc.reporting.time_left import TimeLeft
@@ -64,6 +65,8 @@ class Console(RunObserver):
         self._say(f"dense model: {main.name} {metric_text(main, interval=True)}, {size}")
         if baseline.note:
             self._say(baseline.note, "yellow")
+        if said := prepared_text(baseline.prepared):
+            self._say(said)
 
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self.time_left.step_started(step)

@@ -20,6 +20,7 @@ from rcc.reporting.formats import (
     share_text,
 )
 from rcc.reporting.left_alone import left_alone
+from rcc.reporting.prepared import left_text, prepared_text
 from rcc.reporting.tables import INTERVALS, Table, notes_of, overlap_table, quality_table, size_table, step_table
 from rcc.reporting.target import target_text
 
@@ -85,6 +86,10 @@ def _head(content: ReportContent) -> Iterator[str]:
     )
     if delivery is not None and delivery.target is not None:
         yield target_text(delivery.target, delivery.nbytes)
+    if said := prepared_text(summary.baseline.prepared):
+        yield said
+    if left := left_text(summary.baseline.prepared):
+        yield "Not folded or moved:\n\n" + "\n".join(f"- {line}" for line in left)
     yield from content.notes
     yield f"Run again:\n\n```\n{content.command}\n```"
     if delivery is None:

@@ -113,7 +113,19 @@ def test_each_job_has_the_groups_and_the_options_that_it_uses_and_no_others(conf
     shared = {"job", "seed", "device", "threads", "limits", "data", "eval"}
     assert set(own(configs.compose(["job=train"]))) == shared | {"trainer"}
     assert set(own(configs.compose(["job=evaluate"]))) == shared | {"model", "artifact", "runtime"}
-    compress = {"model", "stage", "schedule", "logger", "gate", "export", "calibration", "state", "dry_run", "resume"}
+    compress = {
+        "model",
+        "stage",
+        "schedule",
+        "logger",
+        "gate",
+        "export",
+        "calibration",
+        "state",
+        "fold",
+        "dry_run",
+        "resume",
+    }
     assert set(own(configs.compose([]))) == shared | compress | {"target_ratio", "target_bytes", "target_split"}
 
 
