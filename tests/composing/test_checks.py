@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rcc.composing.checks import problems
 from rcc.composing.composition import Composer, composer
 
-MODELS = "blip, blip_retrieval, clip, clip_tiny, clip_vision, module, siglip, vit"
+MODELS = "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, siglip, transformers, vit"
 
 
 @pytest.mark.parametrize(
