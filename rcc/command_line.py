@@ -34,9 +34,14 @@ def command_line(*words: str) -> str:
     return shlex.join(command(*words))
 
 
+def key_of(override: str) -> str:
+    """The option or the group that an override sets, without Hydra's signs: 'seed' of '++seed=0'."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def names_code(override: str) -> bool:
     """Whether an override chooses the code to run. Such a one is never taken from a directory: the user says it."""
-    key = override.lstrip("+~").partition("=")[0]
+    key = key_of(override)
     return (
         key in CODE
         or key.startswith(tuple(f"{code}." for code in CODE))

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rcc.command_line import key_of
 from rcc.composing import joined, overrides
 from rcc.composing.comparison import compare
 from rcc.composing.composition import PRESETS, Composer, chosen, misplaced, own
@@ -152,7 +153,7 @@ class _Check:
         """The arguments that set what the job uses, or what no job does; notes those that only others use."""
         kept, here = [], self.composer.compose([f"job={job}"])
         for text in texts:
-            key = text.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0]
+            key = key_of(text).partition(".")[0].partition("@")[0]
             # The other jobs are composed only for a name that this one lacks, which most commands do not have.
             owners = [] if key in here else self._owners(key)
             if not owners:
@@ -233,5 +234,5 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _sets(text: str, paths: Mapping[str, str]) -> bool:
-    key = text.lstrip("+~").partition("=")[0]
+    key = key_of(text)
     return any(key == path or key.startswith(f"{path}.") or path.startswith(f"{key}.") for path in paths)

@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, Quote, QuotedString
 from hydra.errors import OverrideParseException
 
+from rcc.command_line import key_of
 from rcc.shipped import HYDRA_GROUP
 
 VERBATIM = (
@@ -69,7 +70,7 @@ def of_sweeper(params: Mapping[str, Any] | None) -> list[str]:
 
 def without(arguments: Sequence[str], key: str) -> list[str]:
     """The arguments that do not set `key`."""
-    return [text for text in arguments if text.lstrip("+").partition("=")[0] != key]
+    return [text for text in arguments if key_of(text) != key]
 
 
 def quoted(text: str) -> str:

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rcc.command_line import names_code, resume_line
+from rcc.command_line import key_of, names_code, resume_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
@@ -97,8 +97,8 @@ def arguments(path: Path, given: Sequence[str]) -> list[str]:
         UserError: the record of the overrides cannot be read, or chooses code that was not given again.
     """
     recorded = _recorded(path)
-    said = {_key(text) for text in given}
-    unsaid = [text for text in recorded if names_code(text) and _key(text) not in said]
+    said = {key_of(text) for text in given}
+    unsaid = [text for text in recorded if names_code(text) and key_of(text) not in said]
     if unsaid:  # whoever handed the directory over may have written them
         raise UserError(
             f"resume={path}: its {path / '.hydra/overrides.yaml'} chooses the code to run, by {', '.join(unsaid)}, and "
@@ -122,10 +122,6 @@ def _recorded(path: Path) -> list[str]:
     if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
         raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
     return recorded
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0]
 
 
 def check(path: Path, cfg: DictConfig) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+from rcc.command_line import key_of
 from rcc.composing.composition import Composer
 from rcc.composing.overrides import Argument
 
 
 def option_of(text: str) -> str:
     """The dotted path that an argument sets; empty for one that chooses of a group, or is Hydra's."""
-    key = text.lstrip("+~").partition("=")[0]
+    key = key_of(text)
     return key if "." in key and "@" not in key and not key.startswith("hydra") else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,17 @@ LOCK, CONFIG = ".lock", ".hydra"
 
 
 @contextmanager
-def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
+def claimed(job: Job, plan: Sequence[Step] = (), makes: Sequence[Path] = ()) -> Iterator[None]:
     """Hold the run's directory while the block runs, and note in run.json how it ended.
 
     Where the input was wrong and nothing was made of it, the directory is free again for the command mended.
 
+    Args:
+        makes: what a fresh run will make in it, and what an attempt before may have made.
+
     Raises:
-        UserError: another process holds it, it was used before and this is no resume, or it cannot be written.
+        UserError: another process holds it, it was used before and this is no resume, something stands where the run
+            will write, or it cannot be written.
         WorkError: it was removed while the block ran.
     """
     directory = job.directory
@@ -52,7 +57,7 @@ def claimed(job: Job, plan: Sequence[Step] = ()) -> Iterator[None]:
             "Give another with hydra.run.dir=<directory>."
         ) from error
     try:
-        _refuse_used(job)
+        _refuse_used(job, makes)
         recorded = read_run_manifest(directory)["environment"]["threads"] if job.resumed else None
         threads = job.set_threads(recorded)
         number = _attempts(directory) + 1
@@ -87,11 +92,19 @@ def started_by(job: Job) -> list[str]:
     return resuming(job.directory, job.overrides) if job.resumed else command(*job.overrides)
 
 
-def _refuse_used(job: Job) -> None:
-    if (job.directory / FILE).exists() and not job.resumed:
+def _refuse_used(job: Job, makes: Sequence[Path]) -> None:
+    if job.resumed:
+        return
+    if (job.directory / FILE).exists():
         raise UserError(
             f"{job.directory} already holds a run. Continue it with `{resume_line(job.directory, job.overrides)}`, or "
             "give a fresh run another hydra.run.dir (by default every run gets a directory of its own)."
+        )
+    in_the_way = [str(path) for path in makes if os.path.lexists(path)]
+    if in_the_way:
+        raise UserError(
+            f"{' and '.join(in_the_way)} stands where this run would write, and no run made it. Move it elsewhere, or "
+            "give another hydra.run.dir."
         )
 
 

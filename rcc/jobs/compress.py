@@ -46,7 +46,7 @@ class Compress(Compression):
                 f"{self.artifact_path}. Nothing was done; start a fresh run to compress again."
             )
             return None
-        with claimed(self, plan=self.steps()), self.observers() as observers:
+        with claimed(self, plan=self.steps(), makes=[self.artifact_path]), self.observers() as observers:
             splits = self.data()
             note_data(self.directory, splits.fingerprint)
             model = self.model()

@@ -35,7 +35,7 @@ def deliver(job: Compression, pipeline: RCCPipeline, model: Adapter, splits: Spl
     """
     artifact = job.artifact_path
     clean_leftovers(job.directory)
-    if artifact.is_file():  # an attempt that was killed between writing it and saying so
+    if job.container == "file" and artifact.is_file():  # an attempt that was killed between writing it and saying so
         artifact.unlink()
     elif artifact.exists():
         remove_directory(artifact)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console as Terminal
 
-from rcc.command_line import command_line
+from rcc.command_line import command_line, key_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, abridged, text_fault
 from rcc.evaluation.suite import Suite, load_suite
@@ -126,7 +126,7 @@ class Job(ABC):
 
     def overrides_of(self, *groups: str) -> list[str]:
         """What the command line said of these config groups, for the next command to say again."""
-        return [given for given in self.overrides if given.lstrip("+~").partition("=")[0].split(".")[0] in groups]
+        return [given for given in self.overrides if key_of(given).split(".")[0] in groups]
 
     def model(self) -> Adapter:
         """The model of `model=`, loaded to the device that was asked for; what it has to say is printed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rcc.command_line import command_line
@@ -30,10 +32,15 @@ class Train(Job):
             checked(where, Trained, options, HANDED)
         self.refuse_costs_alone(found)
 
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the trained model is written."""
+        return self.directory / "checkpoint"
+
     def run(self) -> None:
         """Train and leave a checkpoint."""
         where, options = self.node("trainer")
-        with claimed(self):
+        with claimed(self, makes=[self.checkpoint_path]):
             splits = self.data()
             what = TextColumn("{task.fields[what]}")
             with Progress(TextColumn("{task.description}"), BarColumn(), what, TimeRemainingColumn()) as display:
@@ -63,7 +70,7 @@ class Train(Job):
             "test": {metric.name: metric.value for metric in test.metrics},
             "history": trained.history.to_json(),
         }
-        directory = self.directory / "checkpoint"
+        directory = self.checkpoint_path
         save_checkpoint(trained.model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, interval=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")

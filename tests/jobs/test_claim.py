@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,24 @@ def test_a_directory_that_a_wrong_input_left_empty_takes_the_command_mended(rcc_
     code, _, err = rcc_run(*QUICK, "debug=quick", "hydra.run.dir=run")
     assert code == 0, err
     assert (tmp_path / "run/artifact/manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "make"),
+    [
+        ((*QUICK, "debug=quick"), "artifact", Path.touch),
+        ((*QUICK, "debug=quick"), "artifact", lambda path: path.symlink_to("nowhere")),
+        ((*QUICK, "debug=quick", "export.container=file"), "artifact.rcc", Path.touch),
+        (("job=train", "trainer.epochs=1"), "checkpoint", Path.mkdir),
+    ],
+)
+def test_what_stands_where_a_fresh_run_would_write_is_named_and_stays(rcc_run, tmp_path, words, name, make):
+    (tmp_path / "run").mkdir()
+    make(tmp_path / "run" / name)
+    code, _, err = rcc_run(*words, "hydra.run.dir=run")
+    assert code == 2
+    assert f"run/{name} stands where this run would write, and no run made it. Move it elsewhere" in err
+    assert {entry.name for entry in (tmp_path / "run").iterdir()} == {".lock", name}
 
 
 def test_a_run_that_kept_something_before_its_input_turned_out_wrong_stays(rcc_run, tmp_path):

@@ -16,6 +16,11 @@ from rcc.artifact.load import load
 QUICK = ("debug=quick", "stage=dare+nullu+alpha", "stage.alpha.num_epochs=1", "threads=1")
 
 
+def files_of(folder):
+    """The bytes of every file, by its name below the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def accuracy_lines(text):
     return [line for line in text.splitlines() if line.startswith("accuracy")]
 
@@ -72,7 +77,7 @@ def test_the_artifact_measured_again_in_a_fresh_process_gives_the_same_to_the_la
     assert " yes" in accuracy_lines(output)[0]
 
 
-def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(rcc_run, fresh_rcc_run, tmp_path):
+def test_a_run_killed_and_moved_resumes_to_the_same_artifact_to_the_byte(rcc_run, fresh_rcc_run, tmp_path):
     slow = (*QUICK, "stage.alpha.num_epochs=40")
     killed = fresh_rcc_run(*slow, "hydra.run.dir=killed")
     while not list((tmp_path / "killed").glob("state/step-002-*")):
@@ -83,16 +88,20 @@ def test_a_run_killed_in_the_middle_resumes_to_the_same_bytes(rcc_run, fresh_rcc
     killed.communicate()
     assert not (tmp_path / "killed/artifact").exists()
 
-    resumed = fresh_rcc_run("resume=killed")
+    moved = tmp_path / "moved/by hand"
+    moved.parent.mkdir()
+    (tmp_path / "killed").rename(moved)
+    resumed = fresh_rcc_run(f"resume={moved}")
     output = resumed.communicate(timeout=120)[0]
     assert resumed.returncode == 0, output
     assert "Resumed: 2 of 3 steps were done before. Still to do: alpha." in output
     assert rcc_run(*slow, "hydra.run.dir=whole")[0] == 0
-    whole, again = (tmp_path / name / "artifact/weights.safetensors" for name in ("whole", "killed"))
-    assert whole.read_bytes() == again.read_bytes()
-    attempts = json.loads((tmp_path / "killed/run.json").read_text())["attempts"]
+    whole, again = (files_of(run / "artifact") for run in (tmp_path / "whole", moved))
+    assert {"manifest.json", "weights.safetensors", "config.json"} <= whole.keys()
+    assert [name for name in whole.keys() | again.keys() if whole.get(name) != again.get(name)] == []
+    attempts = json.loads((moved / "run.json").read_text())["attempts"]
     assert [attempt["status"] for attempt in attempts] == ["interrupted", "finished"]
-    assert (tmp_path / "killed/.hydra/attempt-2/config.yaml").is_file()
+    assert (moved / ".hydra/attempt-2/config.yaml").is_file()
 
 
 def test_a_run_killed_before_its_first_step_resumes_to_the_same_bytes_with_a_batch_of_one(
