@@ -20,8 +20,9 @@ def _programs(monkeypatch):
 def network():
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1, groups=16),
-        nn.ReLU(), nn.Flatten(), nn.Linear(16 * 16, 64), nn.ReLU(), nn.Linear(64, 10),
+        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Flatten(),
+        nn.Linear(16 * 16, 64), nn.ReLU(), nn.Linear(64, 10),
     ).eval()  # fmt: skip
 
 
