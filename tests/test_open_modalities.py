@@ -125,7 +125,7 @@ def test_a_model_of_sounds_is_compressed_by_the_pipeline_and_its_costs_measured(
     splits, model = sounds(), listener()
     batches = [batch_of(model, splits.calibration, start, start + 5, labels=True) for start in (0, 5)]
     evaluator = ClassificationEvaluator()
-    pipeline = rcc.RCCPipeline([rcc.DARECompressor(0.5)], performance_threshold=0.01)
+    pipeline = rcc.RCCPipeline([rcc.DARECompressor(0.5)], performance_threshold=0.01, on_chance="continue")
     pipeline.run(model, lambda one: evaluator.evaluate(one, splits.selection, splits), batches)
     assert int((model.module.head.weight == 0).sum()) + int((model.module.filters.weight == 0).sum()) >= 28 - 2
     costs = EfficiencyEvaluator(batch_size=4, seconds=0.0).evaluate(model, splits.test, splits)
