@@ -13,6 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from rcc.layers.own_padding import own_padding
 from rcc.layers.padding import without_padding
 
 CHUNK = 1 << 22
@@ -51,7 +52,9 @@ def input_rows(
 def geometry(module: Any) -> tuple[Any, ...]:
     """The module's properties that decide which rows `input_rows` makes of its inputs."""
     names = ("kernel_size", "stride", "padding", "dilation", "groups", "transposed", "output_padding")
-    return tuple(getattr(module, name, None) for name in names)
+    found = (getattr(module, name, None) for name in names)
+    # A stride may be given as a list, which no key could hold.
+    return (*(tuple(each) if isinstance(each, list) else each for each in found), own_padding(module))
 
 
 def _is_transposed(module: Any) -> bool:
@@ -60,6 +63,8 @@ def _is_transposed(module: Any) -> bool:
 
 def _padding(module: Any) -> list[int]:
     """Zeros before and after each dimension as `F.pad` takes them, the last dimension first."""
+    if (own := own_padding(module)) is not None:
+        return list(own)
     sides: list[int] = []
     for place in reversed(range(len(module.kernel_size))):
         if module.padding == "same":

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.layers.form import MATRICES, STEPS, Form
+from rcc.layers.own_padding import own_padding
 from rcc.layers.weight_layout import plain_class, weight_of
 
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -169,7 +170,8 @@ class FormConv(FormModule):
 
 
 def convolved(like: Any, input: Tensor, matrix: Tensor, output_padding: Any = None) -> Tensor:
-    """The convolution of `input` by `matrix` (out, in), without a bias and with the geometry of the convolution `like`.
+    """The convolution of `input` by `matrix` (out, in), without a bias and with the geometry of the convolution `like`,
+    the padding of a class of its own included.
 
     Args:
         output_padding: of a transposed one; None for that of `like`.
@@ -179,7 +181,10 @@ def convolved(like: Any, input: Tensor, matrix: Tensor, output_padding: Any = No
         more = like.output_padding if output_padding is None else output_padding
         transposed = _CONVOLVE_TRANSPOSED[places]
         return transposed(input, kernel, None, like.stride, like.padding, more, like.groups, like.dilation)
-    return _CONVOLVE[places](input, kernel, None, like.stride, like.padding, like.dilation, like.groups)
+    padding, sides = like.padding, own_padding(like)
+    if sides is not None:
+        input, padding = F.pad(input, sides), 0
+    return _CONVOLVE[places](input, kernel, None, like.stride, padding, like.dilation, like.groups)
 
 
 class FormEmbedding(FormModule):

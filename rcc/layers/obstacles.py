@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from rcc.layers.attention import OpenAttention
 from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
+from rcc.layers.own_padding import RECIPE, own_padding, pads_by_itself
 from rcc.layers.weight_layout import is_conv1d, plain_class
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -42,7 +43,10 @@ def obstacle(module: Any, kind: str, parent: nn.Module) -> str:
     held = isinstance(module, FormModule)
     if not held and is_computed(module):
         return "its weight is computed by a parametrisation"
-    if not held and kind != "norm" and not _computes_as_torch(module):
+    if not held and kind == "conv" and pads_by_itself(module):
+        if own_padding(module) is None:
+            return f"{type(module).__name__} computes in a way of its own, which the form would replace: {RECIPE}"
+    elif not held and kind != "norm" and not _computes_as_torch(module):
         return f"{type(module).__name__} computes in a way of its own, which the form would replace"
     if kind == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode '{module.padding_mode}' cannot be held in the form"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rcc.layers.modules import FormConv
+from rcc.layers.own_padding import pads_by_itself
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | FormConv
 
@@ -16,6 +17,7 @@ def has_patches(module: nn.Module) -> bool:
         and not module.transposed
         and tuple(module.stride) == tuple(module.kernel_size)
         and module.padding in ("valid", (0,) * len(module.kernel_size))
+        and not pads_by_itself(module)
         and set(module.dilation) == {1}
         and module.groups == 1
     )

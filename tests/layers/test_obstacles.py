@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rcc.layers.attention import open_attention
 from rcc.layers.obstacles import is_computed, lone_matrices
+from rcc.layers.own_padding import RECIPE
 from rcc.layers.units import find_units
 
 
@@ -41,7 +42,8 @@ def test_a_subclass_is_taken_only_if_it_computes_as_torch_does() -> None:
 
     model = nn.ModuleList([Named(2, 2), Standardised(2, 2, 1), Scaled(2, 2), Doubled(2, 2, 1)])
     own = "computes in a way of its own, which the form would replace"
-    assert reasons(model) == {"0": "", "1": f"Standardised {own}", "2": f"Scaled {own}", "3": f"Doubled {own}"}
+    standardised = f"Standardised {own}: {RECIPE}"
+    assert reasons(model) == {"0": "", "1": standardised, "2": f"Scaled {own}", "3": f"Doubled {own}"}
 
 
 def test_weights_and_biases_that_something_computes_are_told() -> None:
