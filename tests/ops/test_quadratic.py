@@ -100,3 +100,47 @@ def test_a_change_of_dtype_leaves_the_energy_in_float64():
         torch.float32,
         torch.float64,
     )
+
+
+def test_shrinking_keeps_the_diagonal_and_draws_the_rest_towards_it_the_more_the_fewer_inputs_there_are() -> None:
+    inputs, outputs = data()
+    problem, near = of_rows(inputs, outputs), weights(1)
+    off = ~torch.eye(IN, dtype=torch.bool)
+    shares = []
+    for count in (5.0, 50.0, 5e6):
+        shrunk = problem.shrunk(near, count)
+        torch.testing.assert_close(shrunk.diagonal, problem.diagonal)
+        parts = shrunk.moment[off] / problem.moment[off]
+        torch.testing.assert_close(parts, parts[:1].expand_as(parts))
+        shares.append(1 - float(parts[0]))
+        # What goes to the diagonal counts from the weight it was shrunk near.
+        own = shares[-1] * ((weights(2) - near).square() * problem.diagonal).sum(1)
+        torch.testing.assert_close(
+            shrunk.error(weights(2)), (1 - shares[-1]) * problem.error(weights(2)) + own, rtol=1e-6, atol=1e-9
+        )
+    assert 1 >= shares[0] > shares[1] > shares[2] > 0
+    assert shares[2] < 1e-5
+
+
+def test_the_share_shrunk_is_that_of_the_oracle_approximation() -> None:
+    inputs, outputs = data()
+    problem = of_rows(inputs, outputs)
+    scale = problem.diagonal.rsqrt()
+    squares = float((problem.moment * scale[:, None] * scale).square().sum())
+    wanted = ((1 - 2 / IN) * squares + IN**2) / ((40 + 1 - 2 / IN) * (squares - IN))
+    shrunk = problem.shrunk(weights(1), 40)
+    assert 1 - float(shrunk.moment[0, 1] / problem.moment[0, 1]) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_shrinking_goes_group_by_group() -> None:
+    problems = [of_rows(*data(seed)) for seed in (1, 2)]
+    both = Quadratic(
+        torch.stack([one.moment for one in problems]),
+        torch.cat([one.cross for one in problems]),
+        torch.cat([one.energy for one in problems]),
+    )
+    shrunk = both.shrunk(torch.cat([weights(1), weights(2)]), 30)
+    for place, (one, seed) in enumerate(zip(problems, (1, 2), strict=True)):
+        alone = one.shrunk(weights(seed), 30)
+        torch.testing.assert_close(shrunk.moment[place], alone.moment)
+        torch.testing.assert_close(shrunk.cross.view(2, OUT, IN)[place], alone.cross)

@@ -34,6 +34,8 @@ SAMPLED = 1 << 17
 """Values of a matrix that its curve is measured on: every so many rows of a larger one."""
 LEAST_ROWS = 256
 """Of a matrix that is sampled: of fewer rows each may count too differently."""
+MOST_OFF = 4.0
+"""Times by which a unit may take more, or fewer, bits than its curve says."""
 TRIES, NEAR = 4, 0.02
 """How often a unit is rounded until it takes what it is given, and by what share of that it may be off."""
 
@@ -225,7 +227,7 @@ class Allotment:
         known = [key for key in keys if key in self.planned]
         total = sum(self.planned.values())
         share = sum(self.planned[key] for key in known) * (self.left / total if total else 1.0)
-        off = self._taken / self._expected if self._expected else 1.0
+        off = _times_as_many(self._taken, self._expected)
         for _ in range(TRIES):
             logs = {key: self.curves[key].log_factor_at(self.planned[key] * self.left / total / off) for key in known}
             grids: dict[str, Grid | Spaced] = {
@@ -238,7 +240,7 @@ class Allotment:
             at_end = all(log in self.curves[key].log_factors[[0, -1]] for key, log in logs.items())
             if not known or near or at_end:
                 break
-            off = 8 * nbytes / max(1.0, expected)
+            off = _times_as_many(8 * nbytes, expected)
         self._taken += 8 * nbytes
         self._expected += expected
         self.left -= 8 * nbytes
@@ -249,6 +251,11 @@ class Allotment:
     def _spaced(self, key: tuple[str, str], log: float) -> Spaced:
         curve = self.curves[key]
         return Spaced(2.0**log, curve.rate_at(log), self.storage, curve.sizes)
+
+
+def _times_as_many(taken: float, expected: float) -> float:
+    """How many times the bits that were expected were taken, within what a curve can be off by; 1 of none."""
+    return min(max(taken / expected, 1 / MOST_OFF), MOST_OFF) if expected else 1.0
 
 
 def coded(form: Form, name: str) -> int:

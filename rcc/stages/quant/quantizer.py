@@ -88,6 +88,11 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     def within(self, nbytes: int) -> Self:
         if not self.fills:
             return super().within(nbytes)
+        if self.options.changed(("clip",)):
+            raise UserError(
+                f"{self.who}: clip={self.options.clip} has no effect under a target in bytes, which decides the steps:"
+                " leave it out, or set bits."
+            )
         other = copy.copy(self)
         other.due = nbytes
         return other
@@ -139,7 +144,9 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     def _allot(self, model: Model, context: StageContext, names: Mapping[str, Mapping[str, int]]) -> Allotment:
         """The share of each matrix in the bytes that are due, as a survey of the model tells."""
         assert self.due is not None
-        curves = survey(model, context, {name: list(held) for name, held in names.items()}, self.options.feedback)
+        even = {unit.name for unit in model.units() if unit.role == EMBEDDING and self.options.embedding_bits != AUTO}
+        surveyed = {name: list(held) for name, held in names.items() if name not in even}
+        curves = survey(model, context, surveyed, self.options.feedback)
         return Allotment(curves, self.due, context.storage)
 
     def _steps(self, model: Model, context: StageContext, chosen: Sequence[Unit]) -> Iterator[LayerFit | Unfitted]:
