@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from rcc.command_line import key_of, names_code, resume_line
 from rcc.composing import joined
 from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
-from rcc.limits import expanded, read_bytes, regular_file
+from rcc.limits import expanded, read_bytes
 from rcc.nested import leaves
 
 KEY = "resume"
@@ -189,12 +190,18 @@ def _resolved(cfg: Any) -> Any:
 def _load(path: Path, name: str) -> Any:
     file = path / ".hydra" / name
     try:
-        return OmegaConf.to_container(OmegaConf.load(regular_file(file, limit="text_bytes")), resolve=False)
+        text = read_bytes(file).decode()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            # A few lines of aliases of aliases stand for more than any memory holds, and rcc writes none.
+            raise UserError(
+                f"resume={path}: {file} repeats parts of itself by aliases (*), which no record of rcc does."
+            )
+        return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError:
         raise UserError(
             f"resume={path}: {file} is missing, so what the run was started with is not known. "
             "Start another run without resume=."
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"resume={path}: cannot read {file}: {reason}") from None

@@ -215,3 +215,25 @@ def test_files_named_from_another_folder_are_said_to_be_there(here: Path, config
     assert told.endswith(f"{here / 'work'} has it: `cd {here / 'work'}` and then `rcc-run resume=outputs/1/2`.")
     (here / "models/mine").mkdir(parents=True)
     resume.check(path, cfg)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text", [BOMB, "[" * 5000, "5", "\udcff", "a: !!python/object/apply:os.system [ls]", "- *nobody"]
+)
+@pytest.mark.parametrize("name", ["config.yaml", "overrides.yaml"])
+def test_hostile_records_are_refused_by_name_and_never_expanded(
+    here: Path, configs: Composer, name: str, text: str
+) -> None:
+    run = record(here / "run", configs, [])
+    (run / ".hydra" / name).write_bytes(text.encode(errors="surrogateescape"))
+    read = {
+        "overrides.yaml": lambda: resume.arguments(run, []),
+        "config.yaml": lambda: resume.check(run, own(configs.compose([]))),
+    }
+    with pytest.raises(UserError, match=name):
+        read[name]()
