@@ -34,12 +34,14 @@ def reach_table(plan: Plan, default_roles: Sequence[str]) -> Table:
     last = plan.steps[-1].step
     label = last.label or last.method
     touched = {unit.name for planned in plan.steps for unit in planned.before}
+    there = {unit.role for unit in plan.units}
+    roles = [role for role in default_roles if role in there]
     reasons = {skipped.name: skipped.reason for planned in plan.steps for skipped in planned.skipped}
     rows: dict[tuple[str, str, str], list[UnitPlan]] = {}
     for unit in plan.units:
         if unit.name not in touched:
             reason = reasons.get(unit.name, "no stage chooses it")
-            rows.setdefault((unit.role, reason, _opened(unit, reason, label, default_roles)), []).append(unit)
+            rows.setdefault((unit.role, reason, _opened(unit, reason, label, roles)), []).append(unit)
     sizes = {key: sum(unit.nbytes(plan.itemsize) for unit in units) for key, units in rows.items()}
     found = [
         (folded(unit.name for unit in rows[key]), *key, bytes_text(size), share_text(size / plan.dense_bytes, 1))
@@ -57,10 +59,10 @@ def _touched_bytes(plan: Plan) -> int:
     return sum(unit.nbytes(plan.itemsize) for unit in plan.units if unit.name in touched)
 
 
-def _opened(unit: UnitPlan, reason: str, label: str, default_roles: Sequence[str]) -> str:
+def _opened(unit: UnitPlan, reason: str, label: str, roles: Sequence[str]) -> str:
     """The option that lets a stage touch the unit; '-' where none does."""
     if reason.endswith(BY_ROLE):
-        return f"stage.{label}.roles=[{','.join([*default_roles, unit.role])}]"
+        return f"stage.{label}.roles=[{','.join([*roles, unit.role])}]"
     if reason.endswith(TIED):
         return f"stage.{label}.include=[{unit.name}]"
     return "the options that leave it out" if reason.endswith(NOT_ASKED) else "-"

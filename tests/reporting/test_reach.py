@@ -18,7 +18,10 @@ ATTENTION, MLP, TABLE = 2 * (16 * 16 * 2 + 16 * 8 * 2), 2 * 3 * 16 * 32, 60 * 16
 
 def plan(roles):
     module = llama()
-    adapter = ModuleAdapter(module, roles=roles_of(module), default_roles=("attention", "mlp"))
+    with torch.no_grad():
+        for index, layer in enumerate(module.model.layers):
+            layer.input_layernorm.weight += torch.randn(16, generator=torch.Generator().manual_seed(index))
+    adapter = ModuleAdapter(module, roles=roles_of(module), default_roles=("attention", "mlp", "conv"))
     return plan_run(adapter, [DARECompressor(roles=roles)], Schedule(), torch.float16), adapter.default_roles
 
 
