@@ -133,7 +133,7 @@ def encode(tensor: Tensor, entropy: str = "none") -> Encoded:
         if whole <= reach * packed:
             yield dense()
         if packed <= reach * whole:
-            values, chosen = _values(bits[present], entropy, span, zero=False)
+            values, chosen = _values(bits[np.flatnonzero(present)], entropy, span, zero=False)
             yield from (stored(index, values, chosen) for index in raw if raw[index] <= index_reach * least)
 
     return min(candidates(), key=lambda encoded: encoded.nbytes)

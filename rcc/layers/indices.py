@@ -67,7 +67,7 @@ def pack_index(index: str, present: np.ndarray, rows: int, columns: int) -> tupl
 
 
 def unpack_index(index: str, parts: Sequence[Buffer], rows: int, columns: int, nonzeros: int) -> np.ndarray:
-    """The flat positions that hold a value: sorted positions (nonzeros,), or for a bitmask one bool a position.
+    """The flat positions that hold a value, sorted (nonzeros,).
 
     Raises:
         ValueError: the parts are no index of `nonzeros` values in a matrix of this shape.
@@ -90,7 +90,7 @@ def _unpack_bitmask(part: Buffer, numel: int, nonzeros: int) -> np.ndarray:
         raise ValueError(f"has an index that marks {found} values where {nonzeros} are declared")
     if bits[numel:].any():
         raise ValueError(f"has an index that reaches beyond its {numel} positions")
-    return present
+    return np.flatnonzero(present)  # setting values by positions is many times as fast as by a mask
 
 
 def _unpack_gaps(part: Buffer) -> np.ndarray:

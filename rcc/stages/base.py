@@ -211,6 +211,10 @@ class Stage(ABC):
         """What the stage would make of `form` as far as bytes go, without data and without touching the unit."""
         return form
 
+    def foresee_vector(self, name: str, values: Tensor, storage: torch.dtype) -> Tensor:
+        """What the stage would make of the tensor of that name, one of no matrix, as far as bytes go."""
+        return values
+
     def choose(self, model: Model) -> tuple[list[Unit], list[Skipped]]:
         """The units this stage's selection names, and all else that holds a matrix, with the reason it is left out."""
         units = model.units()

@@ -66,6 +66,8 @@ def forecast(
             # The values of all vectors lie together in one stream: those of this unit are packed with the others below.
             tensors |= {name: tensor for name, tensor in own.items() if tensor.dim() < 2}
         matrices.update(held)
+    for stage, _ in later:
+        tensors = {name: stage.foresee_vector(name, tensor, dtype) for name, tensor in tensors.items()}
     _packed(tensors, {name: step for name, step in steps.items() if name in tensors}, dtype, entropy, contents)
     lengths = {name: sum(entry.lengths) for name, entry in contents.tensors.items() if isinstance(entry, Matrix)}
     weights = sum(length for name, length in lengths.items() if name in matrices)

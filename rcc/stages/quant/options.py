@@ -41,7 +41,7 @@ class QuantOptions(StageOptions):
     embedding_bits: int | str = AUTO
     rounding: str = "feedback"
     clip: str = "absmax"
-    vector_bits: int | None = None
+    vector_bits: int | None = BITS
 
     def check(self, problems: Problems) -> None:
         for name, bits in (("bits", self.bits), ("embedding_bits", self.embedding_bits)):

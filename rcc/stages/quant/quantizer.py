@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 
 from rcc.calibration.layer_fits import LayerFit
 from rcc.errors import UserError
@@ -27,7 +28,7 @@ from rcc.stages.quant.allocation import Allotment, Grid, Spaced, coded
 from rcc.stages.quant.options import EMBEDDING, MOST_BITS, USUAL_BITS, QuantOptions
 from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 from rcc.stages.quant.survey import survey
-from rcc.stages.quant.vectors import round_vectors
+from rcc.stages.quant.vectors import foreseen, round_vectors
 
 NORM = "a norm has no quantisation steps; its values stay as they are"
 NO_GAIN = "with a step a row its values would take no fewer bytes"
@@ -104,6 +105,10 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         if unit.kind == "norm" or not names:
             return form
         return nearest(form.folded(), dict.fromkeys(names, self._grid(unit.role, storage)))
+
+    @torch.no_grad()
+    def foresee_vector(self, name: str, values: Tensor, storage: torch.dtype) -> Tensor:
+        return values if self.options.vector_bits is None else foreseen(name, values, storage)
 
     @torch.no_grad()
     def apply(self, model: Model, context: StageContext) -> StageReport:

@@ -7,7 +7,6 @@ finds the grid in the values themselves (`rcc.artifact.vectors`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -36,6 +35,11 @@ def round_vector(values: Tensor, storage: torch.dtype) -> Tensor:
     return rounded.masked_fill_(rounded == 0, 0.0)
 
 
+def foreseen(name: str, values: Tensor, storage: torch.dtype) -> Tensor:
+    """What `round_vectors` makes of the tensor of that name: a bias or a norm rounded, anything else as it is."""
+    return _rounded(values, storage) if _is_vector(name, values) else values
+
+
 @torch.no_grad()
 def round_vectors(module: nn.Module, storage: torch.dtype) -> dict[str, Any]:
     """Round every bias, and every norm's weight, of a model in place; returns what became of them.
@@ -45,25 +49,35 @@ def round_vectors(module: nn.Module, storage: torch.dtype) -> dict[str, Any]:
         root mean square; `vectors_left`, which would lose more than `LARGEST_ERROR`.
     """
     rounded, values, left, error, energy = 0, 0, 0, 0.0, 0.0
-    for vector in _vectors(module):
-        near = round_vector(vector, storage)
-        squares = vector.cpu().double().square().sort().values
-        usual = squares[: len(squares) - max(1, round(OUTLIERS * len(squares)))]
-        off = float((near.cpu().double() - vector.cpu().double()).square().sum())
-        if off > LARGEST_ERROR**2 * float(usual.mean()) * len(squares):
+    for name, vector in module.named_parameters():
+        if not _is_vector(name, vector):
+            continue
+        near = _rounded(vector, storage)
+        if near is vector:
             left += 1
             continue
+        rounded, values = rounded + 1, values + vector.numel()
+        error, energy = error + _energy(near.double() - vector.double()), energy + _energy(vector)
         vector.copy_(near)
-        rounded, values = rounded + 1, values + len(squares)
-        error, energy = error + off, energy + float(squares.sum())
     relative = math.sqrt(error / energy) if energy else 0.0
     return {"vectors": rounded, "vector_values": values, "vector_error": relative, "vectors_left": left}
 
 
-def _vectors(module: nn.Module) -> Iterator[Tensor]:
-    """Biases and norms' weights, each once; not steps and scales, which belong to their matrices."""
-    for name, parameter in module.named_parameters():
-        key = name.rpartition(".")[2]
-        long = parameter.dim() == 1 and parameter.numel() >= LEAST_VALUES and parameter.is_floating_point()
-        if long and (key == "weight" or key.endswith("bias")):
-            yield parameter
+def _rounded(vector: Tensor, storage: torch.dtype) -> Tensor:
+    """The vector rounded, or itself where that would lose more than `LARGEST_ERROR`."""
+    near = round_vector(vector, storage)
+    squares = vector.cpu().double().square().sort().values
+    usual = squares[: len(squares) - max(1, round(OUTLIERS * len(squares)))]
+    lost = _energy(near.double() - vector.double())
+    return vector if lost > LARGEST_ERROR**2 * float(usual.mean()) * len(squares) else near
+
+
+def _energy(values: Tensor) -> float:
+    return float(values.double().square().sum())
+
+
+def _is_vector(name: str, tensor: Tensor) -> bool:
+    """Whether it is a bias or a norm's weight, and long enough; steps and scales belong to their matrices."""
+    key = name.rpartition(".")[2]
+    long = tensor.dim() == 1 and tensor.numel() >= LEAST_VALUES and tensor.is_floating_point()
+    return long and not tensor.is_meta and (key == "weight" or key.endswith("bias"))

@@ -94,7 +94,7 @@ def test_values_are_whole_numbers_of_so_many_bits_and_embeddings_of_theirs(model
 
 def test_norms_and_biases_stay_and_the_norm_says_why(model) -> None:
     before = copy.deepcopy(model.module.state_dict())
-    report = Quantizer(rounding="nearest", include=["*"]).apply(model, context())
+    report = Quantizer(rounding="nearest", include=["*"], vector_bits=None).apply(model, context())
     after = model.module.state_dict()
     for name, tensor in before.items():
         if name.startswith("norm") or name.endswith("bias"):
@@ -124,7 +124,7 @@ def test_feedback_brings_the_outputs_nearer_to_the_dense_ones_than_plain_roundin
 
 def test_feedback_settles_the_bias_on_the_mean_of_the_dense_outputs(model) -> None:
     dense = ModuleAdapter(copy.deepcopy(model.module))
-    report = Quantizer(2, 2).apply(model, context())
+    report = Quantizer(2, 2, vector_bits=None).apply(model, context())
     wanted, found = (
         torch.cat([one.outputs(batch)["text"].flatten(0, 1) for batch in batches()]).mean(0) for one in (dense, model)
     )
@@ -167,7 +167,7 @@ def test_an_input_that_never_fires_is_rounded_to_nearest_without_a_nan(model) ->
 def test_inputs_that_never_vary_are_left_to_the_bias(model) -> None:
     tokens = torch.ones(8, 6, dtype=torch.long)
     alike = [{**batch, "tokens": tokens} for batch in batches()]
-    report = Quantizer(4).apply(model, StageContext(calibration=alike, storage=torch.float16))
+    report = Quantizer(4, vector_bits=None).apply(model, StageContext(calibration=alike, storage=torch.float16))
     assert "the same in every row" in report.touched["hidden"]["note"]
     assert float(unit(model, "hidden").read().dense().detach().abs().max()) < 1
     torch.testing.assert_close(model.outputs(alike[0])["text"], Net().eval()(**alike[0])["text"], rtol=1e-5, atol=1e-5)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rcc.artifact.vectors import coded
-from rcc.stages.quant.vectors import LARGEST_ERROR, round_vector, round_vectors
+from rcc.stages.quant.vectors import LARGEST_ERROR, foreseen, round_vector, round_vectors
 
 
 @given(st.integers(0, 2**31), st.floats(-3, 3), st.sampled_from([torch.float16, torch.bfloat16, torch.float32]))
@@ -38,3 +38,13 @@ def test_biases_and_norms_are_rounded_and_nothing_else() -> None:
 
 def test_zeros_stay() -> None:
     assert torch.equal(round_vector(torch.zeros(20), torch.float16), torch.zeros(20))
+
+
+def test_what_is_foreseen_is_what_is_done() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(20, 32), nn.LayerNorm(32), nn.Linear(32, 8))
+    net[1].bias.data = torch.randn(32)
+    expected = {name: foreseen(name, tensor, torch.float16) for name, tensor in net.state_dict().items()}
+    expected = {name: tensor.clone() for name, tensor in expected.items()}
+    round_vectors(net, torch.float16)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in net.state_dict().items())
