@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rcc.cascade.plan import Plan
 from rcc.reporting.formats import bytes_text, share_text
 from rcc.reporting.left_alone import folded
 from rcc.reporting.tables import Table
-from rcc.stages.base import UnitPlan
 
 HALF = 0.5
 BY_ROLE, TIED = "is left alone unless asked", "left alone unless named in include"
@@ -37,15 +37,17 @@ def reach_table(plan: Plan, default_roles: Sequence[str]) -> Table:
     there = {unit.role for unit in plan.units}
     roles = [role for role in default_roles if role in there]
     reasons = {skipped.name: skipped.reason for planned in plan.steps for skipped in planned.skipped}
-    rows: dict[tuple[str, str, str], list[UnitPlan]] = {}
+    names: dict[tuple[str, str, str], list[str]] = {}
+    sizes: Counter[tuple[str, str, str]] = Counter()
     for unit in plan.units:
         if unit.name not in touched:
             reason = reasons.get(unit.name, "no stage chooses it")
-            rows.setdefault((unit.role, reason, _opened(unit, reason, label, roles)), []).append(unit)
-    sizes = {key: sum(unit.nbytes(plan.itemsize) for unit in units) for key, units in rows.items()}
+            key = unit.role, reason, _opened(unit.name, unit.role, reason, label, roles)
+            names.setdefault(key, []).append(unit.name)
+            sizes[key] += unit.nbytes(plan.itemsize)
     found = [
-        (folded(unit.name for unit in rows[key]), *key, bytes_text(size), share_text(size / plan.dense_bytes, 1))
-        for key, size in sorted(sizes.items(), key=lambda each: -each[1])
+        (folded(names[key]), *key, bytes_text(size), share_text(size / plan.dense_bytes, 1))
+        for key, size in sizes.most_common()
     ]
     rest = plan.dense_bytes - sum(unit.nbytes(plan.itemsize) for unit in plan.units)
     if rest > 0:
@@ -59,10 +61,10 @@ def _touched_bytes(plan: Plan) -> int:
     return sum(unit.nbytes(plan.itemsize) for unit in plan.units if unit.name in touched)
 
 
-def _opened(unit: UnitPlan, reason: str, label: str, roles: Sequence[str]) -> str:
+def _opened(name: str, role: str, reason: str, label: str, roles: Sequence[str]) -> str:
     """The option that lets a stage touch the unit; '-' where none does."""
     if reason.endswith(BY_ROLE):
-        return f"stage.{label}.roles=[{','.join([*roles, unit.role])}]"
+        return f"stage.{label}.roles=[{','.join([*roles, role])}]"
     if reason.endswith(TIED):
-        return f"stage.{label}.include=[{unit.name}]"
+        return f"stage.{label}.include=[{name}]"
     return "the options that leave it out" if reason.endswith(NOT_ASKED) else "-"
