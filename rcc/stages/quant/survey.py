@@ -69,8 +69,11 @@ def _curves(
             columns = _columns(form, name, sensitivity.inputs.to(matrix.device))
         else:
             columns = left_over(part_of(form, name, problem)[0].moment)
-        sizes = sizes_by_cost(matrix, rows, TOKENS if unit.kind == "embedding" else ROWS)
-        found[unit.name, name] = curve_of(matrix, rows, for_rows(columns, len(matrix)), storage, sizes)
+        columns = for_rows(columns, len(matrix))
+        # The channels of a grouped convolution have inputs of their own, which its rows are told apart by too.
+        costs = rows * columns.double().mean(1) if columns.dim() == 2 else rows
+        sizes = sizes_by_cost(matrix, costs, TOKENS if unit.kind == "embedding" else ROWS)
+        found[unit.name, name] = curve_of(matrix, rows, columns, storage, sizes)
     return found
 
 
