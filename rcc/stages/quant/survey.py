@@ -19,9 +19,10 @@ from rcc.stages.base import StageContext
 from rcc.stages.quant.allocation import Curve, curve_of, row_sizes
 from rcc.stages.quant.rounding import part_of
 
-ROWS, TOKENS = 0.5, 1.0
-"""How far steps follow what errors of a row cost: of a weight from the size of its values half of the way to what the
-costs alone ask for (ResNet-20 at 20 times: −4.5 points where −9.1 without), of a table from the size by all of it."""
+ROWS, TOKENS = 0.25, 1.0
+"""How far steps follow what errors of a row cost: of a weight a quarter of the way from the size of its values to what
+the costs alone ask for, of a table all of it. Of 0, 1/4 and 1/2: ResNet-20 at 20 times keeps 90.2, 96.7 and 94.9 % on
+its selection split, EfficientNet-lite0 at 12 times agrees with dense in 84.0, 84.4 and 80.8 % of 250 images."""
 MOST_UNEVEN = 4.0
 """Times by which steps may differ at most by what errors cost."""
 
@@ -99,7 +100,7 @@ def sizes_by_cost(matrix: Tensor, rows: Tensor, power: float) -> Tensor:
     the row costs more (`rows`), by that power of the ratio, and no further than `MOST_UNEVEN` times.
 
     Steps in inverse proportion to the root of what an error costs make one bit worth the same in all rows. What is
-    known of a row, and of rare tokens above all, is little, so that it is followed half of the way for weights.
+    known of a row, and of rare tokens above all, is little, so that weights follow it a part of the way.
     """
     sizes = row_sizes(matrix)
     if not float(rows.max()) > 0:
