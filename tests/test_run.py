@@ -73,7 +73,10 @@ def test_everything_that_is_wrong_is_told_at_once(configs: Composer) -> None:
         (["calibration.batch_size=0"], "calibration.batch_size is 0; it must be a whole number from 1 up."),
         (["device=gpu"], "gpu"),
         (["stage=quant+dare"], "quant"),
-        (["stage=quant", "stage.quant.bits=8", "target_ratio=4"], "a target in bytes needs quant with bits=auto at the end"),
+        (
+            ["stage=quant", "stage.quant.bits=8", "target_ratio=4"],
+            "a target in bytes needs quant with bits=auto at the end",
+        ),
         (["eval=efficiency"], "efficiency"),
         (["model=clip", "model.path=2020"], "model.path is 2020, which YAML reads as a int; write model.path=./2020."),
     ],
