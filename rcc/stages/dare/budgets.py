@@ -64,7 +64,8 @@ def _by_sensitivity(state: PruningState, model: Model, target: float, floor: flo
     sensitivity to the power `EXPONENT`. Units that the outputs do not feel, and those that are no sum over inputs, keep
     the target's share.
     """
-    found = sensitivities(model, state.units, state.context.calibration or (), state.context.generator())
+    summing = [unit for unit in state.units if unit.summing]
+    found = sensitivities(model, summing, state.context.calibration or (), state.context.generator())
     ranked = [unit for unit in state.units if unit.name in found and _counts(found[unit.name])]
     counts = _same_share(state, target)
     if ranked:
