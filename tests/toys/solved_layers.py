@@ -85,13 +85,13 @@ def assert_fitted_to_its_own_inputs(model: SmallModel, dense: SmallModel, name: 
         for one, unit in zip(models, units, strict=True)
     )
     weight, wanted = units[0].read().sparse, units[1].read().sparse.detach()
-    problem = own.damped(wanted, 0.01)
+    problem = own.objective().damped(wanted, 0.01)
     errors = [
         float(problem.error(one).sum())
         for one in (
             weight,
             best_on_support(problem, weight != 0),
-            best_on_support(blind.damped(wanted, 0.01), weight != 0),
+            best_on_support(blind.objective().damped(wanted, 0.01), weight != 0),
         )
     ]
     assert errors[1] * (1 - 1e-6) <= errors[0] <= errors[1] * 1.05
