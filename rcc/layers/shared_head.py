@@ -25,12 +25,20 @@ class SharedHead(nn.Module):
         # In a tuple, so that the table has one name in the model; looked up anew, because its module may be replaced.
         self._owner, self._name = (owner,), name
 
+    @property
+    def weight(self) -> Tensor:
+        """The rows of the table (V, D): its own parameter where it is held plainly."""
+        return self._rows(torch.device("cpu"))
+
     def forward(self, states: Tensor) -> Tensor:
+        return F.linear(states, self._rows(states.device).to(states.dtype), self.bias)
+
+    def _rows(self, device: torch.device) -> Tensor:
         table: Any = self._owner[0].get_submodule(self._name)
         weight = table.weight if type(table) is nn.Embedding else None
         if weight is None or weight.is_meta:  # in a form of its own, or there only while it is called
-            weight = table(torch.arange(table.num_embeddings, device=states.device))
-        return F.linear(states, weight.to(states.dtype), self.bias)
+            weight = table(torch.arange(table.num_embeddings, device=device))
+        return weight
 
 
 def open_shared_heads(root: nn.Module) -> None:

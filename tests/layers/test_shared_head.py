@@ -68,3 +68,10 @@ def test_a_table_with_a_way_of_its_own_keeps_its_head() -> None:
     module[1].weight = module[0].weight
     open_shared_heads(module)
     assert type(module[1]) is nn.Linear
+
+
+def test_the_weight_of_an_opened_head_is_the_tables() -> None:
+    root = nn.ModuleDict({"words": nn.Embedding(7, 4), "head": nn.Linear(4, 7, bias=False)})
+    root["head"].weight = root["words"].weight
+    open_shared_heads(root)
+    assert root["head"].weight is root["words"].weight
