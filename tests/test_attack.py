@@ -65,9 +65,10 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch
         time.sleep(60)
         return len(held)
 
-    ended, taken = judged(tmp_path / "trial", hoards).complaints
+    # A trial forked from a process that holds more is ended before it took anything itself.
+    ended, *taken = judged(tmp_path / "trial", hoards).complaints
     assert ended == "killed for its memory"
-    assert taken.startswith("took 0.")
+    assert all(said.startswith("took 0.") for said in taken)
 
 
 @pytest.mark.parametrize("options", ["size=20k", "nr_inodes=2"])

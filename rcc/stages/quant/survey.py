@@ -61,7 +61,7 @@ def _curves(
     form = unit.read().folded()
     found = {}
     for name in names:
-        matrix: Tensor = getattr(form, name)
+        matrix: Tensor = getattr(form, name).detach()
         rows = sensitivity.rows.to(matrix.device)
         if name == "right":  # a row of V counts with the outputs that its column of U goes to
             assert form.left is not None
