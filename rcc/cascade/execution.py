@@ -129,15 +129,19 @@ class Execution:
 
     def _measure_shares(self, budget: Budget, calibration: Sequence[Batch]) -> None:
         """Find each stage's share of the way to the target by applying it alone to the dense model."""
-        step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
-        context = replace(self.context, seed=step_seed(self.seed, step, 1))
+        context = self._context_of_trials()
 
         def apply(stage: Stage, strength: float) -> None:
             stage.at(strength).apply(self.model, context)
             refuse_non_finite(self.model, f"{stage.who}, tried alone at strength {strength:.3f}, left")
 
-        budget.measure_shares(self.model, step.rounds, calibration, apply, self._restore_dense)
+        budget.measure_shares(self.model, self.schedule.rounds, calibration, apply, self._restore_dense)
         self.observer.target_shared(budget.shares)
+
+    def _context_of_trials(self) -> StageContext:
+        """What stages are given that are tried outside of the steps: the seed is of a step that no run has."""
+        step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
+        return replace(self.context, seed=step_seed(self.seed, step, 1))
 
     def _do_remaining(self) -> None:
         """Run every step that is not done yet, with a checkpoint after each."""
@@ -178,7 +182,7 @@ class Execution:
         if not (starts_round(self.history.steps, place) or self.budget.fills(step)):
             return True
         if place not in filling.weighed and not self._left_out(place):
-            if place == 0 and self.budget.pays_for_all(self.model):
+            if place == 0 and not self.budget.settle_pruning(self.model):
                 filling.weighed[place] = 0.0
             else:
                 filling.weighed[place] = self._distance_at_target()
@@ -197,15 +201,14 @@ class Execution:
         assert self.budget is not None
         assert self.calibration is not None
         targets = self.state.dense_targets(self.model, self.calibration)
-        step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
-        context = replace(self.context, seed=step_seed(self.seed, step, 1))
         stage, due = self.budget.filled(self.model)
-        taken = stage.apply(self.model, context).facts[CODED]
-        found = distance(self.model, self.calibration, targets)
+        taken = stage.apply(self.model, self._context_of_trials()).facts[CODED]
+        found = math.inf
         if taken <= (1 + OFF) * due:
+            found = distance(self.model, self.calibration, targets)
             self.budget.note_trial(self.model)
         self._restore_step()
-        return found if taken <= (1 + OFF) * due else math.inf
+        return found
 
     def _leave_out_rounds(self) -> None:
         """Go back to where the model came out best at the target, and note the steps up to the last as left out."""

@@ -7,8 +7,8 @@ and scaled by how far plans are off, which is measured: on the model as it is, r
 and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
 was found.
 
-`demand`, `verdict` and `alone` answer and change nothing; `accept`, `learn`, `measure_shares` and `recall` are what
-changes a budget.
+`demand`, `filled`, `verdict` and `alone` answer and change nothing; `accept`, `learn`, `note_trial`, `settle_pruning`,
+`measure_shares` and `recall` are what changes a budget.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ TOLERANCE = 0.01
 """The share of the target by which a run may miss it."""
 REPEATS = 6
 """The most times that the last round is done again."""
-REFILLS = 3
-"""The most times that a target is filled again."""
 UNSURE = 0.5
 """The factor by which planned least bytes may be off before anything was compressed."""
 Overhead = Callable[[Adapter, Contents, Measurement], int]
@@ -207,20 +205,19 @@ class Budget:
     def note_trial(self, model: Adapter) -> None:
         """Make up from now on for what the model, filled for trial, is off the target by."""
         assert self.filling is not None
-        made = forecast(model, (), self.dtype, self.entropy)
-        reached = made.matrices + made.rest + self.target.overhead(model, made.contents, self.baseline)
-        self.filling.correction += self.target.nbytes - reached
+        made, fixed = self._measured(model)
+        self.filling.correction += self.target.nbytes - (made.matrices + fixed)
 
-    def pays_for_all(self, model: Adapter) -> bool:
-        """Whether the target leaves bits enough for every value of the dense model, so that nothing is to be pruned;
-        how far to prune where it does not is noted."""
+    def settle_pruning(self, model: Adapter) -> bool:
+        """Note how far to prune the dense model before it is filled; False where the target leaves bits enough for
+        every value, so that nothing is to be pruned."""
         assert self.filling is not None
         made, fixed, whole, values = self._filled_with(model, self.filling)
         left = share_to_prune_to(8 * self.filling.due(made, whole, fixed, self.target.nbytes) / max(1, values))
         # What no strength touches, as embeddings, is rounded all the coarser in the end: it asks for no more zeros.
         touched = {unit.name for stage in self.solved for unit in stage.choose(model)[0]}
         self.filling.pruned_to = fixed + made.matrices - (1 - left) * made.whole_of(touched)[0]
-        return left == 1
+        return left < 1
 
     @property
     def _wanted(self) -> float:
@@ -233,7 +230,15 @@ class Budget:
         """What the artifact would take if the last stage rounded all values alike: all of it, the bytes that are none
         of matrices, those of the whole numbers, and how many values these are."""
         made, whole, values = filling.forecast(model, self.dtype, self.entropy)
-        return made, made.rest + self.target.overhead(model, made.contents, self.baseline), whole, values
+        return made, self._fixed(model, made), whole, values
+
+    def _measured(self, model: Adapter) -> tuple[Forecast, int]:
+        """What the artifact takes with the model as it is, exactly, and the bytes of it that are none of matrices."""
+        made = forecast(model, (), self.dtype, self.entropy)
+        return made, self._fixed(model, made)
+
+    def _fixed(self, model: Adapter, made: Forecast) -> int:
+        return made.rest + self.target.overhead(model, made.contents, self.baseline)
 
     def demand(self, step: Step, model: Adapter) -> Demand:
         """The strength at which the artifact is expected to take what is due after the step; where none is, the one
@@ -275,10 +280,8 @@ class Budget:
 
         Args:
             last_round: the records from the step that balances on.
-
         """
-        made = forecast(model, (), self.dtype, self.entropy)
-        fixed = made.rest + self.target.overhead(model, made.contents, self.baseline)
+        made, fixed = self._measured(model)
         reached = made.matrices + fixed
         if self.filling is not None:
             return self._verdict_of_filling(self.filling, last_round[0], reached)
@@ -309,15 +312,8 @@ class Budget:
         outcome = TargetOutcome(self.target.nbytes, reached, filling.repeats)
         if self.target.met_by(reached):
             return Verdict(outcome)
-        refused = [attempt for attempt in record.attempts if attempt.problem]
-        if refused:
-            reason = f"the gate did not allow it: at the target {record.step.name} {refused[0].problem}"
-        elif filling.repeats < REFILLS:
-            return Verdict(outcome, again=True)
-        else:
-            finest = reached < self.target.nbytes
-            reason = f"{filling.stage.who} {'has no finer steps' if finest else 'has no coarser steps'}"
-        return Verdict(replace(outcome, reason=reason))
+        reason = filling.no_help(record, finest=reached < self.target.nbytes)
+        return Verdict(replace(outcome, reason=reason), again=not reason)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """The reason for which doing the last round again would come no nearer; empty where it may."""
@@ -362,7 +358,7 @@ class Budget:
         # factor plans are off, and that factor changes little with the strength.
         later = [(stage, set(balance.chosen[stage.label])) for stage in balance.later]
         expected = forecast(model, later, self.dtype, self.entropy)
-        fixed = expected.rest + self.target.overhead(model, expected.contents, self.baseline)
+        fixed = self._fixed(model, expected)
         return balance, expected.matrices / max(1.0, balance.nbytes()), fixed
 
     def to_json(self) -> dict[str, Any]:

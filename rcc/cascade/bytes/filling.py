@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rcc.cascade.bytes.forecast import Forecast, forecast
-from rcc.cascade.records import Step
+from rcc.cascade.records import Step, StepRecord
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage
 
@@ -26,6 +26,8 @@ WORSE = 1.02
 """By what factor the distance to the dense model must grow before the rounds to come are given up."""
 OFF = 0.03
 """The share of the bytes due by which a trial may be too large: beyond it the target cannot be met from there."""
+REFILLS = 3
+"""The most times that a target is filled again."""
 GROWTH = (1.08, 1.25, 1.6, 2.5)
 """Of the bytes due: what a gate that refuses the target is asked to allow instead, one after the other."""
 
@@ -65,6 +67,20 @@ class Filling:
     def due(self, made: Forecast, whole: int, fixed: int, target: int) -> int:
         """Bytes that the whole numbers are to take, for the artifact to come out at `target`."""
         return max(1, whole + target - made.matrices - fixed + self.correction)
+
+    def no_help(self, record: StepRecord, finest: bool) -> str:
+        """The reason for which filling again would come no nearer; empty where it may.
+
+        Args:
+            record: of the step that filled.
+            finest: whether it came out smaller than asked.
+        """
+        refused = [attempt for attempt in record.attempts if attempt.problem]
+        if refused:
+            return f"the gate did not allow it: at the target {record.step.name} {refused[0].problem}"
+        if self.repeats < REFILLS:
+            return ""
+        return f"{self.stage.who} {'has no finer steps' if finest else 'has no coarser steps'}"
 
     @property
     def best(self) -> int:

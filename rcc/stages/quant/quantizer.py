@@ -24,7 +24,7 @@ from rcc.ops.prune import relative_error
 from rcc.stages.base import CODED, StageContext, StageReport, UnitPlan, bytes_of, naming
 from rcc.stages.layerwise import Unfitted, layerwise
 from rcc.stages.options import AUTO, ConfiguredStage
-from rcc.stages.quant.allocation import Allotment, Grid, Spaced, coded
+from rcc.stages.quant.allocation import Allotment, Grid, Spaced
 from rcc.stages.quant.options import EMBEDDING, MOST_BITS, USUAL_BITS, QuantOptions
 from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 from rcc.stages.quant.survey import survey
@@ -171,26 +171,28 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         unit = step.unit
         before = UnitPlan.of(unit)
         form = unit.read().folded()
+        dense = form.dense()
         even = self._grid(unit.role, context.storage)
         facts: dict[str, Any] = {"steps": sum(names.values())}
+        # Once, whatever the number of tries: to shrink and damp it reads all of H.
+        problem = step.damped(dense) if isinstance(step, LayerFit) else None
 
         def round_with(grids: Mapping[str, Grid | Spaced]) -> Form:
-            if isinstance(step, LayerFit):
-                return step.settled(with_feedback(form, grids, step.damped(form.dense())))
+            if isinstance(step, LayerFit) and problem is not None:
+                return step.settled(with_feedback(form, grids, problem))
             return nearest(form, grids)
 
         if allotted is None:
             rounded = round_with(dict.fromkeys(names, even))
-            nbytes = sum(coded(rounded, name) for name in names)
+            facts["bits"] = self._bits(unit.role)
         else:
             rounded, nbytes = allotted.rounded(unit.name, names, even, round_with)
+            facts["bits_coded"] = 8 * nbytes / sum(getattr(rounded, name).numel() for name in names)
         if isinstance(step, LayerFit):
             objective = step.objective()
-            facts["output_error_before"] = objective.relative_error(form.dense())
+            facts["output_error_before"] = objective.relative_error(dense)
             facts["output_error"] = objective.relative_error(rounded.dense())
-        values = sum(getattr(rounded, name).numel() for name in names)
-        facts |= {"bits": self._bits(unit.role)} if allotted is None else {"bits_coded": 8 * nbytes / values}
-        facts["weight_change"] = relative_error(form.dense(), rounded.dense())
+        facts["weight_change"] = relative_error(dense, rounded.dense())
         unit.write(rounded)
         facts |= {"bytes_before": before.nbytes(context.itemsize), "bytes_after": bytes_of(unit, context.itemsize)}
         note = self._note(step)
