@@ -10,9 +10,9 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from rcc.cascade.attempt import Validator, measure_dense, measure_items
-from rcc.cascade.bytes.balance import balancing, no_strength, solved_for
+from rcc.cascade.bytes.balance import solved_for
 from rcc.cascade.bytes.budget import Target
-from rcc.cascade.bytes.filling import filling
+from rcc.cascade.bytes.filling import target_problems
 from rcc.cascade.execution import Execution
 from rcc.cascade.gate import Gate, retention, retention_interval
 from rcc.cascade.history import History
@@ -212,8 +212,8 @@ class RCCPipeline:
         if not self.stages:
             raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
         wrong = order_problems(self.stages)
-        if self.target is not None and balancing(self.stages) is None and filling(self.stages) is None:
-            wrong.append(no_strength(self.stages))
+        if self.target is not None:
+            wrong += target_problems(self.stages)
         if wrong:
             raise UserError(*wrong)
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from rich.console import Console as Terminal
 
 from rcc.artifact.container import CONTAINERS, FILE
-from rcc.cascade.bytes.balance import SPLITS, balancing, no_strength, solved_for
+from rcc.cascade.bytes.balance import SPLITS, solved_for
 from rcc.cascade.bytes.budget import Target
-from rcc.cascade.bytes.filling import filling
+from rcc.cascade.bytes.filling import target_problems
 from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step
@@ -72,8 +72,7 @@ class Compression(Job):
         )
         found.found.extend(order_problems(self.stages))
         if is_targeted(self.settings) and len(self.stages) == len(nodes) > 0:
-            able = balancing(self.stages) is not None or filling(self.stages) is not None
-            found.check(able, no_strength(self.stages))
+            found.found.extend(target_problems(self.stages))
 
     def steps(self) -> list[Step]:
         """The plan of the run: those of stages that a target decides have no strength yet."""

@@ -158,6 +158,11 @@ class Stage(ABC):
         """Whether it can come out at any number of bytes, see `within`."""
         return False
 
+    @property
+    def unfillable(self) -> str:
+        """What of its options has no effect where it comes out at a number of bytes; empty where all is well."""
+        return ""
+
     def within(self, nbytes: int) -> Self:
         """The same stage, to come out at `nbytes` of whole numbers, as the artifact codes them.
 

@@ -28,10 +28,9 @@ from rcc.cascade.bytes.balance import (
     balancing,
     due_bytes,
     due_of_stage,
-    no_strength,
     solved_for,
 )
-from rcc.cascade.bytes.filling import Filling, filling, share_to_prune_to
+from rcc.cascade.bytes.filling import Filling, filling, share_to_prune_to, target_problems
 from rcc.cascade.bytes.forecast import Forecast, forecast
 from rcc.cascade.bytes.last_round import SecantSearch, Trial
 from rcc.cascade.bytes.shares import equal_shares, measured_shares
@@ -124,9 +123,9 @@ class Budget:
         entropy: str,
         baseline: Measurement,
     ) -> None:
+        if problems := target_problems(stages):
+            raise UserError(*problems)
         stage, filler = balancing(stages), filling(stages)
-        if stage is None and filler is None:
-            raise UserError(no_strength(stages))
         self.filling = None if filler is None else Filling(filler)
         self.target, self.curve, self.dtype, self.entropy, self.baseline = target, curve, dtype, entropy, baseline
         self.stages = list(stages)

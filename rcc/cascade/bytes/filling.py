@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from rcc.cascade.bytes.balance import balancing, no_strength
 from rcc.cascade.bytes.forecast import Forecast, forecast
 from rcc.cascade.records import Step, StepRecord
 from rcc.models.adapter import Adapter
@@ -35,6 +36,14 @@ GROWTH = (1.08, 1.25, 1.6, 2.5)
 def filling(stages: Sequence[Stage]) -> Stage | None:
     """The last of the stages, if it can come out at any number of bytes; None else."""
     return stages[-1] if stages and stages[-1].fills else None
+
+
+def target_problems(stages: Sequence[Stage]) -> list[str]:
+    """What keeps these stages from being led to a target in bytes."""
+    filler = filling(stages)
+    if filler is None:
+        return [] if balancing(stages) is not None else [no_strength(stages)]
+    return [filler.unfillable] if filler.unfillable else []
 
 
 class Filling:

@@ -86,14 +86,20 @@ class Quantizer(ConfiguredStage[QuantOptions]):
     def fills(self) -> bool:
         return self.options.bits == AUTO and self.options.feedback
 
+    @property
+    def unfillable(self) -> str:
+        if not self.options.changed(("clip",)):
+            return ""
+        return (
+            f"{self.who}: clip={self.options.clip} has no effect under a target in bytes, which decides the steps:"
+            " leave it out, or set bits."
+        )
+
     def within(self, nbytes: int) -> Self:
         if not self.fills:
             return super().within(nbytes)
-        if self.options.changed(("clip",)):
-            raise UserError(
-                f"{self.who}: clip={self.options.clip} has no effect under a target in bytes, which decides the steps:"
-                " leave it out, or set bits."
-            )
+        if self.unfillable:
+            raise UserError(self.unfillable)
         other = copy.copy(self)
         other.due = nbytes
         return other

@@ -130,3 +130,8 @@ def test_the_best_is_the_least_distance_and_the_fewest_steps_of_equals():
     assert found.best == 1
     assert [found.is_worse(place) for place in (1, 2, 3)] == [False, False, True]
     assert "err by 0.1 with it and by 0.1 without it" in why_left_out(found.weighed, 1)
+
+
+def test_an_option_that_a_target_makes_idle_is_refused_before_anything_is_measured():
+    with pytest.raises(UserError, match="clip=mse has no effect under a target in bytes"):
+        made([Quantizer(clip="mse")], 3000, validator=lambda adapter: pytest.fail("measured"))
