@@ -71,7 +71,9 @@ class Console(RunObserver):
     def step_started(self, step: Step, attempt: int, strength: float | None) -> None:
         self.time_left.step_started(step)
         if attempt > 1:
-            self._say(f"{self._place(step)}: backing off to strength {strength_text(strength)}", "yellow")
+            # What has no strength is rounded finer: to more bits a value, or to more bytes than the target.
+            softer = "trying finer steps" if strength is None else f"backing off to strength {strength_text(strength)}"
+            self._say(f"{self._place(step)}: {softer}", "yellow")
         if self._display is not None:
             where = f"{step.label}{at_strength(strength)}, round {step.round}/{step.rounds}, attempt {attempt}"
             self._display.update(self._run_row, description=f"step {step.index} of {self._steps}")

@@ -155,3 +155,10 @@ def test_a_step_that_changed_nothing_is_not_called_kept(plain, steps, baseline) 
     plain.run_started(steps, 0)
     plain.step_finished(StepRecord(steps[0], "unchanged", (attempt_at(0.5),), sized(1), 1.0, measured(1.0), reason=why))
     assert output(plain).split() == f"[1/3] dare unchanged at strength 0.5: {why} (2.50 s)".split()
+
+
+def test_a_step_without_a_strength_is_tried_again_with_finer_steps(plain, steps, baseline):
+    plain.run_started(steps, 0)
+    plain.baseline_measured(baseline)
+    plain.step_started(steps[2], 2, None)
+    assert output(plain).splitlines()[-1] == "[3/3] alpha: trying finer steps"
