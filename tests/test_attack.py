@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import small_disk
+import torch
 import trial
 from trial import Running, Trial, Verdict
 
@@ -65,7 +66,10 @@ def test_a_trial_that_takes_too_much_memory_is_ended(tmp_path: Path, monkeypatch
         time.sleep(60)
         return len(held)
 
-    # A trial forked from a process that holds more is ended before it took anything itself.
+    # However much of other files the parent has mapped: a fork does not hold that, and what it takes is counted from
+    # what it holds.
+    mapped = torch.from_file(str(tmp_path / "file"), shared=True, size=600_000_000, dtype=torch.uint8)
+    mapped.fill_(1)
     ended, *taken = judged(tmp_path / "trial", hoards).complaints
     assert ended == "killed for its memory"
     assert all(said.startswith("took 0.") for said in taken)

@@ -76,14 +76,20 @@ class Running:
         self.trial, self.seconds = trial, seconds
         trial.folder.mkdir(parents=True, exist_ok=True)
         self._heard = trial.folder.parent / f"{trial.folder.name}.out"
-        self._held = _resident("self")
         self._killed = ""
         sys.stdout.flush()
         sys.stderr.flush()
         self._end = time.monotonic() + PATIENCE * seconds
+        measured, go = os.pipe()
         self._child = os.fork()
         if self._child == 0:
+            os.close(go)
+            os.read(measured, 1)
             _inside(trial, self._heard)
+        # What it holds before it does anything: less than its parent, whose pages of mapped files a fork leaves out.
+        self._held = _resident(str(self._child))
+        os.close(go)
+        os.close(measured)
 
     def verdict(self) -> Verdict | None:
         """How it ended; None while it runs. Ends a trial that is over its time or its memory."""
@@ -161,7 +167,7 @@ def _processor_seconds(process: int) -> float:
 
 
 def _resident(process: str) -> int:
-    """Bytes that a process holds, and that a child of it starts with; 0 once it has ended."""
+    """Bytes that a process holds; 0 once it has ended."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except (OSError, IndexError):

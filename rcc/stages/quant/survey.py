@@ -65,7 +65,7 @@ def _curves(
         rows = sensitivity.rows.to(matrix.device)
         if name == "right":  # a row of V counts with the outputs that its column of U goes to
             assert form.left is not None
-            rows = form.left.double().square().T @ rows
+            rows = form.left.detach().double().square().T @ rows
         if problem is None:
             columns = _columns(form, name, sensitivity.inputs.to(matrix.device))
         else:
@@ -85,7 +85,7 @@ def _columns(form: Form, name: str, inputs: Tensor) -> Tensor:
     if name != "left":
         return variances
     assert form.right is not None
-    return form.right.double().square() @ variances
+    return form.right.detach().double().square() @ variances
 
 
 def left_over(moment: Tensor) -> Tensor:

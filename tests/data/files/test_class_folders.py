@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,5 @@ def test_folders_within_folders_are_no_recursion(tmp_path: Path) -> None:
         deep.mkdir()
     (deep / "a.png").touch()
     assert [Path(file).name for file in class_files(tmp_path, tmp_path)["cat"]] == ["a.png"]
+    # pytest's own clearing away recurses.
+    subprocess.run(["rm", "-rf", str(tmp_path / "cat")], check=True)
