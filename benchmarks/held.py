@@ -15,6 +15,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -117,11 +118,10 @@ def step_of(module: nn.Module) -> Callable[[Tensor], object]:
         value: Tensor = module(pixel_values=pixels).pooler_output.square().mean()
         return value
 
-    def clip() -> None:
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+    clip = partial(nn.utils.clip_grad_norm_, parameters, 1.0)
 
-    loop = Loop(loss, torch.optim.AdamW(parameters, 1e-4), after_backward=(clip,))
-    return lambda pixels: loop.step(pixels, 1)
+    loop = Loop(loss, torch.optim.AdamW(parameters, 1e-4), clip=clip)
+    return lambda pixels: loop.step(pixels)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
     from rcc.learning.held import held as held
+    from rcc.learning.trainer import CompressionTrainer as CompressionTrainer
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
     from rcc.models.own.module import ModuleAdapter as ModuleAdapter
@@ -55,6 +56,7 @@ _PUBLIC = {
     "CLIPWrapper": "rcc.models.transformers.clip",
     "CaptioningEvaluator": "rcc.evaluation.captioning.evaluator",
     "ClassificationEvaluator": "rcc.evaluation.classes.classification",
+    "CompressionTrainer": "rcc.learning.trainer",
     "DARECompressor": "rcc.stages.dare.compressor",
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
     "EmbeddingCache": "rcc.evaluation.embeddings.cache",

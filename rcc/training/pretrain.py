@@ -22,6 +22,9 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.layers.model import Batch
+from rcc.learning.history import History
+from rcc.learning.trainer import CompressionTrainer, Progress
+from rcc.learning.training_options import TrainingOptions
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device
@@ -33,7 +36,6 @@ from rcc.training.order import order_of
 from rcc.training.pairs import pairs_of
 from rcc.training.pixels import Pixels
 from rcc.training.tokenizer import trained_tokenizer
-from rcc.training.trainer import History, Progress, Trainer, TrainingOptions
 
 RECORD = "TRAINING.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scikit-learn")
@@ -135,7 +137,8 @@ def pretrain(
             texts = pairs(chosen, generator)
             yield {"pixel_values": change(pixels(chosen), generator), **texts}
 
-    return Trained(adapter, Trainer(options, score, progress).fit(adapter, batches, len(splits.train) // batch_size))
+    trainer = CompressionTrainer(adapter, config=options, progress=progress)
+    return Trained(adapter, trainer.fit(batches, score, len(splits.train) // batch_size))
 
 
 def _new_adapter(splits: Splits, sizes: Architecture, vocabulary: int, seed: int) -> CLIPWrapper:

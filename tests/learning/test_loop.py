@@ -36,7 +36,7 @@ def test_it_computes_what_the_same_steps_written_out_compute() -> None:
     optimiser, schedule = made(ours)
     clip = partial(nn.utils.clip_grad_norm_, list(ours.parameters()), 0.5)
     told: list[tuple[int, float]] = []
-    loop = Loop(lambda pair: F.mse_loss(ours(pair[0]), pair[1]), optimiser, schedule, after_backward=(clip,))
+    loop = Loop(lambda pair: F.mse_loss(ours(pair[0]), pair[1]), optimiser, schedule, clip=clip)
     loop.fit(lambda epoch: data, 2, lambda *call: told.append(call))
 
     optimiser, schedule = made(theirs)
@@ -62,7 +62,7 @@ def test_a_step_calls_its_parts_in_order_and_sees_gradients_before_and_moved_val
         after_backward=(lambda: seen.append(("gradient", subject.grad.item(), subject.item())), lambda: seen.append(2)),
         after_step=(lambda: seen.append(("moved", subject.item())), lambda: seen.append(4)),
     )
-    assert loop.step(None, 1) == 3.0
+    assert loop.step(None)[::2] == (3.0, True)
     assert seen == [("gradient", 3.0, 1.0), 2, ("moved", -2.0), 4]
 
 

@@ -17,6 +17,7 @@ from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
+from rcc.learning.trainer import CompressionTrainer
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.clip import CLIPWrapper
@@ -24,7 +25,6 @@ from rcc.models.transformers.clip_tiny import embedded
 from rcc.training.architecture import Architecture, new_clip
 from rcc.training.augmentation import Affine
 from rcc.training.pretrain import pretrain, save_checkpoint
-from rcc.training.trainer import Trainer
 
 SMALL = {"hidden": 32, "mlp": 64, "heads": 2, "vision_layers": 1, "text_layers": 1, "projection": 16}
 
@@ -150,10 +150,10 @@ def test_the_batches_of_the_digits_are_those_the_embedded_checkpoint_saw(
     """Against the recipe written out anew: all pixels prepared at once, templates, then moves, from one generator."""
     seen: list[dict[str, torch.Tensor]] = []
 
-    def fit(self: Trainer, adapter: Adapter, batches: Any, steps: int) -> None:
+    def fit(self: CompressionTrainer, batches: Any, score: Any, steps: int) -> None:
         seen.extend([batch for _, batch in zip(range(2), batches(3), strict=False)] + [{"steps": torch.tensor(steps)}])
 
-    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(CompressionTrainer, "fit", fit)
     adapter, _ = pretrain(digits, seed=4, architecture=SMALL, device="cpu")
     pixels = adapter.prepare(images=list(digits.train.images))["pixel_values"]
     tokens = adapter.prepare(texts=prompts(digits.class_names, digits.templates))

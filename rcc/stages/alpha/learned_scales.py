@@ -143,7 +143,7 @@ class ScaleLearner:
                     raw.clamp_(-self.clamp, self.clamp)
 
         clip = partial(nn.utils.clip_grad_norm_, raws, self.clip_norm)
-        return Loop(pulled, optimiser, after_backward=(clip,), after_step=(clamp,))
+        return Loop(pulled, optimiser, clip=clip, after_step=(clamp,))
 
 
 def mean_loss(items: Sequence[Item], criterion: Callable[[Item], Tensor]) -> float:

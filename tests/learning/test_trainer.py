@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
-from rcc.errors import UserError, WorkError
+from rcc.errors import WorkError
 from rcc.layers.model import Batch
+from rcc.learning.trainer import CompressionTrainer, TrainingOptions
 from rcc.models.own.module import ModuleAdapter
-from rcc.training.trainer import Trainer, TrainingOptions, decay_groups, warmup_cosine
 
 
 def regression() -> tuple[ModuleAdapter, list[Batch]]:
@@ -25,26 +24,10 @@ def regression() -> tuple[ModuleAdapter, list[Batch]]:
     return model, [{"x": x[i : i + 16], "y": y[i : i + 16]} for i in range(0, 64, 16)]
 
 
-def test_the_learning_rate_rises_linearly_and_falls_on_a_cosine() -> None:
-    assert [warmup_cosine(step, 10**9, 4) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
-    assert warmup_cosine(50, 100, 0) == pytest.approx(0.5)
-    assert warmup_cosine(25, 100, 10) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    assert warmup_cosine(100, 100, 10) == pytest.approx(0)
-
-
-def test_matrices_decay_and_vectors_do_not() -> None:
-    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
-    module[0].weight.requires_grad = False
-    decayed, kept = decay_groups(nn.Sequential(module, nn.Linear(2, 2)), 0.1)
-    assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(2, 2)]
-    assert [tuple(parameter.shape) for parameter in kept["params"]] == [(2,)] * 4
-    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
-
-
 def test_training_fits_what_can_be_fitted() -> None:
     model, batches = regression()
     options = TrainingOptions(epochs=60, learning_rate=0.1, weight_decay=0.0, warmup=5)
-    history = Trainer(options, lambda: 0.0).fit(model, lambda epoch: batches, len(batches))
+    history = CompressionTrainer(model, config=options).fit(lambda epoch: batches, lambda: 0.0, len(batches))
     assert history.epochs[0].loss > 1
     assert history.epochs[-1].loss < 1e-3
     assert not model.module.training
@@ -62,7 +45,8 @@ def test_the_best_epoch_is_kept_and_the_later_of_equals(scores: list[float], kep
         weights.append(model.module.layer.weight.detach().clone())
         return scores[len(weights) - 1]
 
-    history = Trainer(TrainingOptions(epochs=3), score).fit(model, lambda epoch: batches, len(batches))
+    trainer = CompressionTrainer(model, config=TrainingOptions(epochs=3))
+    history = trainer.fit(lambda epoch: batches, score, len(batches))
     assert history.kept == kept
     assert [epoch.score for epoch in history.epochs] == scores
     assert torch.equal(model.module.layer.weight, weights[kept - 1])
@@ -72,8 +56,9 @@ def test_the_best_epoch_is_kept_and_the_later_of_equals(scores: list[float], kep
 def test_progress_is_told_after_every_epoch() -> None:
     model, batches = regression()
     told: list[tuple[int, int]] = []
-    trainer = Trainer(TrainingOptions(epochs=2), lambda: 0.5, lambda done, total, what: told.append((done, total)))
-    trainer.fit(model, lambda epoch: batches, len(batches))
+    options = TrainingOptions(epochs=2)
+    trainer = CompressionTrainer(model, config=options, progress=lambda done, total, what: told.append((done, total)))
+    trainer.fit(lambda epoch: batches, lambda: 0.5, len(batches))
     assert told == [(1, 2), (2, 2)]
 
 
@@ -85,7 +70,7 @@ def test_every_epoch_asks_for_its_own_batches() -> None:
         asked.append(epoch)
         yield from batches
 
-    Trainer(TrainingOptions(epochs=3), lambda: 0.0).fit(model, of, len(batches))
+    CompressionTrainer(model, config=TrainingOptions(epochs=3)).fit(of, lambda: 0.0, len(batches))
     assert asked == [1, 2, 3]
 
 
@@ -95,20 +80,15 @@ def test_the_gradient_is_clipped() -> None:
     before = model.module.layer.weight.detach().clone()
     # With beta₁ = 0 Adam's first step is lr · g / |g|, whatever the clip; the clipped gradient itself stays behind.
     options = TrainingOptions(epochs=1, learning_rate=1e-4, clip_norm=0.5, warmup=0)
-    Trainer(options, lambda: 0.0).fit(model, lambda epoch: batches[:1], 1)
+    CompressionTrainer(model, config=options).fit(lambda epoch: batches[:1], lambda: 0.0, 1)
     gradients = torch.cat([parameter.grad.flatten() for parameter in model.module.parameters()])
     assert gradients.norm() == pytest.approx(0.5, rel=1e-4)
     assert not torch.equal(model.module.layer.weight, before)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_and_says_when() -> None:
+def test_more_steps_than_allowed_that_are_not_finite_stop_the_training_and_it_says_when_and_what_to_lower() -> None:
     model, batches = regression()
     batches[1]["y"][0] = float("nan")
-    with pytest.raises(WorkError, match="became nan in epoch 1; lower learning_rate"):
-        Trainer(TrainingOptions(epochs=2), lambda: 0.0).fit(model, lambda epoch: batches, len(batches))
-
-
-def test_all_options_out_of_range_are_reported_at_once() -> None:
-    with pytest.raises(UserError) as error:
-        TrainingOptions(0, 0.0, -1.0, (0.9, 1.0), -1, 0.0)
-    assert len(error.value.problems) == 6
+    options = TrainingOptions(epochs=3, most_skipped=1)
+    with pytest.raises(WorkError, match=r"became nan in epoch 2; lower learning_rate \(0.001\).* 2 of 6 steps"):
+        CompressionTrainer(model, config=options).fit(lambda epoch: batches, lambda: 0.0, len(batches))

@@ -1,0 +1,71 @@
+"""Choose the precision of forward passes: autocast, and the scaling of losses whose gradients float16 would lose."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from rcc.errors import UserError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The dtype of autocast on a kind of device, None for none, and the scaler of the loss, where there is one.
+
+    Parameters and the optimiser's state keep their own dtype.
+    """
+
+    kind: str = "cpu"
+    dtype: torch.dtype | None = None
+    scaler: GradScaler | None = None
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.kind, self.dtype)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss that a backward pass starts from."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
+
+    def unscale(self, optimiser: Optimizer) -> None:
+        """Divide the gradients by the scaler's factor, before anything reads them."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimiser)
+
+    def step(self, optimiser: Optimizer, taken: bool) -> None:
+        """The optimiser's step, if it is to be taken; the scaler learns from gradients that were not finite."""
+        if self.scaler is None:
+            if taken:
+                optimiser.step()
+            return
+        if taken:
+            self.scaler.step(optimiser)  # type: ignore[no-untyped-call]
+        self.scaler.update()
+
+
+FULL = Precision()
+
+
+def precision_of(name: str, device: torch.device) -> Precision:
+    """That of an option: float32, bfloat16, or float16, which needs a scaler.
+
+    Raises:
+        UserError: float16 on a CPU.
+    """
+    dtype = PRECISIONS[name]
+    if dtype is None:
+        return FULL
+    if dtype is torch.float16 and device.type == "cpu":
+        raise UserError(
+            "training: precision is float16 and the model is on a CPU, where float16 is slow and overflows; take"
+            " precision=bfloat16 or float32."
+        )
+    return Precision(device.type, dtype, GradScaler(device.type) if dtype is torch.float16 else None)

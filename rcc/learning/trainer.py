@@ -1,0 +1,391 @@
+"""Train a model: pre-training, recovery and distillation by one loop, with checkpoints that resume to the bit."""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rcc.errors import Problems, UserError, WorkError
+from rcc.layers.model import Model
+from rcc.learning.average import Average
+from rcc.learning.callback import Callback as Callback
+from rcc.learning.checkpoint import (
+    copy_into,
+    has_training,
+    load_optimiser,
+    optimiser_tensors,
+    read_training,
+    refuse_differences,
+    refuse_others,
+    tensors_of,
+    under,
+    write_training,
+)
+from rcc.learning.history import Epoch, History, Standing
+from rcc.learning.loop import Best, Loop, Step, no_batches
+from rcc.learning.optimisers import optimiser_for
+from rcc.learning.parameters import batch_norm_counts, clamp_scales, logit_scales
+from rcc.learning.precision import precision_of
+from rcc.learning.randomness import random_state, restore_random_state
+from rcc.learning.schedules import LearningRates
+from rcc.learning.supervised import Supervised
+from rcc.learning.training_options import TrainingOptions as TrainingOptions
+
+Progress = Callable[[int, int, str], None]
+FREE = ("most_skipped", "checkpoint_every")
+"""Options that may change when a training is resumed."""
+
+
+class CompressionTrainer:
+    """Trains the parameters of a model that take gradients, in place.
+
+    >>> trainer = CompressionTrainer(student, teacher, {"lr": 1e-3, "wd": 0.05, "epochs": 3, "kd_temp": 2.0})
+    >>> history = trainer.train(train_loader, val_loader, 3)
+
+    or on any loss and score, as pre-training and the recovery of a cascade do:
+
+    >>> trainer = CompressionTrainer(model, config=TrainingOptions(epochs=3), loss=loss)
+    >>> history = trainer.fit(batches, score, steps_per_epoch)
+
+    The state after the same steps is the same to the bit, whether they were taken at once or with stops in between.
+
+    Args:
+        model: a module, or a model of rcc, which has a loss of its own.
+        teacher_model: a model whose logits the student also learns, by `compute_distillation_loss`; it is not changed.
+        config: `TrainingOptions`, or a mapping of their names or the specification's (lr, wd), and of those of
+            `rcc.learning.supervised.Supervised` (kd_temp, kd_weight, mixed_precision).
+        loss: a scalar from one batch; by default that of `Supervised`.
+        progress: `(epochs done, epochs in all, what)`.
+        callbacks: called between steps.
+        checkpoints: the folder of `last.safetensors` and of the best epoch's weights, for nothing else; None writes
+            none.
+        resume: go on from the checkpoint in that folder, where there is one.
+        identity: plain data that must be the same for a resume to go on the same way, as the batch size and the seed.
+
+    Raises:
+        UserError: options out of range, or nothing to train.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Model,
+        teacher_model: nn.Module | Model | None = None,
+        config: TrainingOptions | Mapping[str, Any] | None = None,
+        *,
+        loss: Callable[[Any], Tensor] | None = None,
+        progress: Progress = lambda done, total, what: None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: Path | str | None = None,
+        resume: bool = False,
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model, self.teacher_model = model, teacher_model
+        self.module: nn.Module = model if isinstance(model, nn.Module) else model.module
+        first = next(self.module.parameters(), None)
+        self.device = torch.device("cpu") if first is None else first.device
+        options, rest = Supervised.split(config or {}, self.device)
+        if loss is not None and (teacher_model is not None or rest):
+            raise UserError("training: a loss was given, so that a teacher, kd_temp and kd_weight have no effect.")
+        self.supervised = Supervised(model, teacher_model, self.device, **rest)
+        self.criterion, self.compute_distillation_loss = self.supervised.criterion, self.supervised.distillation
+        self.loss = loss or self.supervised.loss
+        self.progress, self.callbacks = progress, list(callbacks)
+        self.folder = None if checkpoints is None else Path(checkpoints)
+        self.resume, self.identity = resume, dict(identity or {})
+        self.trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        problems = Problems("training")
+        problems.check(bool(self.trained), "everything is frozen: no parameter of the model takes a gradient.")
+        problems.done()
+        self._configure(options)
+
+    def _configure(self, options: TrainingOptions) -> None:
+        """Stand before the first step of a training with these options."""
+        self.options = options
+        self.precision = precision_of(options.precision, self.device)
+        self.scaler, self.mixed_precision = self.precision.scaler, self.precision.dtype is not None
+        self.optimizer = optimiser_for(
+            self.module,
+            options.optimiser,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            betas=options.betas,
+            momentum=options.momentum,
+        )
+        self.scheduler: LearningRates | None = None
+        self.average = Average(self.module, options.average) if options.average else None
+        self.best = Best(partial(tensors_of, self.module), operator.ge)
+        self.standing = Standing()
+        self._schedule: dict[str, Any] | None = None  # that of a state that was loaded before the schedule was made
+        self._started, self._first_step = time.monotonic(), 0
+
+    @property
+    def current_epoch(self) -> int:
+        """Epochs that are finished."""
+        return self.standing.epoch
+
+    @property
+    def global_step(self) -> int:
+        """Steps so far, those that moved nothing included."""
+        return self.standing.step
+
+    @property
+    def history(self) -> History:
+        """What each epoch of `fit` was like."""
+        return self.standing.history
+
+    # The specification's face
+
+    def train(self, train_loader: Any, val_loader: Any, num_epochs: int | None = None) -> dict[str, list[float]]:
+        """Train for `num_epochs`, by default as configured, and leave the weights of the best epoch in place.
+
+        Args:
+            train_loader: gives the same number of batches each time it is iterated over.
+            val_loader: what `validate` measures after each epoch: its accuracy decides, or else its loss.
+
+        Returns:
+            A list with a number an epoch for each of train_loss, grad_norm, learning_rate, val_loss, and val_accuracy
+            where there are classes.
+        """
+        if num_epochs is not None and num_epochs != self.options.epochs:
+            self._configure(replace(self.options, epochs=num_epochs))
+        found: dict[str, list[float]] = {}
+
+        def score() -> float:
+            measured = self.validate(val_loader)
+            found.setdefault("learning_rate", []).append(self.optimizer.param_groups[0]["lr"])
+            for name, value in measured.items():
+                found.setdefault(f"val_{name}", []).append(value)
+            return measured.get("accuracy", -measured["loss"])
+
+        history = self.fit(lambda epoch: train_loader, score, len(train_loader))
+        told = {"train_loss": "loss", "grad_norm": "norm"}
+        return {name: [getattr(each, field) for each in history.epochs] for name, field in told.items()} | found
+
+    def train_epoch(self, dataloader: Any) -> dict[str, float]:
+        """Train on every batch of `dataloader` once.
+
+        Returns:
+            loss, grad_norm (its mean) and skipped (steps).
+        """
+        self._begin(len(dataloader))
+        epoch = self._train_epoch(lambda number: dataloader)
+        return {"loss": epoch.loss, "grad_norm": epoch.norm, "skipped": float(epoch.skipped)}
+
+    def validate(self, dataloader: Iterable[Any]) -> dict[str, float]:
+        """The mean loss over the items of `dataloader` without the teacher's part, and the accuracy where the targets
+        are classes; in evaluation mode, without gradients."""
+        self.module.eval()
+        return self.supervised.measure(dataloader)
+
+    # Training on any loss and score
+
+    def fit(self, batches: Callable[[int], Iterable[Any]], score: Callable[[], float], steps_per_epoch: int) -> History:
+        """Train, and leave the weights of the best epoch (the later of equals) in place, in evaluation mode.
+
+        Args:
+            batches: from an epoch's number, from 1, to its batches: as many and the same whenever it is asked.
+            score: called after each epoch in evaluation mode, higher is better.
+            steps_per_epoch: the number of batches in an epoch.
+
+        Raises:
+            UserError: a checkpoint of another training, or a folder that cannot be written to.
+            WorkError: more steps than allowed were not finite, an epoch has no batches, or the disk is full.
+        """
+        self._begin(steps_per_epoch)
+        while self.current_epoch < self.options.epochs and not self._out_of_patience:
+            self._measure(self._train_epoch(batches), score)
+        self.module.eval()
+        self.best.restore()
+        assert self.best.epoch is not None  # there is at least one epoch
+        self.history.kept = self.best.epoch
+        return self.history
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return self.options.patience is not None and self.history.waited >= self.options.patience
+
+    def _begin(self, batches: int) -> None:
+        """Make ready for epochs of so many batches; the second time nothing is left to do."""
+        if self.scheduler is not None:
+            return
+        options = self.options
+        total = options.epochs * max(1, math.ceil(batches / options.accumulate))
+        self.scheduler = LearningRates(
+            self.optimizer, options.schedule, total, options.warmup, options.plateau_factor, options.plateau_epochs
+        )
+        scales = logit_scales(self.module)
+        after: list[Callable[[], object]] = [partial(clamp_scales, scales)] if scales else []
+        if self.average is not None:
+            after.append(self.average.update)
+        self.loop: Loop[Any] = Loop(
+            self.loss,
+            self.optimizer,
+            self.scheduler,
+            clip=partial(nn.utils.clip_grad_norm_, self.trained, options.clip_norm),
+            after_step=after,
+            accumulate=options.accumulate,
+            precision=self.precision,
+            counted=batch_norm_counts(self.module),
+        )
+        if self.folder is not None and has_training(self.folder):
+            if not self.resume:
+                raise UserError(f"{self.folder} holds the checkpoint of a training: resume it, or give another folder.")
+            self.load_state_dict(read_training(self.folder))
+        elif self._schedule is not None:
+            self.scheduler.load_state_dict(self._schedule)
+        self._started, self._first_step = time.monotonic(), self.global_step
+
+    def _train_epoch(self, batches: Callable[[int], Iterable[Any]]) -> Epoch:
+        number = self.current_epoch + 1
+        self.module.train()
+        for step in self.loop.steps(self._left(batches, number)):
+            self.standing.take(step)
+            if self.standing.skipped > self.options.most_skipped:
+                raise self._lost(step)
+            for callback in self.callbacks:
+                callback.after_step(self, step)
+            every = self.options.checkpoint_every
+            if self.folder is not None and every and self.global_step % every == 0:
+                self.save()
+        if not self.standing.steps:
+            raise no_batches(number)
+        if not any(step.taken for step in self.standing.steps):
+            raise self._lost(self.standing.steps[-1])
+        return Epoch.of(number, self.standing.finish_epoch())
+
+    def _left(self, batches: Callable[[int], Iterable[Any]], number: int) -> Iterator[Any]:
+        """The batches of an epoch that were not trained on yet, counted as they are taken.
+
+        Those before are made and dropped, under the random state that the epoch began with.
+        """
+        standing = self.standing
+        now = random_state() if standing.position else None
+        if standing.epoch_random is None:
+            standing.epoch_random = random_state()
+        if now is not None:
+            restore_random_state(standing.epoch_random)
+        items = iter(batches(number))
+        for _ in islice(items, standing.position):
+            pass
+        if now is not None:
+            restore_random_state(now)
+        for item in items:
+            standing.position += 1
+            yield item
+
+    def _measure(self, epoch: Epoch, score: Callable[[], float]) -> None:
+        """Score the model as it is after an epoch, and keep it if it is the best."""
+        assert self.scheduler is not None
+        self.module.eval()
+        with nullcontext() if self.average is None else self.average.in_place():
+            epoch = replace(epoch, score=score())
+            if not math.isfinite(epoch.score):
+                raise WorkError(f"the score after epoch {epoch.number} is {epoch.score}; lower learning_rate.")
+            self.best.offer(epoch.number, epoch.score)
+        self.history.epochs.append(epoch)
+        self.scheduler.after_epoch(epoch.score)
+        for callback in self.callbacks:
+            callback.after_epoch(self, epoch)
+        if self.folder is not None:
+            self.save()
+        self.progress(epoch.number, self.options.epochs, self._told(epoch))
+
+    def _told(self, epoch: Epoch) -> str:
+        rate = (self.global_step - self._first_step) / max(time.monotonic() - self._started, 1e-9)
+        skipped = f", {epoch.skipped} steps skipped" if epoch.skipped else ""
+        return f"loss {epoch.loss:.3f}, selection {epoch.score:.4f}, {rate:.3g} steps/s{skipped}"
+
+    def _lost(self, step: Step) -> WorkError:
+        options, standing = self.options, self.standing
+        what, value = ("gradient's norm", step.norm) if math.isfinite(step.loss) else ("loss", step.loss)
+        when = f"in epoch {self.current_epoch + 1};"
+        if standing.skipped == standing.step:
+            when = "from the first step on: look for it in the data, or"
+        full = "" if options.precision == "float32" else ", or take precision=float32"
+        return WorkError(
+            f"the training {what} became {value} {when} lower learning_rate ({options.learning_rate:g}) or clip_norm"
+            f" ({options.clip_norm:g}){full}. {standing.skipped} of {standing.step} steps were left out, and"
+            f" most_skipped is {options.most_skipped}."
+        )
+
+    # Checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on: 'tensors' by name, and 'state' as plain data (JSON)."""
+        averaged = {} if self.average is None else self.average.tensors()
+        parts = {
+            "model": tensors_of(self.module),
+            "optimiser": optimiser_tensors(self.optimizer, self.module),
+            "average": averaged,
+            "best": self.best.kept,
+        }
+        state = {
+            "asked": self._asked(),
+            "standing": self.standing.to_json(),
+            "best": [self.best.epoch, self.best.value],
+            "schedule": None if self.scheduler is None else self.scheduler.state_dict(),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "averaged": 0 if self.average is None else self.average.steps,
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "random": random_state(),
+        }
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        return {"tensors": tensors, "state": state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned, by a trainer of the same model and options.
+
+        Raises:
+            UserError: it is of another training; says every difference, and changes nothing.
+        """
+        state = state_dict["state"]
+        refuse_differences(state["asked"], self._asked())
+        parts = {part: under(f"{part}.", state_dict["tensors"]) for part in ("model", "optimiser", "average", "best")}
+        ours, averaged = tensors_of(self.module), {} if self.average is None else self.average.tensors()
+        refuse_others("model", parts["model"], ours)
+        refuse_others("average", parts["average"], averaged)
+        if parts["best"]:
+            refuse_others("best", parts["best"], ours)
+        load_optimiser(self.optimizer, self.module, parts["optimiser"])
+        copy_into(ours, parts["model"])
+        if self.average is not None:
+            self.average.load(parts["average"], state["averaged"])
+        self.best.epoch, self.best.value = state["best"]
+        self.best.kept = {name: tensor.to(ours[name].device) for name, tensor in parts["best"].items()}
+        self.standing = Standing.read(state["standing"])
+        self._schedule = state["schedule"]
+        if self.scheduler is not None and self._schedule is not None:
+            self.scheduler.load_state_dict(self._schedule)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        for callback, kept in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(kept)
+        restore_random_state(state["random"])
+
+    def save(self) -> None:
+        """Write a checkpoint of the training as it stands, and remove what it replaces.
+
+        Raises:
+            UserError: there is no folder, or it cannot be written to.
+            WorkError: the disk is full or fails.
+        """
+        if self.folder is None:
+            raise UserError("training: there is no folder for checkpoints; give checkpoints=<folder>.")
+        write_training(self.folder, self.state_dict())
+
+    def _asked(self) -> dict[str, Any]:
+        """What must be the same for a training to go on as it began."""
+        asked = {name: value for name, value in asdict(self.options).items() if name not in FREE}
+        asked["betas"] = list(asked["betas"])
+        return asked | self.identity
