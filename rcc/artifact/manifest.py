@@ -26,13 +26,16 @@ from rcc.artifact.entries import (
     stream_text,
     vector_order,
 )
+from rcc.artifact.patterns import expanded, factored, justified
 from rcc.atomic import reading, replaced, write_file
 from rcc.errors import Problems, UserError, listed
 from rcc.limits import read_bytes
 
-FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 4, (2, 3, 4)
+FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 5, (2, 3, 4, 5)
 CHECKSUM, CHECKED_VERSION = "checksum", 3
 """A key that version 3 added."""
+PATTERNS_VERSION = 5
+"""Names are patterns from this version on, see `rcc.artifact.patterns`."""
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 _KEYS = {
     "format": str, "version": int, "adapter": str, "rcc_version": str, "dtype": str, "modules": dict,
@@ -71,7 +74,7 @@ class Manifest:
         return {name: found[name] for name in vector_order(found) if found[name].stream == stream}
 
     def to_bytes(self) -> bytes:
-        """The file's content in UTF-8: sorted keys, a line a module, non-finite numbers as null."""
+        """The file's content in UTF-8: sorted keys, a line for modules alike, non-finite numbers as null."""
         dtypes = [entry.dtype for entry in self.tensors.values() if not (isinstance(entry, Matrix) and entry.stepped)]
         # Nearly all tensors are of one dtype, which is said once; sorted first, so that a tie has one outcome.
         default = max(sorted(set(dtypes)), key=dtypes.count, default="float32")
@@ -79,6 +82,11 @@ class Manifest:
         for name, entry in self.tensors.items():
             module, _, attribute = name.rpartition(".")
             modules.setdefault(module, {})[attribute] = entry_text(entry, default)
+        text = self._text(default, factored(modules))
+        # Names that few bytes stand for are written out, if ever a network has them.
+        return text if justified(modules, len(text)) else self._text(default, modules)
+
+    def _text(self, default: str, modules: Mapping[str, Any]) -> bytes:
         data = {
             "format": FORMAT,
             "version": VERSION,
@@ -150,7 +158,12 @@ def read_manifest(directory: Path | str) -> Manifest:
         )
     if version >= CHECKED_VERSION:
         _check_checksum(path, data)
-    return _parse(data, Problems(str(path)))
+    problems = Problems(str(path))
+    _check_keys(data, problems)
+    if version >= PATTERNS_VERSION:
+        data["modules"] = expanded(data["modules"], len(text), problems)
+        problems.done()
+    return _parse(data, problems)
 
 
 def is_artifact(path: Path | str) -> bool:
@@ -192,7 +205,8 @@ def _found(directory: Path) -> str:
     return "found: " + (", ".join(sorted(path.name for path in directory.iterdir())) or "an empty folder")
 
 
-def _parse(data: dict[str, Any], problems: Problems) -> Manifest:
+def _check_keys(data: dict[str, Any], problems: Problems) -> None:
+    """Refuse keys that are missing, of another type or not known, and modules that are no mappings."""
     for key, kind in _KEYS.items():
         problems.check(isinstance(data.get(key), kind), f"'{key}' is missing or not a {kind.__name__}.")
     problems.check(data.keys() <= _KEYS.keys(), f"keys that are not known: {', '.join(data.keys() - _KEYS.keys())}.")
@@ -203,6 +217,10 @@ def _parse(data: dict[str, Any], problems: Problems) -> Manifest:
             problems.check(not dotted, f"module '{module}' has attributes with a dot: {dotted}.")
     problems.choice("dtype", data["dtype"], DTYPES)
     problems.done()
+
+
+def _parse(data: dict[str, Any], problems: Problems) -> Manifest:
+    """The manifest of data with a line for each tensor of each module."""
     parsed = {
         name: parse_entry(name, text, data["dtype"], problems)
         for name, text in (

@@ -15,6 +15,8 @@ ODD: tuple[Any, ...] = (
     *("", "x", "../../etc/passwd", "/dev/zero", "os:system", "\ud800", "a" * 5000, "9" * 14),
     *([], [1], [[]], [None, -1], {}, {"a": 1}, {"": {}}),
 )
+PATTERNS = ("{0..999999}", "{0..3}", "{a,b}", "{", "a..b", ".".join(["{a,b}"] * 40))
+"""Keys, or what they are continued with, that stand for many names or for none."""
 
 
 def mutate(directory: Path, seed: int) -> str:
@@ -34,7 +36,7 @@ def mutate(directory: Path, seed: int) -> str:
 
 
 def replace(content: Any, draw: random.Random) -> str:
-    """One value somewhere inside replaced, removed, or a number in its text changed."""
+    """One value somewhere inside replaced, removed or called otherwise, or a number in its text changed."""
     trail = []
     while True:
         keys = list(content) if isinstance(content, dict) else list(range(len(content)))
@@ -46,9 +48,12 @@ def replace(content: Any, draw: random.Random) -> str:
         if isinstance(value, dict | list) and value and draw.random() < 0.9:
             content = value
             continue
-        way = draw.randrange(4)
+        way = draw.randrange(5)
         if way == 0:
             del content[key]
+        elif way == 4 and isinstance(content, dict):
+            key = draw.choice(("", f"{key}.")) + draw.choice(PATTERNS)
+            content[key] = content.pop(trail[-1])
         elif way == 1 and isinstance(value, str) and " " in value:
             words = value.split(" ")
             place = draw.randrange(len(words))
