@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from rcc.errors import UserError
+
 START, END = 1 / 25, 1 / 25e4
 """Of one cycle: its first and last factor of the peak, those of torch's OneCycleLR."""
 
@@ -90,10 +92,19 @@ class LearningRates:
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the rates from here on, as plain data."""
-        return {"taken": self.taken, "waited": self.waited, "best": self.best, "level": self.level}
+        return {"total": self.total, "taken": self.taken, "waited": self.waited, "best": self.best, "level": self.level}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned.
+
+        Raises:
+            UserError: it is of a training of another length.
+        """
+        if state["total"] != self.total:
+            raise UserError(
+                f"the checkpoint is of another training: its steps were {state['total']} in all and are now"
+                f" {self.total}. Give as many batches of as many items as then."
+            )
         self.taken, self.waited = int(state["taken"]), int(state["waited"])
         self.best, self.level = float(state["best"]), float(state["level"])
         self._set()

@@ -357,6 +357,9 @@ class CompressionTrainer:
         refuse_others("average", parts["average"], averaged)
         if parts["best"]:
             refuse_others("best", parts["best"], ours)
+        self._schedule = state["schedule"]
+        if self.scheduler is not None and self._schedule is not None:
+            self.scheduler.load_state_dict(self._schedule)
         load_optimiser(self.optimizer, self.module, parts["optimiser"])
         copy_into(ours, parts["model"])
         if self.average is not None:
@@ -364,9 +367,6 @@ class CompressionTrainer:
         self.best.epoch, self.best.value = state["best"]
         self.best.kept = {name: tensor.to(ours[name].device) for name, tensor in parts["best"].items()}
         self.standing = Standing.read(state["standing"])
-        self._schedule = state["schedule"]
-        if self.scheduler is not None and self._schedule is not None:
-            self.scheduler.load_state_dict(self._schedule)
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
         for callback, kept in zip(self.callbacks, state["callbacks"], strict=True):
