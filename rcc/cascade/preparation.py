@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from rcc.calibration.hand_over import hand_overs
 from rcc.calibration.targets import dense_outputs
 from rcc.cascade.records import CANONICAL, FOLDED, KEYS, VALUES
-from rcc.layers.batch_norm import affine, constant_values, is_fixed, make_canonical_, make_identity_, with_affine
+from rcc.layers.batch_norm import (
+    affine,
+    constant_values,
+    is_fixed,
+    is_folded,
+    make_canonical_,
+    make_identity_,
+    with_affine,
+)
 from rcc.layers.inert_biases import KeyBias, inert_biases
 from rcc.layers.model import Batch
 from rcc.layers.units import Unit
@@ -148,10 +156,8 @@ def _is_wide(tensor: Tensor | None) -> bool:
 
 def _does(norm: Any) -> bool:
     """Whether a norm does anything, in a dtype that holds what it does."""
-    scale, shift = affine(norm)
-    identity = bool(((scale - 1).abs() < 1e-7).all()) and not bool(shift.any())
     hooked = norm._forward_hooks or norm._forward_pre_hooks
-    return not identity and not hooked and _is_wide(norm.running_mean)
+    return not is_folded(norm) and not hooked and _is_wide(norm.running_mean)
 
 
 def _is_canonical(norm: Any) -> bool:

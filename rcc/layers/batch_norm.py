@@ -47,6 +47,31 @@ def with_affine(form: Form, scale: Tensor, shift: Tensor) -> Form:
     return replace(form, sparse=folded, bias=shifted.to(sparse.dtype))
 
 
+def is_folded(norm: Any) -> bool:
+    """Whether a norm that `is_fixed` gives its input back in evaluation, as `make_identity_` leaves it: of one that was
+    never trained ε is not made up for."""
+    if any(tensor.is_meta for tensor in (*norm.parameters(), *norm.buffers())):
+        return False
+    scale, shift = affine(norm)
+    return bool(((scale - 1).abs() < 1e-7).all()) and not bool(shift.any())
+
+
+def is_without_statistics(norm: Any) -> bool:
+    """Whether a norm that `is_fixed` has constants in place of what it met: it was folded, or made canonical."""
+    if is_folded(norm):
+        return True
+    constant = not bool(norm.running_mean.any()) and bool((norm.running_var == 1).all())
+    if not constant or norm.weight is None:
+        return False
+    untrained = not int(norm.num_batches_tracked) and bool((norm.weight == 1).all()) and not bool(norm.bias.any())
+    return not untrained
+
+
+def stay_in_evaluation(norm: nn.Module, inputs: Any) -> None:
+    """A hook before the forward of a norm without statistics, whatever mode its network is put in."""
+    norm.training = False
+
+
 @torch.no_grad()
 def make_identity_(norm: Any) -> None:
     """Let `norm` give its input back in evaluation, to the bit wherever ε is lost beside a power of 4 up to 4⁷.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rcc.layers.attention import OpenAttention
+from rcc.layers.batch_norm import is_fixed, is_folded
 from rcc.layers.form import MATRICES, STEPS
 from rcc.layers.modules import FormModule
 from rcc.layers.own_padding import RECIPE, own_padding, pads_by_itself
@@ -50,6 +51,8 @@ def obstacle(module: Any, kind: str, parent: nn.Module) -> str:
         return f"{type(module).__name__} computes in a way of its own, which the form would replace"
     if kind == "conv" and getattr(module, "padding_mode", "zeros") != "zeros":
         return f"padding_mode '{module.padding_mode}' cannot be held in the form"
+    if kind == "norm" and is_fixed(module) and is_folded(module):
+        return "it is folded into the layer before it: its weight is a constant"
     if kind == "embedding" and getattr(module, "max_norm", None) is not None:
         return "an embedding with max_norm rewrites its own rows"
     if not held and kind != "norm" and (name := _own_attribute(module, kind)):

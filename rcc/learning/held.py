@@ -1,4 +1,4 @@
-"""Hold a compressed model's zeros, grids and factors while an ordinary optimiser trains it.
+"""Hold a compressed model's zeros, grids, factors and folded norms while an ordinary optimiser trains it.
 
 Each stored matrix gets a parametrisation (`torch.nn.utils.parametrize`): the optimiser moves a latent matrix, and the
 layer computes with what the form allows of it. No projection after a step: one would throw away every step that is
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from rcc.layers.batch_norm import is_fixed, is_folded, is_without_statistics, stay_in_evaluation
 from rcc.layers.form import MATRICES
 from rcc.layers.grid import from_grid, to_grid
 from rcc.layers.model import Model
@@ -23,16 +24,19 @@ from rcc.layers.units import Unit, find_units
 
 
 class Held:
-    """The matrices that `held` holds. As a context manager it releases them at its end."""
+    """The matrices and norms that `held` holds. As a context manager it releases them at its end."""
 
-    def __init__(self, places: Sequence[tuple[nn.Module, str]]) -> None:
-        self.places = list(places)
+    def __init__(self, places: Sequence[tuple[nn.Module, str]], norms: Sequence[_HeldNorm] = ()) -> None:
+        self.places, self.norms = list(places), list(norms)
 
     def release(self) -> None:
-        """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained."""
+        """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained; and every
+        norm to the mode of its network."""
         while self.places:
             module, name = self.places.pop()
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        while self.norms:
+            self.norms.pop().release()
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +53,9 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
     Zeros stay zeros. A matrix of whole numbers of a step stays on its grid, no number larger than the largest it has
     now; gradients pass straight through the rounding (Bengio et al. 2013, arXiv:1308.3432), except where the latent has
     left the grid's range. U and V train as the factors they are, scales and biases freely, a tied weight once. What a
-    layer reads as (`Unit.read`, `rcc.save`) is what it computes with.
+    layer reads as (`Unit.read`, `rcc.save`) is what it computes with. A batch norm whose statistics are constants,
+    since it was folded before compression, stays in evaluation mode whatever the mode of its network; one that does
+    nothing trains nothing.
 
     >>> model = rcc.load("artifact", trainable=True)  # does the same
     >>> optimiser = torch.optim.AdamW(model.module.parameters(), 1e-4)
@@ -60,6 +66,8 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
     """
     if units is None:
         units = find_units(model) if isinstance(model, nn.Module) else model.units()
+    root = model if isinstance(model, nn.Module) else model.module
+    norms = [_HeldNorm(norm) for norm in root.modules() if is_fixed(norm) and is_without_statistics(norm)]
     places = []
     for unit in units:
         if unit.obstacle:
@@ -71,7 +79,22 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
                     # `unsafe` leaves out a check by a forward, which the form passes by construction.
                     parametrize.register_parametrization(module, name, keep, unsafe=True)
                     places.append((module, name))
-    return Held(places)
+    return Held(places, norms)
+
+
+class _HeldNorm:
+    """A batch norm without statistics of its own, kept in evaluation mode; frozen too where it was folded."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        self._hook = norm.register_forward_pre_hook(stay_in_evaluation)
+        self._frozen = [each for each in norm.parameters() if each.requires_grad] if is_folded(norm) else []
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+
+    def release(self) -> None:
+        self._hook.remove()
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
 
 
 def _of(module: Any, name: str) -> _FormOf | None:

@@ -10,9 +10,13 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 from transformers.pytorch_utils import Conv1D
 
 from rcc.layers.attention import open_attention
+from rcc.layers.batch_norm import make_identity_
 from rcc.layers.obstacles import is_computed, lone_matrices
 from rcc.layers.own_padding import RECIPE
 from rcc.layers.units import find_units
+from rcc.models.own.module import ModuleAdapter
+from rcc.stages.base import StageContext
+from rcc.stages.dare import DARECompressor
 
 
 def reasons(model: nn.Module) -> dict[str, str]:
@@ -109,3 +113,17 @@ def test_a_parameter_that_two_modules_share_comes_once() -> None:
 
 def test_a_root_that_is_recurrent_is_named_by_its_class() -> None:
     assert list(alone(nn.GRU(2, 3))) == ["GRU"]
+
+
+def test_a_folded_norm_is_left_alone_by_name_and_any_other_is_not() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.LayerNorm(4))
+    make_identity_(model[1])
+    assert reasons(model) == {
+        "0": "", "1": "it is folded into the layer before it: its weight is a constant", "2": "", "3": "",
+    }  # fmt: skip
+    before = {name: tensor.clone() for name, tensor in model[1].state_dict().items()}
+    report = DARECompressor(target_sparsity=0.5, roles=["norm"]).apply(ModuleAdapter(model), StageContext())
+    assert sorted(report.touched) == ["2", "3"]
+    assert ("1", reasons(model)["1"]) in [(skipped.name, skipped.reason) for skipped in report.skipped]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model[1].state_dict().items())
+    assert reasons(model.to("meta"))["1"] == ""

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import rcc
+from rcc.cascade.preparation import prepare
+from rcc.layers.batch_norm import make_identity_
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.grid import from_grid, to_grid
 from rcc.layers.units import Unit, find_units
@@ -223,6 +225,59 @@ def test_an_artifact_that_was_trained_on_reloads_to_the_same_outputs_and_is_no_l
     assert stored["after"] <= form_of(kind, 5).nonzeros
     steps = [name for name, _ in first(again.module).read().steps()]
     assert steps == [name for name, _ in form_of(kind, 5).steps()]
+
+
+class Normed(nn.Module):
+    """One norm that can be folded, one that can only be given constant statistics, one that was never trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.behind = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.ahead, self.fresh = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fresh(self.ahead(self.behind(self.conv(x)).relu()).relu())
+
+
+def test_norms_without_statistics_stay_in_evaluation_and_folded_ones_train_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Normed()
+    for norm in (module.behind, module.ahead):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+    x = torch.randn(5, 3, 6, 6)
+    model = ModuleAdapter(module).eval()
+    assert sorted(prepare(model, [{"x": x}])) == [
+        "left_alone", "norms_folded", "norms_made_canonical", "output_change", "values_gone",
+    ]  # fmt: skip
+    module.ahead.weight.data[0] = 1.5
+    rcc.save(model, tmp_path / "before", dtype="float32")
+    again = rcc.load(tmp_path / "before", skeleton=Normed(), trainable=True)
+    network = again.module.train()
+    statistics = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    optimiser = torch.optim.AdamW(network.parameters(), 0.1, weight_decay=0.5)
+    network(x).square().mean().backward()
+    optimiser.step()
+    moved = {name for name, buffer in network.named_buffers() if not torch.equal(buffer, statistics[name])}
+    assert moved == {"fresh.running_mean", "fresh.running_var", "fresh.num_batches_tracked"}
+    assert torch.equal(network.behind.weight, module.behind.weight)
+    assert not torch.equal(network.ahead.weight, module.ahead.weight)
+    assert not network.behind.training
+    rcc.save(again, tmp_path / "after", dtype="float32")
+    torch.testing.assert_close(
+        rcc.load(tmp_path / "after", skeleton=Normed()).module(x), again.eval().module(x), rtol=0, atol=0
+    )
+
+
+def test_norms_that_are_released_follow_their_network_again() -> None:
+    module = Normed()
+    make_identity_(module.behind)
+    with held(module):
+        module.train()(torch.randn(4, 3, 6, 6))
+        assert (module.behind.training, module.behind.weight.requires_grad) == (False, False)
+        assert (module.fresh.training, module.fresh.weight.requires_grad) == (True, True)
+    module.train()(torch.randn(4, 3, 6, 6))
+    assert (module.behind.training, module.behind.weight.requires_grad) == (True, True)
 
 
 def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
