@@ -8,6 +8,7 @@ options. What the first has and the second lacks does not exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice, product
 from typing import Any
 
@@ -59,18 +60,19 @@ def problems(
 
 def _searched(arguments: Sequence[Argument], composer: Composer) -> list[str]:
     """The sweeper's own search space under the choices asked for; empty when they cannot be composed."""
-    asked = [argument.text for argument in arguments if not argument.swept and _may_bring_sweep(argument)]
-    if not asked:
+    if not any(_may_bring_sweep(argument) for argument in arguments):
         return []
-    try:
-        cfg = composer.compose(asked)
-    except Exception:
-        return []  # told where everything is composed
-    return overrides.of_sweeper(cfg.hydra.sweeper.get("params"))
+    fixed = [argument for argument in arguments if not argument.swept]
+    alone = [argument for argument in fixed if argument.hydras or argument.key in PRESETS]
+    for some in (fixed, alone):  # the first is what runs when nothing is swept, and is composed once for both
+        with suppress(Exception):  # told where everything is composed
+            cfg = composer.compose([argument.text for argument in some])
+            return overrides.of_sweeper(cfg.hydra.sweeper.get("params"))
+    return []
 
 
 def _may_bring_sweep(argument: Argument) -> bool:
-    return argument.hydras or argument.key in PRESETS
+    return argument.key in PRESETS or argument.key.replace("/", ".").startswith("hydra.sweeper")
 
 
 class _Check:
@@ -78,6 +80,7 @@ class _Check:
 
     def __init__(self, arguments: Sequence[Argument], composer: Composer, deep: DeepCheck | None) -> None:
         self.composer, self.deep = composer, deep
+        self.typed = None if any(a.swept for a in arguments) else [argument.text for argument in arguments]
         self.groups = composer.groups()
         self.hydras = [argument.text for argument in arguments if argument.hydras and not argument.swept]
         self.asked = {a.key: a for a in arguments if a.key in self.groups and not a.removes}
@@ -151,11 +154,11 @@ class _Check:
 
     def _used(self, job: str, texts: Sequence[str]) -> list[str]:
         """The arguments that set what the job uses, or what no job does; notes those that only others use."""
-        kept, here = [], self.composer.compose([f"job={job}"])
+        kept, here = [], self.composer.of_job(job)
         for text in texts:
             key = key_of(text).partition(".")[0].partition("@")[0]
             # The other jobs are composed only for a name that this one lacks, which most commands do not have.
-            owners = [] if key in here else self._owners(key)
+            owners = [] if key in here or key in PRESETS else self._owners(key)
             if not owners:
                 kept.append(text)
                 continue
@@ -170,16 +173,16 @@ class _Check:
     def _owners(self, key: str) -> list[str]:
         """The jobs that have a group or an option of this name."""
         jobs = self.composer.choices("job")
-        return [job for job in jobs if key in own(self.composer.compose([f"job={job}"]))]
+        return [job for job in jobs if key in own(self.composer.of_job(job))]
 
     def _check(self, choices: Sequence[str], options: Sequence[str]) -> None:
-        default = self.composer.compose([]).hydra.runtime.choices.job
+        default = self.composer.of_job().hydra.runtime.choices.job
         job = next((text.partition("=")[2] for text in choices if text.startswith("job=")), default)
         choices, options = self._used(job, choices), self._used(job, options)
         if self.placed:
             options = of_combination(options, self._alone(choices), self.placed)
         choices = [*choices, *self.removed]
-        asked = self._compose([*choices, *options, *self.hydras], [*choices, *options])
+        asked = self._as_typed() or self._compose([*choices, *options, *self.hydras], [*choices, *options])
         if asked is None:
             return
         shipped = self.composer.shipped(asked.hydra.runtime.choices)
@@ -198,6 +201,15 @@ class _Check:
             clean = asked if not wrong else self._compose([*choices, *kept], [])
             if clean is not None and not any(compare(self._own(clean, shipped), _plain(shipped), {})):
                 self.found += self._deep_problems(self.deep, clean)
+
+    def _as_typed(self) -> DictConfig | None:
+        """The config of the very arguments, which whoever goes on with them asks for too; None where it takes more to
+        say what is wrong."""
+        if self.typed is None or self.found:
+            return None
+        with suppress(Exception):
+            return self.composer.compose(self.typed)
+        return None
 
     def _own(self, cfg: DictConfig, shipped: DictConfig) -> dict[str, Any]:
         """A config without what a preset sets for other jobs."""

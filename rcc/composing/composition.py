@@ -46,10 +46,18 @@ class Composer:
     def choices(self, group: str) -> list[str]:
         return self._names(group, ObjectType.CONFIG)
 
+    def of_job(self, job: str | None = None) -> DictConfig:
+        """The config of a job, or of the default one, as it ships."""
+        default = self.compose([])
+        return default if job in (None, default.hydra.runtime.choices.job) else self.compose([f"job={job}"])
+
     def shipped(self, choices: Mapping[str, str]) -> DictConfig:
         """The config of the choices of the groups alone, without presets and options."""
-        groups = [group for group in self.groups() if group not in PRESETS]
-        return self.compose([f"{group}={choices[group]}" for group in groups if choices.get(group) is not None])
+        job = self.of_job(choices.get("job"))
+        brought = job.hydra.runtime.choices
+        groups = [group for group in self.groups() if group not in PRESETS and choices.get(group) is not None]
+        others = [f"{group}={choices[group]}" for group in groups if choices[group] != brought.get(group)]
+        return self.compose([f"job={brought.job}", *others]) if others else job
 
     def _names(self, group: str, kind: ObjectType) -> list[str]:
         if group not in self._listed:

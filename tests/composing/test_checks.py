@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rcc.composing.checks import problems
 from rcc.composing.composition import Composer, composer
+from rcc.composing.folders import folder_of
 
 MODELS = "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, siglip, transformers, vit"
 
@@ -30,6 +31,24 @@ MODELS = "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, sigl
 )
 def test_what_can_be_composed_has_no_problem(configs: Composer, texts: list[str]) -> None:
     assert problems(texts, configs) == []
+
+
+@pytest.mark.parametrize(
+    ("texts", "most"),
+    [
+        ([], 1),
+        (["seed=1"], 2),
+        (["job=evaluate", "threads=1", "hydra.run.dir=run"], 3),
+        (["debug=quick", "stage=dare", "gate.threshold=0.9", "hydra.run.dir=run"], 3),
+    ],
+)
+def test_a_right_command_is_composed_as_it_is_its_job_and_its_choices_as_shipped_and_nothing_more(
+    texts: list[str], most: int
+) -> None:
+    with composer() as configs:
+        assert problems(texts, configs) == []
+        assert not folder_of(texts, configs, multirun=False).dry
+        assert len(configs._composed) == most
 
 
 @pytest.mark.parametrize(
