@@ -60,6 +60,12 @@ def model_arguments(checkpoint_of):
 
 
 @pytest.fixture
+def small_clip(model_arguments):
+    """What a command says for a CLIP that is compressed in a second, where the model is not what is claimed about."""
+    return model_arguments("clip")
+
+
+@pytest.fixture
 def data_arguments(data_set):
     """What a command says for the small data set of a data=."""
     sizes = {
