@@ -214,7 +214,7 @@ def _interrupted(outcomes: Sequence[Outcome]) -> str:
     directory = outcomes[-1].directory if outcomes else None
     if directory is None or not (directory / RECORD).is_file():
         return "interrupted before anything was saved."
-    if {"job=train", "job=evaluate"} & set(outcomes[-1].overrides):
+    if "job=evaluate" in outcomes[-1].overrides:
         return "interrupted. It has no steps to continue from: start it afresh."
     return f"interrupted. Continue with: {resume_line(directory, outcomes[-1].overrides)}"
 

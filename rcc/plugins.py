@@ -7,15 +7,19 @@ return one. That is checked before anything is called: a config cannot call what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from rcc import shipped
 from rcc.errors import Problems, UserError
 from rcc.option_types import fits, hints_of, wanted
 
 TARGET = "_target_"
+OPTIONS = "options_type"
+"""The attribute of a function that names the dataclass of its options."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 OPEN_ENDED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 
 
@@ -52,14 +56,37 @@ def build(where: str, kind: type, node: Mapping[str, Any], **offered: Any) -> An
 
 
 def checked(where: str, kind: type, node: Mapping[str, Any], offered: Iterable[str] = ()) -> Callable[..., Any]:
-    """The class or the function that `node` names, after its options were checked; nothing is called.
+    """The class or the function that `node` names, after its options were checked, their ranges too where it
+    `takes` a dataclass of them; nothing is called.
 
     Raises:
-        UserError: as `locate`, or as `check_options`.
+        UserError: as `locate`, as `check_options`, or as the dataclass.
     """
     factory = locate(where, node.get(TARGET), kind)
     check_options(where, factory, _options(node), offered)
+    if hasattr(factory, OPTIONS):
+        getattr(factory, OPTIONS)(**_options(node))
     return cast("Callable[..., Any]", factory)
+
+
+def takes(options: type) -> Callable[[Function], Function]:
+    """Let the fields of a dataclass that checks itself be the parameters of a function, which has `**options` for them.
+
+    `checked` then makes one, so that values out of range are refused before anything else the function needs is there.
+    """
+
+    def given(function: Function) -> Function:
+        own = signature(function)
+        hints = get_type_hints(options)
+        parameters = [each for each in own.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+        ours = [Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default) for each in fields(options)]
+        made: Any = function
+        made.__signature__ = own.replace(parameters=[*parameters, *ours])
+        made.__annotations__ |= {each.name: hints[each.name] for each in fields(options)}
+        setattr(made, OPTIONS, options)
+        return function
+
+    return given
 
 
 def build_named(group: str, name: str, kind: type, options: Mapping[str, Any]) -> Any:

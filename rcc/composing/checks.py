@@ -164,7 +164,7 @@ class _Check:
                 continue
             asked, others = text.lstrip("+"), " and ".join(f"job={name}" for name in owners)
             self.found.append(
-                f"{asked}: job={job} has no steps to continue from; only {others} resumes. Start it afresh, without it."
+                f"{asked}: job={job} has no steps to continue from; only {others} can be resumed. Start it afresh."
                 if key == "resume"
                 else f"{asked}: job={job} does not use '{key}', which belongs to {others}. Leave it out."
             )

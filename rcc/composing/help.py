@@ -38,6 +38,9 @@ Resume
   rcc-run resume=outputs/<date>/<time>         continue after the last finished step
   rcc-run resume=latest                        the newest run there is
 
+Train
+  rcc-run job=train data=<data set>            a small CLIP from scratch; resume= continues it too
+
 Evaluate
   rcc-run job=evaluate artifact=outputs/<date>/<time>/artifact        measure an artifact again
   rcc-run job=evaluate artifact=[dense,<artifact>,<artifact>] eval=zero_shot+efficiency      side by side

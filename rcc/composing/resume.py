@@ -24,6 +24,8 @@ from rcc.nested import leaves
 KEY = "resume"
 LATEST = "latest"
 RECORD = "run.json"
+TRAINING = "training"
+"""The folder of a run's directory that holds what the resume of a training needs."""
 RUNS = ("outputs/*/*", "multirun/*/*/*")
 FREE = ("resume", "dry_run", "logger", "state", "limits")
 """Options that say nothing about the result, so that a resumed run may be given others."""
@@ -46,11 +48,12 @@ def directory(value: str) -> Path:
     """
     if value == LATEST:
         found = [record for pattern in RUNS for record in Path().glob(f"{pattern}/{RECORD}")]
-        records = [record for record in found if _has_steps(record)]
+        records = [record for record in found if _can_go_on(record)]
         if not records:
             raise UserError(
-                f"resume=latest: there is no {RECORD} of a compression under outputs/ or multirun/ of {Path.cwd()}. "
-                "Go to the folder the run was started in, or name its directory: rcc-run resume=<directory>."
+                f"resume=latest: there is no {RECORD} of a compression or a training under outputs/ or multirun/ of"
+                f" {Path.cwd()}. Go to the folder the run was started in, or name its directory: rcc-run"
+                " resume=<directory>."
             )
         return max(records, key=lambda record: (_started(record), record)).parent
     path = expanded("resume", value)
@@ -70,13 +73,14 @@ def directory(value: str) -> Path:
     return path
 
 
-def _has_steps(record: Path) -> bool:
-    """Whether a run.json plans steps; one that cannot be read may, and is refused by name later."""
+def _can_go_on(record: Path) -> bool:
+    """Whether a run.json plans steps, or a training left something; one that cannot be read may, and is refused by name
+    later."""
     try:
         plan = json.loads(read_bytes(record)).get("plan", True)
     except (OSError, ValueError, AttributeError, RecursionError, UserError):  # the last by brackets within brackets
         return True
-    return bool(plan)
+    return bool(plan) or (record.parent / TRAINING).is_dir()
 
 
 def _started(record: Path) -> datetime:

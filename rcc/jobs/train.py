@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+from rcc.atomic import remove_directory
 from rcc.command_line import command_line
+from rcc.composing.resume import TRAINING
 from rcc.data.splits import Splits
 from rcc.errors import Problems
-from rcc.jobs.claim import claimed, started_by
+from rcc.jobs.claim import claimed, finished, started_by
 from rcc.jobs.job import Job
 from rcc.plugins import build, checked
 from rcc.reporting.formats import metric_text
+from rcc.reporting.run_manifest import note_data
+from rcc.reporting.training import TrainingDisplay
 from rcc.training.pretrain import Trained, save_checkpoint
 
-HANDED = ("splits", "seed", "measure", "device", "progress")
+HANDED = ("splits", "seed", "measure", "device", "progress", "checkpoints", "resume")
 """What a trainer is given beside its own options."""
 
 
 class Train(Job):
     """Pre-trains, keeps the epoch that `eval=` finds best on the selection split, measures it once on the test split.
 
-    The checkpoint, with the command, the seed and the scores, is `checkpoint/` in the run's directory.
+    The checkpoint, with the command, the seed and the scores, is `checkpoint/` in the run's directory; what a resume
+    needs is `training/`.
     """
+
+    resumes: ClassVar[bool] = True
 
     def read(self, found: Problems) -> None:
         super().read(found)
@@ -38,13 +44,18 @@ class Train(Job):
         return self.directory / "checkpoint"
 
     def run(self) -> None:
-        """Train and leave a checkpoint."""
+        """Train, or go on with it, and leave a checkpoint."""
         where, options = self.node("trainer")
-        with claimed(self, makes=[self.checkpoint_path]):
+        if finished(self):
+            print(
+                f"{self.directory} has already finished: its checkpoint is {self.checkpoint_path}. Nothing was done;"
+                " start a fresh run to train again."
+            )
+            return
+        with claimed(self, makes=[self.checkpoint_path, self.directory / TRAINING]):
             splits = self.data()
-            what = TextColumn("{task.fields[what]}")
-            with Progress(TextColumn("{task.description}"), BarColumn(), what, TimeRemainingColumn()) as display:
-                row = display.add_task("training", total=None, what="")
+            note_data(self.directory, splits.fingerprint)
+            with TrainingDisplay() as display:
                 trained: Trained = build(
                     where,
                     Trained,
@@ -53,7 +64,9 @@ class Train(Job):
                     seed=self.seed,
                     measure=self.measure,
                     device=self.settings["device"],
-                    progress=lambda done, total, what: display.update(row, completed=done, total=total, what=what),
+                    progress=display.finished,
+                    checkpoints=self.directory / TRAINING,
+                    resume=self.resumed,
                 )
             self._leave(trained, splits)
 
@@ -71,6 +84,8 @@ class Train(Job):
             "history": trained.history.to_json(),
         }
         directory = self.checkpoint_path
+        if self.resumed and directory.exists():  # of an attempt that was killed right after
+            remove_directory(directory)
         save_checkpoint(trained.model, directory, record)
         print(f"test {test.main.name} {metric_text(test.main, interval=True)} on {test.samples} images")
         print(f"Checkpoint: {directory}")

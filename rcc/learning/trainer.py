@@ -43,8 +43,6 @@ from rcc.learning.supervised import Supervised
 from rcc.learning.training_options import TrainingOptions as TrainingOptions
 
 Progress = Callable[[int, int, str], None]
-FREE = ("most_skipped", "checkpoint_every")
-"""Options that may change when a training is resumed."""
 
 
 class CompressionTrainer:
@@ -242,8 +240,11 @@ class CompressionTrainer:
             if not self.resume:
                 raise UserError(f"{self.folder} holds the checkpoint of a training: resume it, or give another folder.")
             self.load_state_dict(read_training(self.folder))
-        elif self._schedule is not None:
-            self.scheduler.load_state_dict(self._schedule)
+        else:
+            if self._schedule is not None:
+                self.scheduler.load_state_dict(self._schedule)
+            if self.folder is not None:
+                self.save()  # a place that cannot be written to is found before an epoch's work
         self._started, self._first_step = time.monotonic(), self.global_step
 
     def _train_epoch(self, batches: Callable[[int], Iterable[Any]]) -> Epoch:
@@ -386,6 +387,6 @@ class CompressionTrainer:
 
     def _asked(self) -> dict[str, Any]:
         """What must be the same for a training to go on as it began."""
-        asked = {name: value for name, value in asdict(self.options).items() if name not in FREE}
+        asked = {name: value for name, value in asdict(self.options).items() if name not in self.options.free}
         asked["betas"] = list(asked["betas"])
         return asked | self.identity

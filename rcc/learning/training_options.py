@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rcc.errors import Problems
 from rcc.learning.optimisers import OPTIMISERS
@@ -42,6 +42,9 @@ class TrainingOptions:
         UserError: everything that is out of range or without effect, at once.
     """
 
+    free: ClassVar[tuple[str, ...]] = ("most_skipped", "checkpoint_every")
+    """Options that may change when a training is resumed."""
+
     epochs: int = 60
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -61,7 +64,13 @@ class TrainingOptions:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))  # a config has lists
         problems = Problems("training")
+        self.check(problems)
+        problems.done()
+
+    def check(self, problems: Problems) -> None:
+        """Note everything that is out of range or without effect."""
         problems.whole("epochs", self.epochs, 1)
         problems.positive("learning_rate", self.learning_rate)
         problems.at_least("weight_decay", self.weight_decay, 0)
@@ -82,8 +91,13 @@ class TrainingOptions:
         problems.whole("most_skipped", self.most_skipped, 0)
         if self.checkpoint_every is not None:
             problems.whole("checkpoint_every", self.checkpoint_every, 1)
-        self._refuse_unused(problems)
-        problems.done()
+        self.refuse_unused(
+            problems, "betas", self.optimiser in ("adamw", "muon"), "without AdamW: take optimiser=adamw"
+        )
+        with_momentum = self.optimiser in ("sgd", "muon")
+        self.refuse_unused(problems, "momentum", with_momentum, "without SGD or Muon: take optimiser=sgd")
+        for name in ("plateau_factor", "plateau_epochs"):
+            self.refuse_unused(problems, name, self.schedule == "plateau", "without plateaus: take schedule=plateau")
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Self:
@@ -99,18 +113,12 @@ class TrainingOptions:
             if problems.choice("option", name, known):
                 ours = ALIASES.get(name, name)
                 problems.check(ours not in given, f"{ours} and its other name are both given; leave one out.")
-                given[ours] = tuple(value) if ours == "betas" else value
+                given[ours] = value
         problems.done()
         return cls(**given)
 
-    def _refuse_unused(self, problems: Problems) -> None:
-        """Note options that nothing looks at."""
-        self._unused(problems, "betas", self.optimiser in ("adamw", "muon"), "without AdamW: take optimiser=adamw")
-        self._unused(problems, "momentum", self.optimiser in ("sgd", "muon"), "without SGD or Muon: take optimiser=sgd")
-        for name in ("plateau_factor", "plateau_epochs"):
-            self._unused(problems, name, self.schedule == "plateau", "without plateaus: take schedule=plateau")
-
-    def _unused(self, problems: Problems, name: str, used: bool, because: str) -> None:
+    def refuse_unused(self, problems: Problems, name: str, used: bool, because: str) -> None:
+        """Note the option `name` if it was set and is not used."""
         default = next(field.default for field in fields(self) if field.name == name)
         value = getattr(self, name)
         problems.check(

@@ -18,28 +18,28 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from rcc.atomic import disk_errors, new_directory
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.layers.model import Batch
 from rcc.learning.history import History
 from rcc.learning.trainer import CompressionTrainer, Progress
-from rcc.learning.training_options import TrainingOptions
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
+from rcc.models.block_marks import mark_blocks
 from rcc.models.device import pick_device
 from rcc.models.transformers.clip import CLIPWrapper
+from rcc.plugins import takes
 from rcc.training.architecture import Architecture, clip_for, new_clip
-from rcc.training.augmentation import Affine
-from rcc.training.cropping import Crop
 from rcc.training.order import order_of
 from rcc.training.pairs import pairs_of
 from rcc.training.pixels import Pixels
+from rcc.training.pretraining_options import PretrainingOptions
 from rcc.training.tokenizer import trained_tokenizer
 
 RECORD = "TRAINING.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "scikit-learn")
-AUGMENTATIONS = ("affine", "crop")
 MARGIN = 5 / 4  # by which images are kept larger than the model's for crops, so that a crop is not an enlargement
 FIRST_LOOK = 8  # images that are measured before training, to see that they can be
 
@@ -54,65 +54,39 @@ class Trained(NamedTuple):
     history: History
 
 
+@takes(PretrainingOptions)
 def pretrain(
     splits: Splits,
     *,
     seed: int = 0,
-    epochs: int = 60,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.05,
-    warmup: int = 50,
-    clip_norm: float = 1.0,
-    sampler: str = "shuffled",
-    augmentation: str = "affine",
-    degrees: float = 14.0,
-    scale: float = 0.15,
-    shift: float = 0.075,
-    area: float = 0.5,
-    flip: float = 0.5,
-    jitter: float = 0.2,
-    architecture: dict[str, int] | None = None,
-    vocabulary: int = 4096,
-    memory_megabytes: float = 2000,
     measure: Measure | None = None,
     device: str = "auto",
     progress: Progress = lambda done, total, what: None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    **options: Any,
 ) -> Trained:
     """A CLIP trained on `splits.train`; the epoch with the best primary metric of `measure` (zero-shot accuracy by
     default) on `splits.selection` is kept.
 
-    The same seed gives the same weights on the same machine with the same number of threads. `architecture`
-    overrides sizes of `rcc.training.architecture.Architecture`. The tokenizer has a token for each word of the
-    prompts; where there are captions it is trained on those of `splits.train`, to at most `vocabulary` tokens.
+    The same seed gives the same weights on the same machine with the same number of threads. The tokenizer has a token
+    for each word of the prompts; where there are captions it is trained on those of `splits.train`.
 
     Args:
-        sampler: in which order an epoch takes the images: see `order_of`.
-        augmentation: 'affine' (`degrees`, `scale`, `shift`) for drawings, 'crop' (`area`, `flip`, `jitter`) for
-            photographs.
-        memory_megabytes: that the decoded images may take.
+        checkpoints: a folder for what a resume needs; None keeps nothing.
+        resume: go on from that folder, where it holds a checkpoint.
+        options: `PretrainingOptions`.
 
     Raises:
         UserError: an option out of range, data without texts, or data that `measure` refuses.
     """
-    options = TrainingOptions(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        clip_norm=clip_norm,
-    )
-    affine, crop = Affine(degrees, scale, shift), Crop(area, flip, jitter)
-    sizes = _architecture(architecture or {})
-    problems = Problems("training")
-    problems.choice("augmentation", augmentation, AUGMENTATIONS)
-    problems.check(
-        1 <= batch_size <= len(splits.train),
-        f"batch_size is {batch_size}; it must lie between 1 and {len(splits.train)}, the number of training images.",
-    )
-    problems.done()
-    order = order_of(sampler, splits.train, batch_size, seed)
-    adapter = _new_adapter(splits, sizes, vocabulary, seed)
+    asked = PretrainingOptions(**options)
+    batch_size, sizes = asked.batch_size, asked.sizes()
+    _check_data(splits.train, batch_size)
+    order = order_of(asked.sampler, splits.train, batch_size, seed)
+    adapter = _new_adapter(splits, sizes, asked.vocabulary, seed)
+    if asked.gradient_checkpointing:
+        mark_blocks(adapter.module, "trainer")
     adapter.module.to(pick_device(device))  # type: ignore[arg-type]
     measure = measure or ZeroShotEvaluator().evaluate
 
@@ -122,11 +96,11 @@ def pretrain(
 
     pairs = pairs_of(adapter, splits.train, splits)
     measure(adapter, splits.selection.take(min(FIRST_LOOK, len(splits.selection))), splits)
-    kept = round(sizes.image * MARGIN) if augmentation == "crop" else sizes.image
-    pixels = Pixels(adapter, splits.train.images, kept, int(memory_megabytes * 1e6))
-    change: Change = (
-        partial(crop, side=sizes.image) if augmentation == "crop" else partial(affine, background=pixels.black)
-    )
+    kept = round(sizes.image * MARGIN) if asked.augmentation == "crop" else sizes.image
+    pixels = Pixels(adapter, splits.train.images, kept, int(asked.memory_megabytes * 1e6))
+    change: Change = partial(asked.affine(), background=pixels.black)
+    if asked.augmentation == "crop":
+        change = partial(asked.crop(), side=sizes.image)
 
     def batches(epoch: int) -> Iterator[Batch]:
         """A pure function of the epoch's number and the seed."""
@@ -137,8 +111,32 @@ def pretrain(
             texts = pairs(chosen, generator)
             yield {"pixel_values": change(pixels(chosen), generator), **texts}
 
-    trainer = CompressionTrainer(adapter, config=options, progress=progress)
+    trainer = CompressionTrainer(
+        adapter,
+        config=asked,
+        progress=progress,
+        checkpoints=checkpoints,
+        resume=resume,
+        identity={"seed": seed},
+    )
     return Trained(adapter, trainer.fit(batches, score, len(splits.train) // batch_size))
+
+
+def _check_data(split: Split, batch_size: int) -> None:
+    """Refuse a split that a contrastive loss learns nothing from.
+
+    Raises:
+        UserError: it is empty, smaller than a batch, or all of one class.
+    """
+    problems = Problems("training")
+    if problems.check(len(split) > 0, "there are no training images; data.train says how many there are."):
+        problems.check(
+            batch_size <= len(split),
+            f"batch_size is {batch_size}; it must lie between 2 and {len(split)}, the number of training images.",
+        )
+        one = split.labels is not None and not split.captions and len(set(split.labels.tolist())) == 1
+        problems.check(not one, "all training images are of one class, and there is none to tell it from.")
+    problems.done()
 
 
 def _new_adapter(splits: Splits, sizes: Architecture, vocabulary: int, seed: int) -> CLIPWrapper:
@@ -148,14 +146,6 @@ def _new_adapter(splits: Splits, sizes: Architecture, vocabulary: int, seed: int
     return clip_for(sizes, trained_tokenizer(texts, vocabulary, sizes.context), seed)
 
 
-def _architecture(sizes: dict[str, int]) -> Architecture:
-    problems = Problems("architecture")
-    for name in sizes:
-        problems.choice("size", name, vars(Architecture()))
-    problems.done()
-    return Architecture(**sizes)
-
-
 def save_checkpoint(adapter: Adapter, directory: Path | str, record: Mapping[str, Any]) -> Path:
     """Write a directory that `from_pretrained` and the adapter's `load` read.
 
@@ -163,18 +153,23 @@ def save_checkpoint(adapter: Adapter, directory: Path | str, record: Mapping[str
     weights give the same bytes of every other file.
 
     Raises:
-        UserError: the directory exists and is not empty.
+        UserError: the directory exists and is not empty, or its place cannot be written to.
+        WorkError: the disk is full or fails.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"'{directory}' is not empty; give a directory that does not exist yet.")
-    adapter.save_files(directory)
+    with disk_errors(directory):
+        if directory.exists():
+            directory.rmdir()
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.module.state_dict().items()}
-    (directory / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     made = {
         "parameters": sum(parameter.numel() for parameter in adapter.module.parameters()),
         "threads": torch.get_num_threads(),
         "made_with": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
-    (directory / RECORD).write_text(json.dumps({**record, **made}, indent=2) + "\n")
+    with new_directory(directory) as partly:
+        adapter.save_files(partly)
+        (partly / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+        (partly / RECORD).write_text(json.dumps({**record, **made}, indent=2) + "\n")
     return directory

@@ -111,7 +111,7 @@ def test_the_default_is_the_embedded_cascade(configs: Composer) -> None:
 
 def test_each_job_has_the_groups_and_the_options_that_it_uses_and_no_others(configs: Composer) -> None:
     shared = {"job", "seed", "device", "threads", "limits", "data", "eval"}
-    assert set(own(configs.compose(["job=train"]))) == shared | {"trainer"}
+    assert set(own(configs.compose(["job=train"]))) == shared | {"trainer", "resume"}
     assert set(own(configs.compose(["job=evaluate"]))) == shared | {"model", "artifact", "runtime"}
     compress = {
         "model",
@@ -157,7 +157,7 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
     assert dict(cfg.data) == {"_target_": "rcc.data.sets.digits.load_digits", **_parameters(load_digits)}
     assert set(cfg.logger) - {"_target_"} == set(_parameters(WandbObserver)) - {"directory", "config"}
-    given_elsewhere = {"splits", "seed", "measure", "device", "progress"}
+    given_elsewhere = {"splits", "seed", "measure", "device", "progress", "checkpoints", "resume"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(train.trainer) == {"_target_": "rcc.training.pretrain.pretrain", **trainer}
 

@@ -283,13 +283,13 @@ def test_a_run_directory_that_would_choose_code_is_not_resumed(rcc_run, tmp_path
     assert (code, "code is never taken from a directory" in err) == (2, True), err
 
 
-def test_only_a_compression_resumes_and_latest_passes_over_the_rest(rcc_run, tmp_path):
+def test_an_evaluation_does_not_resume_and_latest_passes_over_the_rest(rcc_run, tmp_path):
     assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=outputs/a/1")[0] == 0
     assert rcc_run("debug=quick", "job=evaluate", "artifact=outputs/a/1/artifact", "hydra.run.dir=outputs/a/2")[0] == 0
     code, out, _ = rcc_run("resume=latest")
     assert (code, "outputs/a/1 has already finished" in out) == (0, True)
     code, _, err = rcc_run("resume=outputs/a/2")
-    assert (code, "only job=compress resumes" in err) == (2, True), err
+    assert (code, "only job=compress and job=train can be resumed" in err) == (2, True), err
 
 
 def test_an_artifact_is_compared_with_its_own_numbers_on_its_own_data_only(rcc_run, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,16 @@ def test_the_same_weights_give_the_same_bytes(clip: CLIPWrapper, clip_checkpoint
             assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 129])
-def test_a_batch_that_does_not_fit_is_refused(few: Splits, batch_size: int) -> None:
-    with pytest.raises(UserError, match=f"batch_size is {batch_size}; it must lie between 1 and 128"):
-        train(few, batch_size=batch_size)
+def test_a_batch_that_does_not_fit_and_data_that_teach_nothing_are_refused(few: Splits) -> None:
+    with pytest.raises(UserError, match="batch_size is 129; it must lie between 2 and 128"):
+        train(few, batch_size=129)
+    empty = Split("train", ArrayImages(np.zeros((0, 8, 8, 3), np.uint8)), labels=np.zeros(0, int))
+    with pytest.raises(UserError, match=r"there are no training images; data\.train says how many"):
+        train(replace(few, train=empty))
+    images = np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8)
+    alike = Split("train", ArrayImages(images), labels=np.zeros(8, int))
+    with pytest.raises(UserError, match="all training images are of one class, and there is none to tell it from"):
+        train(replace(few, train=alike), batch_size=4)
 
 
 @pytest.mark.parametrize(
