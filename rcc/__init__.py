@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
     from rcc.learning.held import held as held
+    from rcc.learning.precision import mixed_precision_forward as mixed_precision_forward
     from rcc.learning.trainer import CompressionTrainer as CompressionTrainer
     from rcc.measurement import Measurement as Measurement
     from rcc.measurement import Metric as Metric
@@ -84,6 +85,7 @@ _PUBLIC = {
     "load": "rcc.artifact.load",
     "load_data": "rcc.data.registry",
     "load_model": "rcc.models.registry",
+    "mixed_precision_forward": "rcc.learning.precision",
     "save": "rcc.artifact.write:write_artifact",
 }
 __all__ = sorted(["__version__", *_PUBLIC])

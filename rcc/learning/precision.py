@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
@@ -52,6 +53,27 @@ class Precision:
 
 
 FULL = Precision()
+
+
+def mixed_precision_forward(model: nn.Module, inputs: Mapping[str, Any], dtype: torch.dtype = torch.float16) -> Any:
+    """`model(**inputs)` under autocast; in float32 where an output under it is not finite.
+
+    Raises:
+        UserError: float16 on a CPU.
+    """
+    first = next(model.parameters(), None)
+    precision = precision_of(str(dtype).removeprefix("torch."), torch.device("cpu") if first is None else first.device)
+    with precision.autocast():
+        outputs = model(**inputs)
+    return outputs if all(bool(each.isfinite().all()) for each in _tensors(outputs)) else model(**inputs)
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
+    elif isinstance(outputs, Mapping | list | tuple):
+        for each in outputs.values() if isinstance(outputs, Mapping) else outputs:
+            yield from _tensors(each)
 
 
 def precision_of(name: str, device: torch.device) -> Precision:

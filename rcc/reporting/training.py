@@ -25,7 +25,8 @@ class TrainingDisplay:
     def __init__(self, terminal: Terminal | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.terminal, self._clock = terminal or Terminal(highlight=False), clock
         self._bar: Progress | None = None
-        self._started, self._first = clock(), 0
+        self._started = clock()
+        self._before: int | None = None  # epochs that were finished before
 
     def __enter__(self) -> Self:
         self._started = self._clock()
@@ -47,7 +48,8 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.update(self._row, completed=done, total=total, what=what)
             return
-        self._first = self._first or done - 1
-        took = (self._clock() - self._started) / max(1, done - self._first)
+        if self._before is None:
+            self._before = done - 1
+        took = (self._clock() - self._started) / (done - self._before)
         left = f", {clock_text(took * (total - done))} left" if done < total else ""
         say(self.terminal, f"epoch {done} of {total}: {what}{left}")

@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from rcc.errors import WorkError
@@ -17,6 +18,7 @@ from rcc.layers.form import Form
 from rcc.layers.units import find_units
 from rcc.learning.held import held
 from rcc.learning.loop import Best, Loop
+from rcc.learning.precision import Precision
 
 
 def scalar(value: float) -> nn.Parameter:
@@ -159,3 +161,80 @@ def test_a_held_layer_keeps_its_zeros_through_the_loop_and_through_the_best() ->
     assert best.epoch == 4
     assert loss(None).item() < before
     assert torch.equal(unit.read().sparse == 0, zeros)
+
+
+def test_accumulated_batches_move_as_their_union_and_the_last_step_takes_what_is_left() -> None:
+    torch.manual_seed(0)
+    one, other = nn.Linear(3, 1), nn.Linear(3, 1)
+    other.load_state_dict(one.state_dict())
+    parts = list(torch.randn(5, 4, 3))
+
+    def loop(module: nn.Module, accumulate: int) -> Loop[Tensor]:
+        optimiser = torch.optim.SGD(module.parameters(), 0.1)
+        return Loop(lambda x: module(x).square().mean(), optimiser, accumulate=accumulate)
+
+    steps = list(loop(one, 2).steps(parts))
+    whole = list(loop(other, 1).steps([torch.cat(parts[:2]), torch.cat(parts[2:4]), parts[4]]))
+    assert [step.loss for step in steps] == pytest.approx([step.loss for step in whole])
+    torch.testing.assert_close(one.weight, other.weight)
+
+
+class Scaled(GradScaler):
+    """A scaler of gradients on the CPU that notes what it is asked, in order."""
+
+    def __init__(self, seen: list[object]) -> None:
+        super().__init__("cpu", init_scale=8.0)
+        self.seen = seen
+
+    def unscale_(self, optimiser: torch.optim.Optimizer) -> None:
+        super().unscale_(optimiser)
+        self.seen.append("unscale")
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        super().step(optimiser)
+        self.seen.append("step")
+
+    def update(self) -> None:
+        super().update()
+        self.seen.append("update")
+
+
+def test_gradients_are_unscaled_then_clipped_then_stepped_on() -> None:
+    subject, seen = scalar(1.0), []
+
+    def clip() -> Tensor:
+        seen.append(("clip", subject.grad.item()))
+        return torch.nn.utils.clip_grad_norm_([subject], 1.0)
+
+    optimiser = torch.optim.SGD([subject], 1.0)
+    loop = Loop[None](lambda _: 3 * subject, optimiser, clip=clip, precision=Precision("cpu", None, Scaled(seen)))
+    step = loop.step(None)
+    assert seen == ["unscale", ("clip", 3.0), "step", "update"]
+    assert (step.loss, step.norm, step.taken) == (3.0, 3.0, True)
+    assert subject.item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_step_that_is_not_finite_under_autocast_is_tried_again_without_and_the_scale_falls() -> None:
+    subject, seen = scalar(1.0), []
+    scaler = Scaled(seen)
+
+    def loss(_: None) -> Tensor:
+        return subject * (float("inf") if torch.is_autocast_enabled("cpu") else 2.0)
+
+    clip = partial(nn.utils.clip_grad_norm_, [subject], 10.0)
+    optimiser = torch.optim.SGD([subject], 0.25)
+    precision = Precision("cpu", torch.bfloat16, scaler)
+    step = Loop[None](loss, optimiser, clip=clip, precision=precision).step(None)
+    assert (step.loss, step.taken, step.retried, subject.item()) == (2.0, True, True, 0.5)
+    assert scaler.get_scale() == 4.0
+
+
+def test_a_step_that_is_left_out_moves_neither_parameters_nor_what_batch_norms_count() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    before = copy.deepcopy(module.state_dict())
+    counted = [module[1].running_mean, module[1].running_var, module[1].num_batches_tracked]
+    optimiser = torch.optim.SGD(module.parameters(), 0.1)
+    loop = Loop[Tensor](lambda x: module(x).sum(), optimiser, counted=counted)
+    (step,) = loop.steps([torch.full((4, 2), float("nan"))])
+    assert not step.taken
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
