@@ -17,7 +17,7 @@ from rcc.errors import Problems, UserError
 from rcc.option_types import fits, hints_of, wanted
 
 TARGET = "_target_"
-OPTIONS = "options_type"
+OPTIONS = "checked_options"
 """The attribute of a function that names the dataclass of its options."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 OPEN_ENDED = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)

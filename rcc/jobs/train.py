@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from rcc.atomic import remove_directory
 from rcc.command_line import command_line
-from rcc.composing.resume import TRAINING
 from rcc.data.splits import Splits
 from rcc.errors import Problems
 from rcc.jobs.claim import claimed, finished, started_by
@@ -18,6 +17,7 @@ from rcc.reporting.run_manifest import note_data
 from rcc.reporting.training import TrainingDisplay
 from rcc.training.pretrain import Trained, save_checkpoint
 
+TRAINING = "training"  # the folder of what a resume needs; `rcc.composing.resume` looks for it
 HANDED = ("splits", "seed", "measure", "device", "progress", "checkpoints", "resume")
 """What a trainer is given beside its own options."""
 
