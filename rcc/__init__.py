@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rcc.evaluation.efficiency import EfficiencyEvaluator as EfficiencyEvaluator
     from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
+    from rcc.learning.distillation import KnowledgeDistillationLoss as KnowledgeDistillationLoss
+    from rcc.learning.distillation import setup_teacher_student as setup_teacher_student
     from rcc.learning.held import held as held
     from rcc.learning.precision import mixed_precision_forward as mixed_precision_forward
     from rcc.learning.trainer import CompressionTrainer as CompressionTrainer
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from rcc.stages.nullu.projector import NulluProjector as NulluCompressor  # noqa: F401
     from rcc.stages.nullu.projector import NulluProjector as NulluProjector
     from rcc.stages.quant import Quantizer as Quantizer
+    from rcc.stages.recover import Recovery as Recovery
 
 __version__ = "0.1.0"
 
@@ -62,6 +65,7 @@ _PUBLIC = {
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
     "EmbeddingCache": "rcc.evaluation.embeddings.cache",
     "ImageNetDataset": "rcc.data.torch_dataset",
+    "KnowledgeDistillationLoss": "rcc.learning.distillation",
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
     "MetricComputer": "rcc.evaluation.captioning.metrics",
@@ -71,6 +75,7 @@ _PUBLIC = {
     "Quantizer": "rcc.stages.quant",
     "RCCPipeline": "rcc.cascade.pipeline",
     "RccError": "rcc.errors",
+    "Recovery": "rcc.stages.recover",
     "RetrievalEvaluator": "rcc.evaluation.retrieval.evaluator",
     "Schedule": "rcc.cascade.schedule",
     "Split": "rcc.data.splits",
@@ -87,6 +92,7 @@ _PUBLIC = {
     "load_model": "rcc.models.registry",
     "mixed_precision_forward": "rcc.learning.precision",
     "save": "rcc.artifact.write:write_artifact",
+    "setup_teacher_student": "rcc.learning.distillation",
 }
 __all__ = sorted(["__version__", *_PUBLIC])
 

@@ -96,7 +96,7 @@ def test_a_typing_error_loads_neither_torch_nor_transformers() -> None:
 def test_one_problem_is_one_line_and_several_are_listed(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stage=dar"]) == 2
     assert capsys.readouterr().err == (
-        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant.\n"
+        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant, recover.\n"
     )
     stand_in.refuses = lambda cfg: ["stage 'dare': target_sparsity is 7."]
     assert main(["model=clp", "stage.dare.target_sparsity=7"]) == 2

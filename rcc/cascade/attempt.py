@@ -112,6 +112,12 @@ def measure(model: Adapter, validator: Validator) -> Measurement:
     return measure_items(model, validator)[0]
 
 
+def score_of(model: Adapter, validator: Validator) -> float:
+    """The primary metric, better when higher. Raises as `measure_items`."""
+    metric = measure(model, validator).main
+    return metric.value if metric.higher_is_better else -metric.value
+
+
 def measure_items(model: Adapter, validator: Validator) -> tuple[Measurement, tuple[float, ...]]:
     """`measure`, and what each item adds to the primary metric, where that is their mean; else nothing.
 

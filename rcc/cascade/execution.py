@@ -6,28 +6,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.artifact.contents import checksum
-from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, step_seed
+from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, score_of, step_seed
 from rcc.cascade.bytes.budget import Budget, Target, Verdict
 from rcc.cascade.bytes.filling import GROWTH, OFF, starts_round, why_left_out
 from rcc.cascade.bytes.shares import distance
 from rcc.cascade.configuration import described, refuse_another, with_weights
+from rcc.cascade.deferral import recovery_follows, refusal_after, refused_attempts
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.preparation import prepare
-from rcc.cascade.records import LEFT_OUT, Attempt, Observer, Step, StepRecord
+from rcc.cascade.records import DEFERRED, LEFT_OUT, Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
-from rcc.stages.base import CODED, Stage, StageContext
+from rcc.stages.base import CODED, Stage, StageContext, TrainingData
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Execution:
     dtype: torch.dtype
     entropy: str
     fold: bool = True
+    training: TrainingData | None = None
     budget: Budget | None = field(init=False, default=None)
     context: StageContext = field(init=False)
 
@@ -70,6 +73,8 @@ class Execution:
         """Measure the dense model, or recall where an earlier attempt stood."""
         if self.target is not None:  # it may send the run back to before its last round, which must be there then
             self.state.keep_last = max(self.state.keep_last, len(self.history.steps) + 1)
+        elif any(stage.keeps_form for stage in self.stages):  # before the last step, where that is not recovered enough
+            self.state.keep_last = max(self.state.keep_last, 2)
         self.state.open(resume)
         finished = self.state.latest()
         self._describe(None if finished is None else self.state.record(finished).get("description", {}))
@@ -87,6 +92,7 @@ class Execution:
             if 0 not in self.state.indices():
                 raise UserError(f"{self.state.directory} has lost its first step, the dense model: start a fresh run.")
             self.history.recall(self.state.load(finished, self.model.eval()))
+            self.history.refused = [Attempt.from_json(attempt) for attempt in self.state.refused(finished)]
         self.observer.baseline_measured(self.history.dense)
         self._open_context()
         self._open_budget()
@@ -112,6 +118,8 @@ class Execution:
             reference=lambda name: state.reference(name, model.module.get_submodule(name)),
             dense=lambda: state.dense(model),
             storage=self.dtype,
+            training=self.training,
+            score=partial(score_of, self.model, self.validator),
             progress=self.observer.progressed,
         )
 
@@ -143,6 +151,11 @@ class Execution:
         step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
         return replace(self.context, seed=step_seed(self.seed, step, 1))
 
+    def _context_of(self, step: Step, number: int) -> StageContext:
+        """What a stage is given for that attempt of a step."""
+        seed = step_seed(self.seed, step, number)
+        return replace(self.context, seed=seed, scratch=self.state.scratch(seed))
+
     def _do_remaining(self) -> None:
         """Run every step that is not done yet, with a checkpoint after each."""
         while steps := self.history.remaining():
@@ -151,9 +164,18 @@ class Execution:
                 self._leave_out_rounds()
                 continue
             record = self._do_step(step, self._stage_of(step))
+            if refusal := refusal_after(self.history, self.gate, record):
+                self._do_softer(record, refusal)
+                continue
+            if self.budget is not None and self.budget.fills(step):
+                self.budget.note_filled(self.model)
             self._add(record)
             self._save(step.label)
             self.observer.step_finished(record)
+            # What recovery starts from is settled before it, which costs more than all before it.
+            recovers = self.budget is not None and self.budget.fills(step) and bool(self.history.remaining())
+            if recovers and (verdict := self._verdict()) is not None and verdict.again:
+                self._repeat_last_round(verdict)
 
     def _add(self, record: StepRecord) -> None:
         self.history.add(record, None if self.budget is None else self.budget.to_json())
@@ -218,7 +240,9 @@ class Execution:
         if (best := filling.best) < len(self.history.records):
             self.history.recall(self.state.load(best, self.model))
             self.state.discard_after(best)
-        records = [self.history.left_out(step, why_left_out(found, best)) for step in self.history.remaining()[:-1]]
+        filled = self.budget.first_repeated(self.history.steps)
+        left = self.history.steps[len(self.history.records) : filled]
+        records = [self.history.left_out(step, why_left_out(found, best)) for step in left]
         for record in records:
             self._add(record)
         self._save(LEFT_OUT)
@@ -230,13 +254,19 @@ class Execution:
         spaces = row_spaces(self.model.units())
         before = checksum(self.model.module)
         attempts: list[Attempt] = []
+        for refused in self.history.refused:
+            attempts.append(refused)
+            softer = self._softer(step, stage, refused) if len(attempts) <= self.gate.tries else None
+            if softer is None:
+                return self.history.rolled_back(step, attempts)
+            stage = softer
         while True:
             number = len(attempts) + 1
             self.observer.step_started(step, number, stage.strength)
             attempt, report = attempt_step(
                 number,
                 stage,
-                replace(self.context, seed=step_seed(self.seed, step, number)),
+                self._context_of(step, number),
                 self.model,
                 self.validator,
                 self.history.dense,
@@ -249,6 +279,9 @@ class Execution:
             self.observer.attempt_finished(step, attempt)
             if report is not None and not attempt.problem:
                 outcome = "unchanged" if report.unchanged else "kept"
+                break
+            if report is not None and recovery_follows(self.history, self.stages, self.gate):
+                outcome = DEFERRED
                 break
             # Without a report the stage broke off half-way: a softer one would break likewise, on a broken model.
             last = report is None or len(attempts) > self.gate.tries or not self.gate.rollback
@@ -275,9 +308,25 @@ class Execution:
             skipped=tuple((skipped.name, skipped.reason) for skipped in report.skipped),
             facts=report.facts,
             overlap=overlap(spaces, row_spaces(self.model.units()), self._projected_before(stage)),
-            reason=report.unchanged,
+            reason=attempt.problem if outcome == DEFERRED else report.unchanged,
             interval=attempt.interval,
         )
+
+    def _do_softer(self, record: StepRecord, refusal: str) -> None:
+        """Go back to before the last step, which the one of `record` did not recover enough, for its next attempt.
+
+        Raises:
+            WorkError: the gate ends the run instead.
+        """
+        refused = refused_attempts(self.history, record, refusal)
+        if self.gate.on_failure == "abort":
+            self._outcome_of_failure(self.history.records[-1].step, refused[-1], broken=False)
+        place = len(self.history.records) - 1
+        self.observer.step_refused(self.history.records[place].step, refused[-1])
+        self.history.recall(self.state.load(place, self.model))
+        self.state.discard_after(place)
+        self.history.refused = refused
+        self.state.note_refused(place, [asdict(attempt) for attempt in refused])
 
     def _projected_before(self, stage: Stage) -> list[str]:
         """The units whose subspace a stage chooses after another one did."""

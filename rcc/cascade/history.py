@@ -8,7 +8,18 @@ from typing import Any
 
 from rcc.analysis.overlap import summarise
 from rcc.cascade.gate import Gate
-from rcc.cascade.records import LEFT_OUT, Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
+from rcc.cascade.records import (
+    DEFERRED,
+    LEFT_OUT,
+    PASSED,
+    RECOVERED,
+    Attempt,
+    Baseline,
+    Step,
+    StepRecord,
+    Summary,
+    TargetOutcome,
+)
 from rcc.cascade.suggestions import suggest
 from rcc.errors import UserError
 from rcc.measurement import Measurement
@@ -19,7 +30,8 @@ class History:
     """Grows by one record a step; written with every checkpoint and read back on resume and rollback.
 
     `budget` is the state of the budget of a run with a target in bytes, see `Budget.to_json`; `target` what came of it,
-    known after the last step. `seconds` are those since the run, or its resumed part, began.
+    known after the last step. `refused` are the attempts of the next step that the gate refused after they were
+    recovered. `seconds` are those since the run, or its resumed part, began.
     `validated` is what was measured besides the steps, by a name of the user's. `description` is what decides the
     result, see `rcc.cascade.configuration`.
     """
@@ -27,6 +39,7 @@ class History:
     steps: list[Step]
     baseline: Baseline | None = None
     records: list[StepRecord] = field(default_factory=list)
+    refused: list[Attempt] = field(default_factory=list)
     budget: dict[str, Any] | None = None
     target: TargetOutcome | None = None
     seconds: float = 0.0
@@ -39,8 +52,10 @@ class History:
 
     def add(self, record: StepRecord, budget: dict[str, Any] | None) -> None:
         """Append a finished step, and the state of the budget after it."""
+        if record.outcome in PASSED and self.records and self.records[-1].outcome == DEFERRED:
+            self.records[-1] = replace(self.records[-1], outcome=RECOVERED)
         self.records.append(record)
-        self.budget = budget
+        self.refused, self.budget = [], budget
 
     @property
     def dense(self) -> Baseline:
@@ -77,6 +92,7 @@ class History:
             )
         self.baseline = None if data["baseline"] is None else Baseline.from_json(data["baseline"])
         self.records = [StepRecord.from_json(record) for record in data["records"]]
+        self.refused = []
         self.budget = data["budget"]
         self.validated = {name: Measurement.from_json(found) for name, found in data["validated"].items()}
 

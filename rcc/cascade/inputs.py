@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rcc.artifact.on_demand import without_weights
-from rcc.errors import UserError
+from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.models.batches import LABEL_NAMES, as_batch
+from rcc.stages.base import UNCHANGED, Epochs, TrainingData
 
 HELD_OUT = 4
 """One of so many batches is held out for the gate, where the same loader is given for both."""
@@ -44,6 +46,43 @@ def _item(batch: Any, model: Adapter) -> Item:
     by_name = isinstance(batch, Mapping) and all(isinstance(value, Tensor) for value in batch.values())
     named = dict(batch) if by_name else as_batch(batch, model)
     return Item(named, next((named[name] for name in LABEL_NAMES if name in named), None))
+
+
+@dataclass(frozen=True)
+class LoaderEpochs:
+    """The batches of a loader, which is gone through anew in every epoch."""
+
+    loader: Iterable[Any]
+    model: Adapter
+    steps: int
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        return (_item(batch, self.model).batch for batch in self.loader)
+
+
+def training_of(training: Iterable[Any] | TrainingData | None, model: Adapter) -> TrainingData | None:
+    """What stages learn from, given a loader, or as it is.
+
+    Raises:
+        UserError: it is neither, or its batches cannot be counted.
+    """
+    if training is None or not isinstance(training, Iterable):
+        if training is not None and not callable(training):
+            raise UserError(f"training is {type(training).__name__}: give a DataLoader, or a list of batches.")
+        return training
+    if not isinstance(training, Sized):
+        raise UserError(f"training is {type(training).__name__}, which has no len(): give a DataLoader or a list.")
+    loader, steps = training, len(training)
+
+    def epochs(batch_size: int | None, augmentation: str, seed: int) -> Epochs:
+        problems = Problems("training")
+        for option, value, own in (("batch_size", batch_size, None), ("augmentation", augmentation, UNCHANGED)):
+            problems.check(value == own, f"{option}={value} has no effect on a loader, whose batches come as they are.")
+        problems.done()
+        torch.manual_seed(seed)  # a loader that shuffles draws from the global generator
+        return LoaderEpochs(loader, model, steps)
+
+    return epochs
 
 
 def held_out(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

@@ -12,24 +12,23 @@ from torch import Tensor, nn
 from rcc.cascade.attempt import Validator, measure_dense, measure_items
 from rcc.cascade.bytes.balance import solved_for
 from rcc.cascade.bytes.budget import Target
-from rcc.cascade.bytes.filling import target_problems
 from rcc.cascade.execution import Execution
 from rcc.cascade.gate import Gate, retention, retention_interval
 from rcc.cascade.history import History
-from rcc.cascade.inputs import Item, as_measurement, held_out, items_of, with_state
+from rcc.cascade.inputs import Item, as_measurement, held_out, items_of, training_of, with_state
 from rcc.cascade.plan import Plan, plan_run
 from rcc.cascade.records import Observer, Step, Summary, Unobserved
-from rcc.cascade.schedule import Schedule, order_problems
+from rcc.cascade.requirements import require_data, require_stages
+from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
 from rcc.cascade.validators import WANTED, OutputCosine, validator_of
 from rcc.errors import Problems, UserError
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
-from rcc.layers.model import Batch
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.models.own.module import ModuleAdapter
-from rcc.stages.base import Stage
+from rcc.stages.base import Stage, TrainingData
 from rcc.stages.named import stage_of
 
 
@@ -131,7 +130,7 @@ class RCCPipeline:
 
     def plan(self, model: Adapter) -> Plan:
         """The plan of a run on `model`, whose parameters may be on the meta device."""
-        self._require_stages()
+        require_stages(self.stages, self.target)
         return plan_run(model, self.stages, self.schedule, self.dtype, self.target)
 
     def run(
@@ -140,6 +139,7 @@ class RCCPipeline:
         validator: Any = None,
         calibration: Iterable[Any] | None = None,
         *,
+        training: Iterable[Any] | TrainingData | None = None,
         resume: bool = False,
     ) -> Adapter:
         """Run every step that is not done yet and return the compressed model, changed in place.
@@ -152,6 +152,8 @@ class RCCPipeline:
                 with the dense model's.
             calibration: batches the stages may learn from, each inputs by name, a tensor x or a pair (x, y), in a list
                 or a DataLoader, which is read once; never those the validator uses.
+            training: a loader of batches that stages such as recovery learn from, read again in every epoch; or what
+                gives them, see `StageContext.training`. Never those the validator uses.
             resume: go on from the state in `directory` instead of refusing it.
 
         Raises:
@@ -159,7 +161,7 @@ class RCCPipeline:
                 another configuration, calibration or dense model.
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
         """
-        self._require_stages()
+        require_stages(self.stages, self.target)
         adapter = self.model = self._adapter(model)
         learned = None if calibration is None else items_of(calibration, adapter)
         if validator is None or (isinstance(validator, Iterable) and not callable(validator)):
@@ -169,7 +171,7 @@ class RCCPipeline:
                 raise UserError(f"run(model, ...) was given no validator: {WANTED}. Or give one loader for both.")
             learned, judged = held_out(learned)
             validator = OutputCosine(self.state, [item.batch for item in judged])
-        return self._run(adapter, validator_of(validator, None), learned, resume)
+        return self._run(adapter, validator_of(validator, None), learned, resume, training_of(training, adapter))
 
     def run_pipeline(self, dataloader: Iterable[Any], validator: Any = None, *, resume: bool = False) -> Adapter:
         """`run` on the model the pipeline was given, with one loader for calibration and selection.
@@ -185,7 +187,7 @@ class RCCPipeline:
             UserError: as `run`; the pipeline has no model, or the batches have no targets to compute metrics of.
         """
         adapter = self._known_model("run_pipeline")
-        self._require_stages()
+        require_stages(self.stages, self.target)
         learned = judged = items_of(dataloader, adapter)
         own_data = callable(validator) and not hasattr(validator, "compute_metrics")
         if not own_data and any(stage.uses_calibration for stage in self.stages):
@@ -194,36 +196,26 @@ class RCCPipeline:
             validator = OutputCosine(self.state, [item.batch for item in judged])
         return self._run(adapter, validator_of(validator, judged), learned, resume)
 
-    def _run(self, adapter: Adapter, validator: Validator, learned: Sequence[Item] | None, resume: bool) -> Adapter:
+    def _run(
+        self,
+        adapter: Adapter,
+        validator: Validator,
+        learned: Sequence[Item] | None,
+        resume: bool,
+        training: TrainingData | None = None,
+    ) -> Adapter:
         calibration = None if learned is None else [item.batch for item in learned]
-        self._require_calibration(calibration)
+        require_data(self.stages, calibration, training)
         for stage in self.stages:
             stage.choose(adapter)
         self.history = History(self.steps())
         execution = Execution(
             adapter, validator, calibration, self.stages, self.schedule, self.target, self.gate, self.history,
-            self.state, self.observer, self.seed, self.dtype, self.entropy, self.fold,
+            self.state, self.observer, self.seed, self.dtype, self.entropy, self.fold, training,
         )  # fmt: skip
         execution.run(resume)
         self.observer.run_finished(self.get_pipeline_summary())
         return adapter
-
-    def _require_stages(self) -> None:
-        if not self.stages:
-            raise UserError("the cascade has no stages: add one with add_stage(), or say stage=dare+nullu+alpha.")
-        wrong = order_problems(self.stages)
-        if self.target is not None:
-            wrong += target_problems(self.stages)
-        if wrong:
-            raise UserError(*wrong)
-
-    def _require_calibration(self, calibration: Sequence[Batch] | None) -> None:
-        asking = [stage.label for stage in self.stages if stage.needs_calibration]
-        if asking and not calibration:
-            raise UserError(
-                f"no calibration data for {', '.join(asking)}: pass calibration= batches, use a data= with a "
-                "calibration split, or leave the stage out of stage=."
-            )
 
     def save_checkpoint(
         self,

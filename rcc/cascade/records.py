@@ -52,17 +52,35 @@ class Attempt:
     problem: str = ""
     interval: Interval | None = None
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Attempt:
+        size, measurement = data["size"], data["measurement"]
+        return cls(
+            **{
+                **data,
+                "size": None if size is None else Size(**size),
+                "measurement": None if measurement is None else Measurement.from_json(measurement),
+                "interval": _interval(data),
+            }
+        )
+
 
 LEFT_OUT = "left_out"
 """The outcome of a step that was not done, since a target is met better without it."""
+DEFERRED, RECOVERED = "deferred", "recovered"
+"""The outcomes of a step that failed the gate and is followed by one that gives back what was lost: it is judged after
+that one, and had passed then."""
+PASSED = ("kept", "unchanged", RECOVERED)
+"""The outcomes of steps that are within the gate."""
 
 
 @dataclass(frozen=True)
 class StepRecord:
     """A finished step. `outcome`: 'kept' (passed the gate), 'continued' (failed it and was kept as
     configured), 'skipped' (rolled back), 'unchanged' (left every value of the model as it was, for the `reason`),
-    'left_out' (was not done, for the `reason`). The numbers are those of the model after the step,
-    `interval` that of its retention."""
+    'left_out' (was not done, for the `reason`), 'deferred' (failed the gate, for the `reason`, and is judged after the
+    next step), 'recovered' (failed it and passed after the next step). The numbers are those of the model after the
+    step, `interval` that of its retention."""
 
     step: Step
     outcome: str
@@ -95,7 +113,7 @@ class StepRecord:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> StepRecord:
-        attempts = tuple(_attempt(item) for item in data["attempts"])
+        attempts = tuple(Attempt.from_json(item) for item in data["attempts"])
         return cls(
             **{
                 **data,
@@ -107,18 +125,6 @@ class StepRecord:
                 "interval": _interval(data),
             }
         )
-
-
-def _attempt(data: dict[str, Any]) -> Attempt:
-    size, measurement = data["size"], data["measurement"]
-    return Attempt(
-        **{
-            **data,
-            "size": None if size is None else Size(**size),
-            "measurement": None if measurement is None else Measurement.from_json(measurement),
-            "interval": _interval(data),
-        }
-    )
 
 
 def _interval(data: Mapping[str, Any]) -> Interval | None:
@@ -213,6 +219,10 @@ class Observer(Protocol):
         return None
 
     def step_finished(self, record: StepRecord) -> None:
+        return None
+
+    def step_refused(self, step: Step, attempt: Attempt) -> None:
+        """A step whose judgement was deferred is refused after all: it and what came after it are undone."""
         return None
 
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:

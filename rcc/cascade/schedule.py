@@ -36,12 +36,12 @@ class Schedule:
     def steps(self, stages: Sequence[Stage], solved: Sequence[Stage] = ()) -> list[Step]:
         """Every step of the run in order: round after round, stage after stage, with its strength.
 
-        A stage that must be last, as quantisation must, runs in the last round alone. Those of `solved` are None: a
+        A stage that runs once, as quantisation does, runs in the last round. Those of `solved` are None: a
         target in bytes decides them on the way.
         """
         open_ = {stage.label for stage in solved}
         rounds = range(1, self.rounds + 1)
-        runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.last]
+        runs = [(number, stage) for number in rounds for stage in stages if number == self.rounds or not stage.once]
         return [
             Step(
                 index=index,
@@ -70,12 +70,18 @@ class Schedule:
 
 
 def order_problems(stages: Sequence[Stage]) -> list[str]:
-    """The problems of a cascade's order: each stage that must be last and is not, with the order to take."""
-    ending = [stage for stage in stages if stage.last]
-    order = "+".join(stage.method for stage in (*(stage for stage in stages if not stage.last), *ending[-1:]))
-    return [
-        f"stage '{stage.label}' must be the last of the cascade: '{stages[position].label}' after it would change the"
-        f" values it leaves. Take stage={order}."
-        for position, stage in enumerate(stages[:-1], 1)
-        if stage.last
-    ]
+    """The problems of a cascade's order: each stage that must be last and is not, with the order to take. Only stages
+    that keep the form of what is there may follow one."""
+    own = [stage for stage in stages if not stage.last and not stage.keeps_form]
+    ending = [stage for stage in stages if stage.last][-1:]
+    keeping = [stage for stage in stages if stage.keeps_form]
+    order = "+".join(stage.method for stage in (*own, *ending, *keeping))
+    problems = []
+    for place, stage in enumerate(stages):
+        after = next((later for later in stages[place + 1 :] if not later.keeps_form), None)
+        if stage.last and after is not None:
+            problems.append(
+                f"stage '{stage.label}' must be the last of the cascade: '{after.label}' after it would change the"
+                f" values it leaves. Take stage={order}."
+            )
+    return problems

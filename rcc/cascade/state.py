@@ -26,7 +26,7 @@ from rcc.artifact.on_demand import on_demand
 from rcc.artifact.restore import restore
 from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
-from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory
+from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory, write_text
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
 from rcc.errors import UserError, WorkError
 from rcc.layers.form import MATRICES, Form
@@ -41,6 +41,7 @@ TARGETS = "targets.safetensors"
 _STEP = re.compile(r"step-(\d{3,})-(.+)")
 _NAMED = re.compile(r"named-(\d{3,})-(.+)")
 _KEYS = {"index", "name", "score", "record", "random"}
+SCRATCH, REFUSED = "within-", "refused.json"
 KEEP_NAMED = 5
 """Checkpoints kept of those a user saves by name; the specification's number."""
 
@@ -111,6 +112,8 @@ class StateStore:
                 "removed, renamed or emptied. Start a fresh run."
             )
         path = self._write("step", index, name, adapter, record, score)
+        self._remove_scratch()
+        (self.directory / REFUSED).unlink(missing_ok=True)
         self._prune()
         return path
 
@@ -181,6 +184,25 @@ class StateStore:
         except UserError as error:
             raise UserError(*error.problems, self._advice(index)) from error
 
+    def note_refused(self, index: int, attempts: list[dict[str, Any]]) -> None:
+        """Keep the attempts that were refused of the step after `index`, until the next one is saved."""
+        write_text(self.directory / REFUSED, json.dumps({"index": index, "attempts": attempts}))
+
+    def refused(self, index: int) -> list[dict[str, Any]]:
+        """What `note_refused` kept for that step; empty where it kept nothing.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.directory / REFUSED
+        if not path.exists():
+            return []
+        try:
+            noted = json.loads(read_bytes(path))
+            return list(noted["attempts"]) if noted["index"] == index else []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {error}. Remove it to do the next step afresh.") from error
+
     def record(self, index: int) -> dict[str, Any]:
         """The record of step `index`, which `load` gives back, without touching a model.
 
@@ -245,6 +267,17 @@ class StateStore:
             if now:
                 self.load(now, model)
         return read_targets(path)
+
+    def scratch(self, seed: int) -> Path | None:
+        """Where the attempt of a step with that seed may keep how far it is; None where the state is temporary. Gone
+        when the next step is saved."""
+        return None if self._directory is None else self._directory / f"{SCRATCH}{seed:x}"
+
+    def _remove_scratch(self) -> None:
+        with reading(self.directory):
+            found = [path for path in self.directory.glob(f"{SCRATCH}*") if path.is_dir()]
+        for path in found:
+            remove_directory(path)
 
     def discard_after(self, index: int) -> None:
         """Remove the steps after `index`, newest first: they belong to a future that was rolled back."""

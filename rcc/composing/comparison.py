@@ -41,6 +41,8 @@ def _unknown_option(path: str, key: str, where: str, shipped: Mapping[str, Any],
         noun, choice = joined.GROUPS[where].noun, choices.get(where, "")
         return f"no {noun} is labelled '{key}' in {where}={choice}.{close} Labels: {labels}."
     level = f" in {where}" if where else ""
+    if not siblings:
+        return f"unknown option '{path}': the chosen {where} has none. Take another {where}=."
     return f"unknown option '{path}'.{nearest(key, siblings)} Available{level}: {', '.join(siblings)}."
 
 

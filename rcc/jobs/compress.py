@@ -58,6 +58,7 @@ class Compress(Compression):
                 model,
                 lambda adapter: self.measure(adapter, splits.selection, splits),
                 self.calibration(model, splits.calibration),
+                training=self.training(model, splits),
                 resume=self.resumed,
             )
             summary = pipeline.get_pipeline_summary()

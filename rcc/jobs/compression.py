@@ -18,19 +18,20 @@ from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule, order_problems
 from rcc.data.loading import batch_of
-from rcc.data.splits import Split
+from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
 from rcc.jobs.job import Job
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
-from rcc.plugins import build
+from rcc.plugins import TARGET, build
 from rcc.reporting.console import Console
 from rcc.reporting.drawing import say
 from rcc.reporting.metrics_log import MetricsLog
 from rcc.reporting.observers import Observers, RunObserver
 from rcc.stages.base import Stage
+from rcc.training.batches import TrainingSplit
 
 
 class Compression(Job):
@@ -61,18 +62,33 @@ class Compression(Job):
         self.refuse_checkpointing(found, any(stage.takes_gradients for stage in self.stages))
 
     def _read_stages(self, found: Problems) -> None:
-        nodes = self.settings["stage"]
+        nodes = dict(self.settings["stage"])
         self.stages = []
         for label, node in nodes.items():
             with found.collecting():
                 stage: Stage = build(f"stage.{label}", Stage, node)
                 self.stages.append(stage.labelled(str(label)))
+        self._read_trainer(found)
         found.check(
             bool(nodes), "stage= names no stage. Join one or more names with '+', as in stage=dare+nullu+alpha."
         )
         found.found.extend(order_problems(self.stages))
         if is_targeted(self.settings) and len(self.stages) == len(nodes) > 0:
             found.found.extend(target_problems(self.stages))
+
+    def _read_trainer(self, found: Problems) -> None:
+        """Put the stage that `trainer=` names after the others."""
+        where, options = self.node("trainer")
+        if TARGET not in options:  # trainer=none
+            return
+        with found.collecting():
+            stage: Stage = build(where, Stage, options)
+            taken = {other.label for other in self.stages}
+            found.check(
+                stage.method not in taken,
+                f"{where.replace(chr(39), '')} and stage={'+'.join(taken)} both name '{stage.method}': leave one out.",
+            )
+            self.stages.append(stage.labelled(stage.method))
 
     def steps(self) -> list[Step]:
         """The plan of the run: those of stages that a target decides have no strength yet."""
@@ -144,6 +160,10 @@ class Compression(Job):
             )
         size = self.settings["calibration"]["batch_size"]
         return [self.batch(adapter, split, start) for start in range(0, len(split), size)]
+
+    def training(self, adapter: Adapter, splits: Splits) -> TrainingSplit | None:
+        """The training split for stages that learn from it; None when there is none of these."""
+        return TrainingSplit(adapter, splits) if any(stage.needs_training for stage in self.stages) else None
 
     def batch(self, adapter: Adapter, split: Split, start: int = 0) -> Batch:
         """One calibration batch of `split`, from item `start` on."""

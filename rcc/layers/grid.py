@@ -100,6 +100,19 @@ def multiples(whole: Tensor, step: tuple[int, int], dtype: torch.dtype) -> Tenso
     return (whole.cpu().double() * math.ldexp(digit, exponent)).to(dtype).to(whole.device)
 
 
+def round_vector(values: Tensor, storage: torch.dtype) -> Tensor:
+    """The nearest multiples of the vector's step to `values` (n,), in their dtype, each one that `storage` holds.
+
+    A vector of zeros, or of values that are not finite, comes back as it is.
+    """
+    step = step_for(values.to(storage).float())
+    if step is None:
+        return values
+    whole = (values.cpu().double() / math.ldexp(*step)).round_().clamp_(-LARGEST, LARGEST)
+    rounded = multiples(whole, step, storage).to(values)
+    return rounded.masked_fill_(rounded == 0, 0.0)
+
+
 def to_multiples(values: Tensor) -> tuple[Tensor, tuple[int, int]] | None:
     """Whole numbers in [-127, 127] (int8) and the step whose multiples `values` are, bit for bit; None where none is.
 

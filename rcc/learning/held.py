@@ -7,7 +7,8 @@ smaller than half a quantisation step, while a latent adds them up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,17 +18,66 @@ from torch.nn.utils import parametrize
 
 from rcc.layers.batch_norm import is_fixed, is_folded, is_without_statistics, stay_in_evaluation
 from rcc.layers.form import MATRICES
-from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.grid import from_grid, round_vector, to_grid, to_multiples
 from rcc.layers.model import Model
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit, find_units
 
 
 class Held:
-    """The matrices and norms that `held` holds. As a context manager it releases them at its end."""
+    """The matrices and norms that `held` holds. As a context manager it releases them at its end.
 
-    def __init__(self, places: Sequence[tuple[nn.Module, str]], norms: Sequence[_HeldNorm] = ()) -> None:
-        self.places, self.norms = list(places), list(norms)
+    Args:
+        root: the network that they are of.
+        places: each module with the name of its parameter.
+        norms: those that stay in evaluation mode.
+        storage: what an artifact is to store values in.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        places: Sequence[tuple[nn.Module, str]],
+        norms: Sequence[_HeldNorm] = (),
+        storage: torch.dtype = torch.float32,
+    ) -> None:
+        self.root, self.places, self.norms, self.storage = root, list(places), list(norms), storage
+        vectors = [each for each in self._floating() if each.dim() == 1 and len(each) > 1]
+        self._alike = {each for each in vectors if bool((each == each[0]).all())}
+        self._multiples = {each for each in vectors if to_multiples(each.detach().to(storage)) is not None}
+
+    def _floating(self) -> list[nn.Parameter]:
+        return [each for each in self.root.parameters() if each.is_floating_point()]
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that may be trained, each once.
+
+        All but vectors of one value, as norms have that were folded and biases that were dropped: what is given them is
+        what another parameter could have as well, and they take no bytes.
+        """
+        return [each for each in self._floating() if each not in self._alike]
+
+    @contextmanager
+    def as_stored(self) -> Iterator[None]:
+        """Inside, every parameter has values that an artifact of the storage dtype keeps to the bit: what is measured
+        there is what is shipped. Afterwards those that were trained are back.
+
+        Matrices of whole numbers are that already. Vectors that took a byte a value when they were first held come to
+        the nearest multiples of one step.
+        """
+        latent = {original for module in self.root.modules() for original in _on_grids(module)}
+        others = [each for each in self._floating() if each not in latent]
+        kept = [each.detach().clone() for each in others]
+        with torch.no_grad():
+            for each in others:
+                whole = each in self._multiples
+                each.copy_(round_vector(each, self.storage) if whole else each.to(self.storage))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for each, before in zip(others, kept, strict=True):
+                    each.copy_(before)
 
     def release(self) -> None:
         """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained; and every
@@ -47,7 +97,7 @@ class Held:
         self.release()
 
 
-def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
+def held(model: Model | nn.Module, units: Sequence[Unit] | None = None, storage: torch.dtype = torch.float32) -> Held:
     """Hold the form of every compressed layer of `model` from now on, until `Held.release`.
 
     Zeros stay zeros. A matrix of whole numbers of a step stays on its grid, no number larger than the largest it has
@@ -63,6 +113,7 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
     Args:
         model: a model or a module; changed in place, its parameters stay the same objects.
         units: which of its units to hold; by default all that can be compressed.
+        storage: what an artifact is to store values in, see `Held.as_stored`.
     """
     if units is None:
         units = find_units(model) if isinstance(model, nn.Module) else model.units()
@@ -79,7 +130,7 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None) -> Held:
                     # `unsafe` leaves out a check by a forward, which the form passes by construction.
                     parametrize.register_parametrization(module, name, keep, unsafe=True)
                     places.append((module, name))
-    return Held(places, norms)
+    return Held(root, places, norms, storage)
 
 
 class _HeldNorm:
@@ -109,6 +160,14 @@ def _of(module: Any, name: str) -> _FormOf | None:
         return None
     largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
     return _FormOf(zeros if some else None, step, largest)
+
+
+def _on_grids(module: nn.Module) -> Iterator[nn.Parameter]:
+    """What the optimiser moves of the module's matrices that are held on grids."""
+    if parametrize.is_parametrized(module):
+        for each in module.parametrizations.values():  # type: ignore[operator, union-attr]
+            if isinstance(each[0], _FormOf) and each[0].step is not None:
+                yield each.original
 
 
 class _FormOf(nn.Module):

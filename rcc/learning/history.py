@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rcc.errors import WorkError
 from rcc.learning.loop import Step
+from rcc.learning.training_options import TrainingOptions
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,17 @@ class Standing:
         steps, self.steps, self.position, self.epoch_random = self.steps, [], 0, None
         self.epoch += 1
         return steps
+
+
+def lost(step: Step, standing: Standing, options: TrainingOptions) -> WorkError:
+    """The error of a training of which too many steps were not finite, the last of them `step`."""
+    what, value = ("gradient's norm", step.norm) if math.isfinite(step.loss) else ("loss", step.loss)
+    when = f"in epoch {standing.epoch + 1};"
+    if standing.skipped == standing.step:
+        when = "from the first step on: look for it in the data, or"
+    full = "" if options.precision == "float32" else ", or take precision=float32"
+    return WorkError(
+        f"the training {what} became {value} {when} lower learning_rate ({options.learning_rate:g}) or clip_norm"
+        f" ({options.clip_norm:g}){full}. {standing.skipped} of {standing.step} steps were left out, and"
+        f" most_skipped is {options.most_skipped}."
+    )

@@ -6,7 +6,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -32,8 +32,8 @@ from rcc.learning.checkpoint import (
     under,
     write_training,
 )
-from rcc.learning.history import Epoch, History, Standing
-from rcc.learning.loop import Best, Loop, Step, no_batches
+from rcc.learning.history import Epoch, History, Standing, lost
+from rcc.learning.loop import Best, Loop, no_batches
 from rcc.learning.optimisers import optimiser_for
 from rcc.learning.parameters import batch_norm_counts, clamp_scales, logit_scales
 from rcc.learning.precision import precision_of
@@ -70,6 +70,8 @@ class CompressionTrainer:
             none.
         resume: go on from the checkpoint in that folder, where there is one.
         identity: plain data that must be the same for a resume to go on the same way, as the batch size and the seed.
+        as_measured: inside it, parameters have the values that are to be measured and kept.
+        evaluating: train in evaluation mode, with running statistics fixed and without dropout.
 
     Raises:
         UserError: options out of range, or nothing to train.
@@ -87,6 +89,8 @@ class CompressionTrainer:
         checkpoints: Path | str | None = None,
         resume: bool = False,
         identity: Mapping[str, Any] | None = None,
+        as_measured: Callable[[], AbstractContextManager[object]] = nullcontext,
+        evaluating: bool = False,
     ) -> None:
         self.model, self.teacher_model = model, teacher_model
         self.module: nn.Module = model if isinstance(model, nn.Module) else model.module
@@ -101,6 +105,7 @@ class CompressionTrainer:
         self.progress, self.callbacks = progress, list(callbacks)
         self.folder = None if checkpoints is None else Path(checkpoints)
         self.resume, self.identity = resume, dict(identity or {})
+        self.as_measured, self.evaluating = as_measured, evaluating
         self.trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         problems = Problems("training")
         problems.check(bool(self.trained), "everything is frozen: no parameter of the model takes a gradient.")
@@ -188,19 +193,31 @@ class CompressionTrainer:
 
     # Training on any loss and score
 
-    def fit(self, batches: Callable[[int], Iterable[Any]], score: Callable[[], float], steps_per_epoch: int) -> History:
+    def fit(
+        self,
+        batches: Callable[[int], Iterable[Any]],
+        score: Callable[[], float],
+        steps_per_epoch: int,
+        *,
+        entry: bool = False,
+    ) -> History:
         """Train, and leave the weights of the best epoch (the later of equals) in place, in evaluation mode.
 
         Args:
             batches: from an epoch's number, from 1, to its batches: as many and the same whenever it is asked.
             score: called after each epoch in evaluation mode, higher is better.
             steps_per_epoch: the number of batches in an epoch.
+            entry: whether the weights it begins with, as epoch 0, may be the best.
 
         Raises:
             UserError: a checkpoint of another training, or a folder that cannot be written to.
             WorkError: more steps than allowed were not finite, an epoch has no batches, or the disk is full.
         """
         self._begin(steps_per_epoch)
+        if entry and self.best.epoch is None:
+            self.module.eval()
+            with self.as_measured():
+                self.best.offer(0, score())
         while self.current_epoch < self.options.epochs and not self._out_of_patience:
             self._measure(self._train_epoch(batches), score)
         self.module.eval()
@@ -249,11 +266,11 @@ class CompressionTrainer:
 
     def _train_epoch(self, batches: Callable[[int], Iterable[Any]]) -> Epoch:
         number = self.current_epoch + 1
-        self.module.train()
+        self.module.train(not self.evaluating)
         for step in self.loop.steps(self._left(batches, number)):
             self.standing.take(step)
             if self.standing.skipped > self.options.most_skipped:
-                raise self._lost(step)
+                raise lost(step, self.standing, self.options)
             for callback in self.callbacks:
                 callback.after_step(self, step)
             every = self.options.checkpoint_every
@@ -262,7 +279,7 @@ class CompressionTrainer:
         if not self.standing.steps:
             raise no_batches(number)
         if not any(step.taken for step in self.standing.steps):
-            raise self._lost(self.standing.steps[-1])
+            raise lost(self.standing.steps[-1], self.standing, self.options)
         return Epoch.of(number, self.standing.finish_epoch())
 
     def _left(self, batches: Callable[[int], Iterable[Any]], number: int) -> Iterator[Any]:
@@ -289,7 +306,8 @@ class CompressionTrainer:
         """Score the model as it is after an epoch, and keep it if it is the best."""
         assert self.scheduler is not None
         self.module.eval()
-        with nullcontext() if self.average is None else self.average.in_place():
+        averaged = nullcontext() if self.average is None else self.average.in_place()
+        with averaged, self.as_measured():
             epoch = replace(epoch, score=score())
             if not math.isfinite(epoch.score):
                 raise WorkError(f"the score after epoch {epoch.number} is {epoch.score}; lower learning_rate.")
@@ -306,19 +324,6 @@ class CompressionTrainer:
         rate = (self.global_step - self._first_step) / max(time.monotonic() - self._started, 1e-9)
         skipped = f", {epoch.skipped} steps skipped" if epoch.skipped else ""
         return f"loss {epoch.loss:.3f}, selection {epoch.score:.4f}, {rate:.3g} steps/s{skipped}"
-
-    def _lost(self, step: Step) -> WorkError:
-        options, standing = self.options, self.standing
-        what, value = ("gradient's norm", step.norm) if math.isfinite(step.loss) else ("loss", step.loss)
-        when = f"in epoch {self.current_epoch + 1};"
-        if standing.skipped == standing.step:
-            when = "from the first step on: look for it in the data, or"
-        full = "" if options.precision == "float32" else ", or take precision=float32"
-        return WorkError(
-            f"the training {what} became {value} {when} lower learning_rate ({options.learning_rate:g}) or clip_norm"
-            f" ({options.clip_norm:g}){full}. {standing.skipped} of {standing.step} steps were left out, and"
-            f" most_skipped is {options.most_skipped}."
-        )
 
     # Checkpoints
 

@@ -13,7 +13,17 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from rcc.cascade.records import LEFT_OUT, Attempt, Baseline, Step, StepRecord, Summary, TargetOutcome
+from rcc.cascade.records import (
+    DEFERRED,
+    LEFT_OUT,
+    RECOVERED,
+    Attempt,
+    Baseline,
+    Step,
+    StepRecord,
+    Summary,
+    TargetOutcome,
+)
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.drawing import draw, say
 from rcc.reporting.formats import (
@@ -32,7 +42,18 @@ from rcc.reporting.tables import INTERVALS, notes_of, quality_table, size_table,
 from rcc.reporting.target import repeated_text, shares_text, target_text, weighed_text
 from rcc.reporting.time_left import TimeLeft
 
-STYLES = {"kept": "green", "continued": "yellow", "unchanged": "yellow", "left_out": "dim", "skipped": "red"}
+STYLES = {
+    "kept": "green",
+    RECOVERED: "green",
+    "continued": "yellow",
+    DEFERRED: "yellow",
+    "unchanged": "yellow",
+    LEFT_OUT: "dim",
+    "skipped": "red",
+}
+
+SILENCE = 30.0
+"""Seconds of work after which output that is no terminal gets a line on how far it is."""
 
 
 class Console(RunObserver):
@@ -45,6 +66,7 @@ class Console(RunObserver):
     ) -> None:
         self.terminal = terminal or Terminal(highlight=False)
         self.time_left = TimeLeft(clock)
+        self._clock, self._last_word = clock, clock()
         self._steps = 0
         self._baseline: Baseline | None = None
         self._display: Progress | None = None
@@ -82,6 +104,8 @@ class Console(RunObserver):
     def progressed(self, done: int, total: int, what: str) -> None:
         if self._display is not None:
             self._display.update(self._step_row, completed=done, total=total, detail=lambda: f"{done}/{total} {what}")
+        elif self._clock() - self._last_word >= SILENCE:
+            self._say(f"  {done}/{total} {what}")
 
     def attempt_finished(self, step: Step, attempt: Attempt) -> None:
         if attempt.problem:
@@ -95,6 +119,9 @@ class Console(RunObserver):
         if self._display is not None:
             self._display.update(self._run_row, completed=record.step.index)
             self._display.update(self._step_row, visible=False)
+
+    def step_refused(self, step: Step, attempt: Attempt) -> None:
+        self._say(f"{self._place(step)} is undone: {attempt.problem}", "yellow")
 
     def target_shared(self, shares: Mapping[str, float]) -> None:
         self._say(shares_text(shares))
@@ -142,6 +169,8 @@ class Console(RunObserver):
             return f"skipped and rolled back: {last.problem if last else 'it made no attempt'}"
         if record.outcome == LEFT_OUT:
             return f"left out: {record.reason}"
+        if record.outcome == DEFERRED:
+            return f"is judged after the next step: {record.reason} ({seconds_text(record.seconds)})"
         if record.outcome == "unchanged":
             took = seconds_text(record.seconds)
             return f"unchanged{at_strength(last.strength if last else None)}: {record.reason} ({took})"
@@ -176,6 +205,7 @@ class Console(RunObserver):
         return f"{clock_text(self.time_left.elapsed)} gone, {clock_text(self.time_left.left)} left"
 
     def _say(self, line: str, style: str = "") -> None:
+        self._last_word = self._clock()
         say(self.terminal, line, style)
 
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from rcc.atomic import write_text
-from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary, TargetOutcome
+from rcc.cascade.records import DEFERRED, RECOVERED, Attempt, Baseline, Size, Step, StepRecord, Summary, TargetOutcome
 from rcc.limits import regular_file
 from rcc.measurement import Interval, Measurement
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
 
 FILE = "metrics.jsonl"
+KEPT = ("kept", "continued", DEFERRED, RECOVERED)
+"""Outcomes after which the model is what the step made of it."""
 KEY = ("step", "stage", "round", "attempt", "name")
 
 Number = tuple[str, float, str]
@@ -64,7 +66,7 @@ class MetricsLog(RunObserver):
 
     def step_finished(self, record: StepRecord) -> None:
         numbers: list[Number] = [
-            ("kept", float(record.outcome in ("kept", "continued")), "0 or 1"),
+            ("kept", float(record.outcome in KEPT), "0 or 1"),
             ("unchanged", float(record.outcome == "unchanged"), "0 or 1"),
             ("retention", record.retention, "fraction"),
             *_ends("retention", record.interval, "fraction"),
@@ -80,6 +82,15 @@ class MetricsLog(RunObserver):
         ]
         step = record.step
         self._write(numbers, step=step.index, stage=step.label, round=step.round)
+
+    def step_refused(self, step: Step, attempt: Attempt) -> None:
+        """Drop what was written after its attempts."""
+
+        def stays(line: dict[str, Any]) -> bool:
+            own = line["step"] == step.index and line["attempt"] is not None
+            return own or line["step"] is None or line["step"] < step.index
+
+        self._keep([line for line in read_metrics(self.path) if stays(line)])
 
     def target_shared(self, shares: Mapping[str, float]) -> None:
         self._write([(f"target_share/{label}", share, "fraction") for label, share in shares.items()], "run")

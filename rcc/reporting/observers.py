@@ -62,6 +62,9 @@ class Observers(RunObserver):
     def step_finished(self, record: StepRecord) -> None:
         self._tell("step_finished", record)
 
+    def step_refused(self, step: Step, attempt: Attempt) -> None:
+        self._tell("step_refused", step, attempt)
+
     def round_repeated(self, steps: Sequence[Step], outcome: TargetOutcome) -> None:
         self._tell("round_repeated", steps, outcome)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -38,6 +39,27 @@ WITHOUT_DATA = "without_calibration_data"
 """The fact of a report that these options would have come to something else with calibration data."""
 
 
+UNCHANGED = "none"
+"""The augmentation of training data that changes nothing."""
+
+
+class Epochs(Protocol):
+    """Batches of training data, epoch after epoch."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def __call__(self, epoch: int) -> Iterable[Batch]:
+        """Those of that epoch, from 1 on, in their order: the same ones for the same number."""
+        ...
+
+
+TrainingData = Callable[[int | None, str, int], Epochs]
+"""(batch size, augmentation, seed) to batches; the batch size is a loader's own for None."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a stage may use. Tensors are read lazily, so that nothing is held that no stage asks for."""
@@ -48,10 +70,15 @@ class StageContext:
     reference: Callable[[str], Tensor] | None = None
     dense: Callable[[], AbstractContextManager[Model]] | None = None
     storage: torch.dtype = torch.float32
+    training: TrainingData | None = None
+    score: Callable[[], float] | None = None
+    scratch: Path | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
     dense weight W0 (out, in); `dense()`: the dense model, to be run beside the compressed one; `storage`: what values
-    are stored in by the artifact; `progress(done, total, what)`."""
+    are stored in by the artifact; `training`: data to learn from; `score()`: how good the model is on the selection
+    split, better when higher; `scratch`: a folder of this attempt's own, there again when the attempt is resumed;
+    `progress(done, total, what)`."""
 
     @property
     def itemsize(self) -> int:
@@ -137,7 +164,10 @@ class Stage(ABC):
 
     `method` is the name of the stage's YAML; `label` tells repeats apart ('dare', 'dare_2');
     `strength_option` is the option that holds the strength, where there is one. `last` says that what it makes of
-    the weights does not outlive another stage: it ends the cascade, and runs in the last round only.
+    the weights does not outlive another stage: it ends the cascade, and runs in the last round only. `keeps_form`: it
+    changes values and leaves zeros zeros, whole numbers whole and ranks as they are, so that it may follow any stage,
+    and gives back what the one before it lost; that one is judged after it. `needs_training`: it learns from data of
+    which there are many.
     `more_roles` are touched by default besides the model's own. `projects` says that it chooses the subspace of its
     inputs that a layer reads, so that two such stages may do the same work.
     """
@@ -146,12 +176,19 @@ class Stage(ABC):
     strength_option: ClassVar[str] = ""
     last: ClassVar[bool] = False
     projects: ClassVar[bool] = False
+    keeps_form: ClassVar[bool] = False
+    needs_training: ClassVar[bool] = False
     more_roles: ClassVar[Sequence[str]] = ()
     needs_calibration: bool = False
     needs_targets: bool = False
 
     label: str = ""
     selection: Selection = Selection()
+
+    @property
+    def once(self) -> bool:
+        """Whether it runs in the last round only."""
+        return self.last
 
     @property
     def fills(self) -> bool:

@@ -55,6 +55,18 @@ def test_a_stage_that_must_be_last_runs_once_after_the_last_round():
     assert [step.strength for step in steps[:2]] == pytest.approx([0.3, 0.1])
 
 
+def test_a_stage_that_keeps_the_form_may_follow_any_and_says_itself_how_often_it_runs():
+    class Keeping(Knob):
+        keeps_form, once = True, False
+
+    knob, end, keeping = Knob(0.9, "a"), Ending(None, "end"), Keeping(None, "keep")
+    assert order_problems([knob, end, keeping]) == order_problems([knob, keeping, end]) == []
+    (problem,) = order_problems([end, keeping, knob])
+    assert problem.endswith("'a' after it would change the values it leaves. Take stage=knob+ending+knob.")
+    steps = Schedule(rounds=2).steps([knob, end, keeping])
+    assert [step.label for step in steps] == ["a", "keep", "a", "end", "keep"]
+
+
 def test_a_stage_that_must_be_last_and_is_not_is_named_with_the_order_to_take():
     one, end, two = Knob(0.9, "a"), Ending(None, "end"), Knob(0.3, "b")
     assert order_problems([one, two, end]) == order_problems([end]) == order_problems([]) == []

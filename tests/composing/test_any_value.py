@@ -34,7 +34,7 @@ VALUES = [
     "${seed}",
 ]
 DRAWN = 60
-BESIDE = {"trainer": ["job=train"], "efficiency": ["eval=zero_shot+efficiency"]}
+BESIDE = {"pretrain": ["job=train", "trainer=pretrain"], "efficiency": ["eval=zero_shot+efficiency"]}
 """What a choice needs beside itself."""
 
 
@@ -51,7 +51,7 @@ def settings(configs: Composer) -> Iterator[tuple[list[str], str]]:
     """Every option of every choice, with the words that choose it."""
     for group in shipped.groups(CONF):
         for choice in [] if group in ("experiment", "debug") else shipped.choices(CONF, group):
-            words = [*BESIDE.get(group, []), *BESIDE.get(choice, [f"{group}={choice}"])]
+            words = BESIDE.get(choice, [f"{group}={choice}"])
             cfg = OmegaConf.to_container(own(configs.compose(words)))
             assert isinstance(cfg, dict)
             if group == "job":

@@ -54,7 +54,7 @@ def test_a_right_command_is_composed_as_it_is_its_job_and_its_choices_as_shipped
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("stage=dar", "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant."),
+        ("stage=dar", "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant, recover."),
         ("stage=", "stage= names no stage."),
         ("stage=null", "stage= names no stage."),
         ("stage=dare+", "stage=dare+ has an empty name."),
@@ -158,8 +158,8 @@ def test_an_option_of_a_model_holds_in_every_job_of_a_sweep_that_has_the_model(c
         (["job=train", "stage=dare"], "stage=dare: job=train does not use 'stage', which belongs to job=compress."),
         (["job=train", "model=clip"], "'model', which belongs to job=compress and job=evaluate. Leave it out."),
         (["job=train", "logger=wandb"], "job=train does not use 'logger'"),
-        (["trainer=pretrain"], "trainer=pretrain: job=compress does not use 'trainer', which belongs to job=train."),
-        (["trainer.epochs=3"], "trainer.epochs=3: job=compress does not use 'trainer'"),
+        (["job=evaluate", "trainer=recover"], "'trainer', which belongs to job=compress and job=train. Leave it out."),
+        (["trainer.epochs=3"], "unknown option 'trainer.epochs': the chosen trainer has none. Take another trainer=."),
         (["artifact=somewhere"], "artifact=somewhere: job=compress does not use 'artifact'"),
         (["runtime=auto"], "which belongs to job=evaluate. Leave it out."),
         (["job=evaluate", "gate.threshold=0.9"], "job=evaluate does not use 'gate', which belongs to job=compress."),
@@ -220,7 +220,7 @@ def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: P
     write("# @package _global_\ndefaults:\n  - override /stage: dare+nulu\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)
-        assert found_one == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, nullu, quant."
+        assert found_one == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, nullu, quant, recover."
     write("# @package _global_\ndefaults:\n  - override /model: clp\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)

@@ -104,7 +104,7 @@ def test_the_default_is_the_embedded_cascade(configs: Composer) -> None:
     assert picked["data"] == "digits"
     assert picked["stage"] == "dare+quant"
     assert (picked["eval"], picked["logger"]) == ("zero_shot", "local")
-    assert "trainer" not in picked, "a group of another job"
+    assert picked["trainer"] == "none"
     assert "experiment" not in picked
     assert "debug" not in picked
 
@@ -116,6 +116,7 @@ def test_each_job_has_the_groups_and_the_options_that_it_uses_and_no_others(conf
     compress = {
         "model",
         "stage",
+        "trainer",
         "schedule",
         "logger",
         "gate",

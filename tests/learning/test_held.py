@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import rcc
+from rcc.artifact.vectors import coded
 from rcc.cascade.preparation import prepare
 from rcc.layers.batch_norm import make_identity_
 from rcc.layers.form import MATRICES, Form
-from rcc.layers.grid import from_grid, to_grid
+from rcc.layers.grid import from_grid, round_vector, to_grid
 from rcc.layers.units import Unit, find_units
 from rcc.learning.held import held
 from rcc.models.own.module import ModuleAdapter
@@ -288,3 +289,32 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     batches = [(torch.randn(16, 6), torch.randn(16, 3)) for _ in range(3)]
     exec(compile(code, "fine-tune.md", "exec"), {"build": network, "batches": batches, "loss": F.mse_loss})
     assert (tmp_path / "tuned/manifest.json").is_file()
+
+
+def test_what_is_measured_is_what_an_artifact_keeps_to_the_bit(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3))
+    matrix, step = quantised((40, 6), 0)
+    step = step.half().float()
+    whole = to_grid(matrix, quantised((40, 6), 0)[1])
+    bias = round_vector(torch.randn(40), torch.float16)
+    find_units(module)[0].write(Form(sparse=from_grid(whole, step), sparse_step=step, bias=bias))
+    x = torch.randn(5, 6)
+    holding = held(module, storage=torch.float16)
+    trained(module, "adam", 4)
+    latent = [each.detach().clone() for each in module.parameters()]
+    with holding.as_stored():
+        outputs = module(x)
+        assert coded(module[0].bias.detach().half())[0].startswith("*")
+        state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    assert all(torch.equal(now, before) for now, before in zip(module.parameters(), latent, strict=True))
+    module.load_state_dict(state)
+    holding.release()
+    rcc.save(ModuleAdapter(module), tmp_path / "artifact", dtype="float16")
+    loaded = rcc.load(tmp_path / "artifact", skeleton=nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3)))
+    assert torch.equal(loaded.module(x), outputs)
+
+
+def test_vectors_of_one_value_are_not_trained() -> None:
+    module = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 8, bias=False))
+    with held(module) as holding:
+        assert [parameter.dim() for parameter in holding.trained()] == [2, 1, 2]

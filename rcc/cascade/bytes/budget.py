@@ -93,13 +93,14 @@ class Verdict:
     """The outcome of a target after the last step, and whether the last round is to be done again.
 
     `missed` is the trial to learn from; None where the target is met, or where no further trial would come nearer.
-    `exhausted` says why, where the nearest trial is to be done once more.
+    `exhausted` says why, where the nearest trial is to be done once more. `recovered`: whether recovery came after.
     """
 
     outcome: TargetOutcome
     again: bool = False
     missed: Trial | None = None
     exhausted: str = ""
+    recovered: bool = False
 
 
 class Budget:
@@ -205,7 +206,7 @@ class Budget:
         """Make up from now on for what the model, filled for trial, is off the target by."""
         assert self.filling is not None
         made, fixed = self._measured(model)
-        self.filling.correction += self.target.nbytes - (made.matrices + fixed)
+        self.filling.correction += self.target.nbytes + self.filling.saved - (made.matrices + fixed)
 
     def settle_pruning(self, model: Adapter) -> bool:
         """Note how far to prune the dense model before it is filled; False where the target leaves bits enough for
@@ -283,7 +284,7 @@ class Budget:
         made, fixed = self._measured(model)
         reached = made.matrices + fixed
         if self.filling is not None:
-            return self._verdict_of_filling(self.filling, last_round[0], reached)
+            return self._verdict_of_filling(self.filling, last_round, reached)
         outcome = TargetOutcome(self.target.nbytes, reached, self._search.repeats, self._search.exhausted)
         if outcome.reason or self.target.met_by(reached):
             return Verdict(outcome)
@@ -296,23 +297,30 @@ class Budget:
             return Verdict(outcome, again=True, exhausted=reason)
         return Verdict(replace(outcome, reason=reason))
 
+    def note_filled(self, model: Adapter) -> None:
+        """Note what the artifact takes now that it is filled, before later steps change values."""
+        made, fixed = self._measured(model)
+        assert self.filling is not None
+        self.filling.filled = made.matrices + fixed
+
     def learn(self, verdict: Verdict) -> None:
         """Note what the last round came out at, which is to be done again."""
         if self.filling is not None:
-            self.filling.repeats += 1
-            self.filling.correction += self.target.nbytes - verdict.outcome.reached
+            self.filling.learn(self.target.nbytes, verdict.outcome.reached, verdict.recovered)
             return
         if verdict.missed is not None:
             self._search.add(verdict.missed)
         elif verdict.exhausted:
             self._search.end(verdict.exhausted)
 
-    def _verdict_of_filling(self, filling: Filling, record: StepRecord, reached: int) -> Verdict:
-        outcome = TargetOutcome(self.target.nbytes, reached, filling.repeats)
-        if self.target.met_by(reached):
+    def _verdict_of_filling(self, filling: Filling, last_round: Sequence[StepRecord], reached: int) -> Verdict:
+        recovered = len(last_round) > 1
+        expected = reached if recovered else reached - filling.saved
+        outcome = TargetOutcome(self.target.nbytes, expected, filling.repeats)
+        if self.target.met_by(expected):
             return Verdict(outcome)
-        reason = filling.no_help(record, finest=reached < self.target.nbytes)
-        return Verdict(replace(outcome, reason=reason), again=not reason)
+        reason = filling.no_help(last_round[0], finest=expected < self.target.nbytes)
+        return Verdict(replace(outcome, reason=reason), again=not reason, recovered=recovered)
 
     def _no_help(self, last_round: Sequence[StepRecord], reached: int, fixed: int) -> str:
         """The reason for which doing the last round again would come no nearer; empty where it may."""

@@ -34,8 +34,9 @@ GROWTH = (1.08, 1.25, 1.6, 2.5)
 
 
 def filling(stages: Sequence[Stage]) -> Stage | None:
-    """The last of the stages, if it can come out at any number of bytes; None else."""
-    return stages[-1] if stages and stages[-1].fills else None
+    """The last of the stages but for those that keep the form, if it can come out at any number of bytes; None else."""
+    own = [stage for stage in stages if not stage.keeps_form]
+    return own[-1] if own and own[-1].fills else None
 
 
 def target_problems(stages: Sequence[Stage]) -> list[str]:
@@ -55,11 +56,14 @@ class Filling:
         pruned_to: bytes that the artifact is to come to by pruning, at the steps that plans count with; None until it
             is known.
         correction: bytes by which the stage is to be asked for more than was planned, from what it came out at.
+        filled: bytes of the artifact that it came out at last; 0 before.
+        saved: bytes by which the steps after it made that smaller, and are expected to.
         repeats: how often it was done again.
     """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        self.filled, self.saved = 0, 0
         self.weighed: dict[int, float] = {}
         self.pruned_to: float | None = None
         self.correction = 0
@@ -75,7 +79,7 @@ class Filling:
 
     def due(self, made: Forecast, whole: int, fixed: int, target: int) -> int:
         """Bytes that the whole numbers are to take, for the artifact to come out at `target`."""
-        return max(1, whole + target - made.matrices - fixed + self.correction)
+        return max(1, whole + target + self.saved - made.matrices - fixed + self.correction)
 
     def no_help(self, record: StepRecord, finest: bool) -> str:
         """The reason for which filling again would come no nearer; empty where it may.
@@ -84,12 +88,22 @@ class Filling:
             record: of the step that filled.
             finest: whether it came out smaller than asked.
         """
-        refused = [attempt for attempt in record.attempts if attempt.problem]
+        tried = record.attempts if record.outcome == "skipped" else record.attempts[:-1]
+        refused = [attempt for attempt in tried if attempt.problem]
         if refused:
             return f"the gate did not allow it: at the target {record.step.name} {refused[0].problem}"
         if self.repeats < REFILLS:
             return ""
         return f"{self.stage.who} {'has no finer steps' if finest else 'has no coarser steps'}"
+
+    def learn(self, target: int, reached: int, recovered: bool) -> None:
+        """Note what the artifact came out at, before it is filled again: right after it was filled, what the steps to
+        come are expected to save taken off, or after them."""
+        self.repeats += 1
+        if recovered:
+            self.saved = self.filled - reached
+        else:
+            self.correction += target - reached
 
     @property
     def best(self) -> int:
@@ -105,12 +119,15 @@ class Filling:
             "weighed": list(self.weighed.items()),
             "pruned_to": self.pruned_to,
             "correction": self.correction,
+            "filled": self.filled,
+            "saved": self.saved,
             "repeats": self.repeats,
         }
 
     def recall(self, data: Mapping[str, Any]) -> None:
         self.weighed = {int(place): float(distance) for place, distance in data["weighed"]}
         self.pruned_to, self.correction, self.repeats = data["pruned_to"], data["correction"], data["repeats"]
+        self.filled, self.saved = data["filled"], data["saved"]
 
 
 def share_kept(bits: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rcc.layers.grid import LARGEST, multiples, step_for
+from rcc.layers.grid import round_vector
 
 BITS = 8
 LEAST_VALUES = 16
@@ -20,19 +20,6 @@ LEAST_VALUES = 16
 LARGEST_ERROR, OUTLIERS = 0.02, 1 / 16
 """Root mean square of the errors over that of the values without such a share of them, the largest, beyond which a
 vector is left as it is: one with an outlier, whose step is too coarse for the others. Of Gaussian values it is 0.01."""
-
-
-def round_vector(values: Tensor, storage: torch.dtype) -> Tensor:
-    """The nearest multiples of the vector's step to `values` (n,), in their dtype, each one that `storage` holds.
-
-    A vector of zeros, or of values that are not finite, comes back as it is.
-    """
-    step = step_for(values.to(storage).float())
-    if step is None:
-        return values
-    whole = (values.cpu().double() / math.ldexp(*step)).round_().clamp_(-LARGEST, LARGEST)
-    rounded = multiples(whole, step, storage).to(values)
-    return rounded.masked_fill_(rounded == 0, 0.0)
 
 
 def foreseen(name: str, values: Tensor, storage: torch.dtype) -> Tensor:

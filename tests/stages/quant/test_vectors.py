@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rcc.artifact.vectors import coded
-from rcc.stages.quant.vectors import LARGEST_ERROR, foreseen, round_vector, round_vectors
+from rcc.layers.grid import round_vector
+from rcc.stages.quant.vectors import LARGEST_ERROR, foreseen, round_vectors
 
 
 @given(st.integers(0, 2**31), st.floats(-3, 3), st.sampled_from([torch.float16, torch.bfloat16, torch.float32]))

@@ -1,0 +1,93 @@
+"""Define the options of recovery and check them."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import ClassVar
+
+from rcc.errors import Problems
+from rcc.learning.distillation import Weights
+from rcc.learning.training_options import TrainingOptions
+from rcc.stages.options import StageOptions
+
+LAST, ROUND = "last", "round"
+
+
+@dataclass(frozen=True)
+class RecoveryOptions(StageOptions):
+    """How long and by what to learn, and from which losses.
+
+    Attributes:
+        epochs: passes over the training data.
+        learning_rate: of the optimiser at its peak.
+        batch_size: items of a step; None: 64 of a data set, or the batches of a loader as they come.
+        augmentation: how images are changed at random: 'none', 'affine' or 'crop'.
+        optimiser, weight_decay, schedule, warmup, clip_norm, accumulate, precision, average, patience,
+            checkpoint_every: see `rcc.learning.training_options.TrainingOptions`.
+        temperature: that scores are softened by.
+        features, logits, interactive, hidden, attention, task: what each loss counts, see
+            `rcc.learning.distillation.Weights`.
+        when: 'last': after the last round alone; 'round': in every round, before the next one prunes.
+    """
+
+    method: ClassVar[str] = "recover"
+
+    epochs: int = 8
+    learning_rate: float = 2e-3
+    _: KW_ONLY
+    batch_size: int | None = None
+    augmentation: str = "none"
+    optimiser: str = "muon"
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup: int = 10
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    precision: str = "float32"
+    average: float = 0.0
+    patience: int | None = None
+    checkpoint_every: int | None = None
+    temperature: float = 2.0
+    features: float = 1.0
+    logits: float = 1.0
+    interactive: float = 0.0
+    hidden: float = 0.0
+    attention: float = 0.0
+    task: float = 0.0
+    when: str = LAST
+
+    def check(self, problems: Problems) -> None:
+        with problems.collecting():
+            self.training  # noqa: B018
+        if self.batch_size is not None:
+            problems.whole("batch_size", self.batch_size, 1)
+        problems.positive("temperature", self.temperature)
+        self.weights.check(problems)
+        problems.choice("when", self.when, (LAST, ROUND))
+        if not problems.found:
+            problems.check(self.weights.any, "every loss counts 0: give features, logits, or another one a weight.")
+            if not self.logits:
+                self.unused(problems, ("temperature",), "with logits=0", "weigh logits")
+
+    @property
+    def training(self) -> TrainingOptions:
+        """How to train.
+
+        Raises:
+            UserError: what is out of range.
+        """
+        shared = [field.name for field in fields(TrainingOptions) if hasattr(self, field.name)]
+        return TrainingOptions(**{name: getattr(self, name) for name in shared})
+
+    @property
+    def weights(self) -> Weights:
+        """What each loss counts."""
+        return Weights(**{field.name: getattr(self, field.name) for field in fields(Weights)})
+
+    @property
+    def takes_gradients(self) -> bool:
+        return True
+
+    @property
+    def needs_targets(self) -> bool:
+        return True
