@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,6 +38,12 @@ class Train(Job):
         with found.collecting():
             checked(where, Trained, options, HANDED)
         self.refuse_costs_alone(found)
+        processes = os.environ.get("WORLD_SIZE", "1")  # set by torchrun and `accelerate launch`
+        found.check(
+            processes == "1",
+            f"job=train was launched as {processes} processes, and trains in one: each would train the same model."
+            " Start it by rcc-run alone.",
+        )
 
     @property
     def checkpoint_path(self) -> Path:

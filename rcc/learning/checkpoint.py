@@ -9,7 +9,8 @@ any instant leaves a `last` with its best.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,27 @@ def read_training(folder: Path) -> dict[str, Any]:
     """
     clean_leftovers(folder)
     tensors, state = read_checkpoint(folder / LAST)
-    best = _best(folder, state)
+    with damage():
+        best = _best(folder, state)
     if best is not None:
         tensors |= {f"best.{name}": tensor for name, tensor in read_checkpoint(best)[0].items()}
     _remove_others(folder, best)
     return {"tensors": tensors, "state": state}
+
+
+@contextmanager
+def damage() -> Iterator[None]:
+    """Turn what a state raises that no trainer wrote into an error that says so.
+
+    Raises:
+        UserError: the state lacks something, or holds what it cannot be made of.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        raise UserError(
+            f"the checkpoint is damaged, or no trainer wrote it: {type(error).__name__}: {error}. Start afresh."
+        ) from error
 
 
 def has_training(folder: Path) -> bool:

@@ -22,6 +22,7 @@ from rcc.learning.average import Average
 from rcc.learning.callback import Callback as Callback
 from rcc.learning.checkpoint import (
     copy_into,
+    damage,
     has_training,
     load_optimiser,
     optimiser_tensors,
@@ -259,7 +260,8 @@ class CompressionTrainer:
             self.load_state_dict(read_training(self.folder))
         else:
             if self._schedule is not None:
-                self.scheduler.load_state_dict(self._schedule)
+                with damage():
+                    self.scheduler.load_state_dict(self._schedule)
             if self.folder is not None:
                 self.save()  # a place that cannot be written to is found before an epoch's work
         self._started, self._first_step = time.monotonic(), self.global_step
@@ -353,8 +355,12 @@ class CompressionTrainer:
         """Go on from what `state_dict` returned, by a trainer of the same model and options.
 
         Raises:
-            UserError: it is of another training; says every difference, and changes nothing.
+            UserError: it is of another training, of which every difference is said and nothing changed; or damaged.
         """
+        with damage():
+            self._load(state_dict)
+
+    def _load(self, state_dict: Mapping[str, Any]) -> None:
         state = state_dict["state"]
         refuse_differences(state["asked"], self._asked())
         parts = {part: under(f"{part}.", state_dict["tensors"]) for part in ("model", "optimiser", "average", "best")}

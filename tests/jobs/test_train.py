@@ -31,6 +31,12 @@ def test_a_range_is_refused_before_data_are_loaded(rcc_run, monkeypatch, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+def test_several_processes_are_refused_by_name(rcc_run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = rcc_run("job=train", "hydra.run.dir=run")
+    assert (code, "job=train was launched as 2 processes, and trains in one" in err) == (2, True), err
+
+
 def test_a_log_has_a_line_an_epoch_and_a_finished_training_has_nothing_to_do(rcc_run, tmp_path):
     code, out, err = rcc_run(*SMALL, "hydra.run.dir=outputs/a/1")
     assert code == 0, err

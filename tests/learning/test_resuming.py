@@ -198,6 +198,31 @@ def test_a_training_of_other_options_says_every_difference(tmp_path: Path) -> No
     )
 
 
+SOUND = (("schedule", None), ("best", [None, None]), ("callbacks", "x"))
+"""Of a trainer before its first step, before its first epoch, and of one callback that takes anything."""
+
+
+def go_on(state: dict[str, Any]) -> None:
+    training = Training(CHECKPOINTED, 1, Callback())
+    training.trainer.load_state_dict(state)
+    training.run()
+
+
+@pytest.mark.parametrize("value", [None, "absent", [], {}, "x", [None, None]])
+def test_a_state_that_no_trainer_wrote_is_refused_in_words(value: Any) -> None:
+    stop = StopAfter(5)
+    with pytest.raises(StoppedError):
+        Training(CHECKPOINTED, 1, stop).run()
+    for key in ("asked", "standing", "best", "schedule", "callbacks", "random"):
+        state = {**stop.state["state"], key: value}
+        if value == "absent":
+            del state[key]
+        if (key, value) in SOUND:
+            continue
+        with pytest.raises(UserError, match=r"checkpoint is (damaged|of another)"):
+            go_on({**stop.state, "state": state})
+
+
 def test_another_number_of_batches_is_another_training(tmp_path: Path) -> None:
     Training(CHECKPOINTED, 1, checkpoints=tmp_path).run()
     other = Training(CHECKPOINTED, 1, checkpoints=tmp_path, resume=True)
