@@ -29,6 +29,8 @@ TRAINING = "training"
 RUNS = ("outputs/*/*", "multirun/*/*/*")
 FREE = ("resume", "dry_run", "logger", "state", "limits")
 """Options that say nothing about the result, so that a resumed run may be given others."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser: the one in Python takes the square of the depth for brackets within brackets."""
 PLACES = ("path", "images", "names", "clip_score_model")
 """Options that name files, in whatever group."""
 
@@ -195,7 +197,7 @@ def _load(path: Path, name: str) -> Any:
     file = path / ".hydra" / name
     try:
         text = read_bytes(file).decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
             # A few lines of aliases of aliases stand for more than any memory holds, and rcc writes none.
             raise UserError(
                 f"resume={path}: {file} repeats parts of itself by aliases (*), which no record of rcc does."
