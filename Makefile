@@ -12,9 +12,9 @@ VENV   ?= .venv
 # torch is installed first and by itself: on a machine without a GPU this version comes as a small CPU build where
 # pip is set up for it, while a plain `torch` would fetch several GB of CUDA. With a GPU: `make run TORCH=torch`.
 TORCH  ?= torch==2.13.0
-# Processes that share the tests, each with one thread of torch: as many as there are cores; `make test WORKERS=0`
+# Processes that share the tests, each with one thread of torch: as many as cores, up to 8; `make test WORKERS=0`
 # runs them in pytest's own.
-WORKERS ?= auto
+WORKERS ?= logical
 # More arguments for what a target runs: `make run ARGS="stage=nullu+dare"`, `make test ARGS="tests/ops -x"`.
 ARGS   ?=
 
@@ -38,7 +38,7 @@ run: $(STAMP)  ## Compress the built-in CLIP on the built-in data; the result go
 	$(BIN)/rcc-run $(ARGS)
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 long: $(STAMP)  ## Run the tests that take long, which `make test` leaves out
 	$(BIN)/python -m pytest -m long $(ARGS)
