@@ -13,12 +13,12 @@ from rcc.reporting.run_manifest import note_data, start_attempt
 QUICK = ("stage=dare", "stage.dare.solver=none", "stage.dare.allocation=uniform", "schedule=one_shot", "threads=1")
 
 
-def test_a_directory_that_a_wrong_input_left_empty_takes_the_command_mended(rcc_run, tmp_path):
+def test_a_directory_that_a_wrong_input_left_empty_takes_the_command_mended(rcc_run, tmp_path, small_clip):
     code, _, err = rcc_run(*QUICK, "debug=quick", "model=clip", "model.path=./nowhere", "hydra.run.dir=run")
     assert code == 2
     assert "./nowhere" in err
     assert [entry.name for entry in (tmp_path / "run").iterdir() if entry.name != ".lock"] == []
-    code, _, err = rcc_run(*QUICK, "debug=quick", "hydra.run.dir=run")
+    code, _, err = rcc_run(*QUICK, "debug=quick", *small_clip, "hydra.run.dir=run")
     assert code == 0, err
     assert (tmp_path / "run/artifact/manifest.json").is_file()
 
@@ -52,9 +52,9 @@ def test_a_run_that_kept_something_before_its_input_turned_out_wrong_stays(rcc_r
     assert "already holds a run" in err
 
 
-def test_a_resume_refuses_data_that_changed(rcc_run, tmp_path):
+def test_a_resume_refuses_data_that_changed(rcc_run, tmp_path, small_clip):
     harsh = ("stage.dare.target_sparsity=0.99", "gate.threshold=1.0", "gate.tries=0", "gate.on_failure=abort")
-    code, _, err = rcc_run(*QUICK, "debug=quick", *harsh, "hydra.run.dir=run")
+    code, _, err = rcc_run(*QUICK, "debug=quick", *small_clip, *harsh, "hydra.run.dir=run")
     assert code == 1, err
     manifest = json.loads((tmp_path / "run/run.json").read_text())
     assert len(manifest["data_fingerprint"]) == 64

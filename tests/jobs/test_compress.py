@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import time
+from contextlib import redirect_stdout
 from datetime import datetime
+from io import StringIO
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from filelock import FileLock
 
 import rcc
 from rcc.artifact.load import load
+from rcc.cli import main
 
 QUICK = ("debug=quick", "stage=dare+nullu+alpha", "stage.alpha.num_epochs=1", "threads=1")
 
@@ -21,15 +25,33 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a finished run of the embedded CLIP, and what it printed. Read only: a test that goes on with it
+    takes a copy."""
+    run, out = tmp_path_factory.mktemp("finished") / "run", StringIO()
+    with redirect_stdout(out):
+        assert main([*QUICK, f"hydra.run.dir={run}"]) == 0
+    return run, out.getvalue()
+
+
+@pytest.fixture
+def copy_of_finished(finished, tmp_path):
+    """Copies the finished run to a place below the test's folder."""
+
+    def copy(place):
+        return shutil.copytree(finished[0], tmp_path / place)
+
+    return copy
+
+
 def accuracy_lines(text):
     return [line for line in text.splitlines() if line.startswith("accuracy")]
 
 
-def test_a_run_leaves_everything_a_user_was_promised(rcc_run, tmp_path):
-    code, out, _ = rcc_run(*QUICK, "hydra.run.dir=run")
-    assert code == 0
+def test_a_run_leaves_everything_a_user_was_promised(finished):
+    run, out = finished
     assert "[3/3] alpha kept" in out
-    run = tmp_path / "run"
     found = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert {
         ".hydra/config.yaml",
@@ -64,9 +86,9 @@ def test_a_gate_that_asks_for_confidence_counts_its_items_first_and_one_calibrat
 
 
 def test_the_artifact_measured_again_in_a_fresh_process_gives_the_same_to_the_last_digit(
-    rcc_run, fresh_rcc_run, tmp_path
+    copy_of_finished, fresh_rcc_run, tmp_path
 ):
-    assert rcc_run(*QUICK, "hydra.run.dir=run")[0] == 0
+    copy_of_finished("run")
     recorded = json.loads((tmp_path / "run/artifact/manifest.json").read_text())["metrics"]["test"]
     process = fresh_rcc_run("debug=quick", "threads=1", "job=evaluate", "artifact=run/artifact", "hydra.run.dir=again")
     output = process.communicate(timeout=120)[0]
@@ -77,8 +99,8 @@ def test_the_artifact_measured_again_in_a_fresh_process_gives_the_same_to_the_la
     assert " yes" in accuracy_lines(output)[0]
 
 
-def test_a_run_killed_and_moved_resumes_to_the_same_artifact_to_the_byte(rcc_run, fresh_rcc_run, tmp_path):
-    slow = (*QUICK, "stage.alpha.num_epochs=40")
+def test_a_run_killed_and_moved_resumes_to_the_same_artifact_to_the_byte(rcc_run, fresh_rcc_run, tmp_path, small_clip):
+    slow = (*QUICK, *small_clip, "stage.alpha.num_epochs=60")
     killed = fresh_rcc_run(*slow, "hydra.run.dir=killed")
     while not list((tmp_path / "killed").glob("state/step-002-*")):
         assert killed.poll() is None, killed.communicate()[0]
@@ -122,8 +144,8 @@ def test_a_run_killed_before_its_first_step_resumes_to_the_same_bytes_with_a_bat
     assert whole.read_bytes() == again.read_bytes()
 
 
-def test_a_finished_run_says_so_and_a_changed_config_is_refused(rcc_run, tmp_path):
-    assert rcc_run(*QUICK, "hydra.run.dir=outputs/a/b")[0] == 0
+def test_a_finished_run_says_so_and_a_changed_config_is_refused(rcc_run, copy_of_finished, tmp_path):
+    copy_of_finished("outputs/a/b")
     before = (tmp_path / "outputs/a/b/artifact/weights.safetensors").stat().st_mtime_ns
     code, out, _ = rcc_run("resume=latest")
     assert (code, "has already finished" in out) == (0, True)
@@ -134,8 +156,8 @@ def test_a_finished_run_says_so_and_a_changed_config_is_refused(rcc_run, tmp_pat
     assert (tmp_path / "outputs/a/b/artifact/weights.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_used_directory_and_a_live_run_are_refused(rcc_run, tmp_path):
-    assert rcc_run(*QUICK, "hydra.run.dir=run")[0] == 0
+def test_a_used_directory_and_a_live_run_are_refused(rcc_run, copy_of_finished, tmp_path):
+    copy_of_finished("run")
     code, _, err = rcc_run(*QUICK, "hydra.run.dir=run")
     assert (code, "already holds a run" in err) == (2, True)
     with FileLock(tmp_path / "run/.lock"):
@@ -151,14 +173,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(rcc_run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(rcc_run, tmp_path, monkeypatch):
+def test_runs_of_the_same_second_get_folders_of_their_own(rcc_run, tmp_path, monkeypatch, small_clip):
     class Still(datetime):
         @classmethod
         def now(cls, tz=None):
             return cls(2026, 1, 2, 3, 4, 5)
 
     monkeypatch.setattr("hydra.core.utils.datetime", Still)
-    assert [rcc_run("debug=quick", "stage=dare")[0] for _ in range(2)] == [0, 0]
+    assert [rcc_run("debug=quick", *small_clip, "stage=dare")[0] for _ in range(2)] == [0, 0]
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("outputs/*/*/artifact"))
     assert found == [f"outputs/2026-01-02/{name}/artifact" for name in ("03-04-05", "03-04-05_1")]
 
@@ -230,7 +252,7 @@ def test_an_output_folder_that_cannot_be_written_is_the_users_input(rcc_run, tmp
     assert (code, "file/run" in err) == (2, True), err
 
 
-def test_a_disk_that_fills_up_fails_the_run_and_loses_nothing(rcc_run, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_fails_the_run_and_loses_nothing(rcc_run, tmp_path, monkeypatch, small_clip):
     import errno
 
     from rcc.artifact import weights
@@ -244,25 +266,25 @@ def test_a_disk_that_fills_up_fails_the_run_and_loses_nothing(rcc_run, tmp_path,
         return real(*arguments, **options)
 
     monkeypatch.setattr("rcc.artifact.write.write_packed", full)
-    code, _, err = rcc_run(*QUICK, "hydra.run.dir=run")
+    code, _, err = rcc_run(*QUICK, *small_clip, "hydra.run.dir=run")
     assert (code, "No space left" in err) == (1, True), err
     monkeypatch.setattr("rcc.artifact.write.write_packed", real)
     code, out, _ = rcc_run("resume=run")
     assert (code, "1 of 3 steps were done before" in out) == (0, True)
 
 
-def test_a_stage_may_be_repeated_and_set_apart_from_its_namesake(rcc_run, tmp_path):
+def test_a_stage_may_be_repeated_and_set_apart_from_its_namesake(rcc_run, tmp_path, small_clip):
     code, _, err = rcc_run(
-        *QUICK[:1], "stage=dare+nullu+dare", "stage.dare.target_sparsity=0.2", "stage.dare_2.target_sparsity=0.4",
-        "hydra.run.dir=run",
+        *QUICK[:1], *small_clip, "stage=dare+nullu+dare", "stage.dare.target_sparsity=0.2",
+        "stage.dare_2.target_sparsity=0.4", "hydra.run.dir=run",
     )  # fmt: skip
     assert code == 0, err
     plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
     assert [(step["label"], step["strength"]) for step in plan] == [("dare", 0.2), ("nullu", 0.75), ("dare_2", 0.4)]
 
 
-def test_a_sweep_runs_every_order_and_ends_with_a_table(rcc_run, tmp_path):
-    code, out, err = rcc_run("-m", "debug=quick", "stage=dare+nullu,nullu+dare", "hydra.sweep.dir=sweep")
+def test_a_sweep_runs_every_order_and_ends_with_a_table(rcc_run, tmp_path, small_clip):
+    code, out, err = rcc_run("-m", "debug=quick", *small_clip, "stage=dare+nullu,nullu+dare", "hydra.sweep.dir=sweep")
     assert code == 0, err
     assert "on the Pareto front" in out
     assert (tmp_path / "sweep/0/report.md").is_file()
@@ -276,15 +298,14 @@ def test_a_config_may_name_stages_and_nothing_else(rcc_run):
     assert (code, "cannot be imported" in err) == (2, True), err
 
 
-def test_a_run_directory_that_would_choose_code_is_not_resumed(rcc_run, tmp_path):
-    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=run")[0] == 0
-    (tmp_path / "run/.hydra/overrides.yaml").write_text("- stage.dare._target_=os.system\n")
+def test_a_run_directory_that_would_choose_code_is_not_resumed(rcc_run, copy_of_finished):
+    (copy_of_finished("run") / ".hydra/overrides.yaml").write_text("- stage.dare._target_=os.system\n")
     code, _, err = rcc_run("resume=run")
     assert (code, "code is never taken from a directory" in err) == (2, True), err
 
 
-def test_an_evaluation_does_not_resume_and_latest_passes_over_the_rest(rcc_run, tmp_path):
-    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=outputs/a/1")[0] == 0
+def test_an_evaluation_does_not_resume_and_latest_passes_over_the_rest(rcc_run, copy_of_finished):
+    copy_of_finished("outputs/a/1")
     assert rcc_run("debug=quick", "job=evaluate", "artifact=outputs/a/1/artifact", "hydra.run.dir=outputs/a/2")[0] == 0
     code, out, _ = rcc_run("resume=latest")
     assert (code, "outputs/a/1 has already finished" in out) == (0, True)
@@ -292,9 +313,8 @@ def test_an_evaluation_does_not_resume_and_latest_passes_over_the_rest(rcc_run, 
     assert (code, "only job=compress and job=train can be resumed" in err) == (2, True), err
 
 
-def test_an_artifact_is_compared_with_its_own_numbers_on_its_own_data_only(rcc_run, tmp_path):
-    assert rcc_run("debug=quick", "stage=dare", "hydra.run.dir=run")[0] == 0
-    code, out, err = rcc_run("job=evaluate", "artifact=run/artifact", "hydra.run.dir=again")
+def test_an_artifact_is_compared_with_its_own_numbers_on_its_own_data_only(rcc_run, finished):
+    code, out, err = rcc_run("job=evaluate", f"artifact={finished[0]}/artifact", "hydra.run.dir=again")
     assert code == 0, err
     assert "measured on other data or other splits" in out
     assert "recorded" not in out

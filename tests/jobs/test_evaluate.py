@@ -107,9 +107,9 @@ def test_a_run_that_compresses_needs_to_know_how_good_the_model_is(rcc_run):
     assert (code, "Name an evaluator of quality first" in err, "threshold is 2" in err) == (2, True, True), err
 
 
-def test_a_compression_measures_costs_once_at_the_end(rcc_run, tmp_path):
+def test_a_compression_measures_costs_once_at_the_end(rcc_run, tmp_path, small_clip):
     costs = ("eval=zero_shot+efficiency", "eval.efficiency.seconds=0")
-    code, out, err = rcc_run("debug=quick", "stage=dare", *costs, "threads=1", "hydra.run.dir=run")
+    code, out, err = rcc_run("debug=quick", *small_clip, "stage=dare", *costs, "threads=1", "hydra.run.dir=run")
     assert code == 0, err
     assert out.count("Costs on 1 thread") == 1
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]

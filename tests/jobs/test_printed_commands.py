@@ -11,8 +11,8 @@ SMALL = (
 
 
 @pytest.mark.parametrize("name", ['a b\'s "run", é=#1', "[x,y]", "{a: 1} $HOME ~&;"])
-def test_printed_commands_run_when_pasted_in_a_directory_of_any_name(rcc_run, tmp_path, name):
-    code, out, err = rcc_run(*SMALL, f"hydra.run.dir={name}")
+def test_printed_commands_run_when_pasted_in_a_directory_of_any_name(rcc_run, tmp_path, small_clip, name):
+    code, out, err = rcc_run(*SMALL, *small_clip, f"hydra.run.dir={name}")
     assert code == 0, err
     assert (tmp_path / name / "artifact/manifest.json").is_file()
     (again,) = [line.partition(": ")[2] for line in out.splitlines() if ": rcc-run " in line]
@@ -20,7 +20,7 @@ def test_printed_commands_run_when_pasted_in_a_directory_of_any_name(rcc_run, tm
     code, out, err = rcc_run(*shlex.split(again)[1:])
     assert code == 0, err
     assert "yes" in out, "the numbers are those that were recorded"
-    code, _, err = rcc_run(*SMALL, f"hydra.run.dir={name}")
+    code, _, err = rcc_run(*SMALL, *small_clip, f"hydra.run.dir={name}")
     assert code == 2
     resume = err.split("Continue it with `")[1].split("`, or")[0]
     code, out, err = rcc_run(*shlex.split(resume)[1:])

@@ -15,14 +15,16 @@ CONF = config_dir()
 
 
 @pytest.mark.parametrize("schedule", choices(CONF, "schedule"))
-def test_every_schedule_runs(rcc_run, schedule):
-    code, _, err = rcc_run(*QUICK, "stage=dare", f"schedule={schedule}", "hydra.run.dir=run", "schedule.rounds=1")
+def test_every_schedule_runs(rcc_run, small_clip, schedule):
+    code, _, err = rcc_run(
+        *QUICK, *small_clip, "stage=dare", f"schedule={schedule}", "hydra.run.dir=run", "schedule.rounds=1"
+    )
     assert code == 0, err
 
 
 @pytest.mark.parametrize("stage", choices(CONF, "stage"))
-def test_every_stage_runs_alone(rcc_run, stage):
-    code, _, err = rcc_run(*QUICK, f"stage={stage}", "hydra.run.dir=run")
+def test_every_stage_runs_alone(rcc_run, small_clip, stage):
+    code, _, err = rcc_run(*QUICK, *small_clip, f"stage={stage}", "hydra.run.dir=run")
     assert code == 0, err
 
 
@@ -34,9 +36,9 @@ def test_stages_after_quant_are_refused_by_name_before_anything_runs(rcc_run, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_nullu_in_several_rounds_ends_with_a_report(rcc_run, tmp_path):
+def test_nullu_in_several_rounds_ends_with_a_report(rcc_run, tmp_path, small_clip):
     """Ranks change from round to round, so that some overlaps are undefined."""
-    code, _, err = rcc_run(*QUICK, "stage=nullu+dare", "schedule.rounds=3", "hydra.run.dir=run")
+    code, _, err = rcc_run(*QUICK, *small_clip, "stage=nullu+dare", "schedule.rounds=3", "hydra.run.dir=run")
     assert code == 0, err
     assert "## Overlap" in (tmp_path / "run/report.md").read_text()
 
@@ -51,18 +53,18 @@ def test_the_specifications_recipe_runs_as_it_is_written(rcc_run, tmp_path):
     assert [(step["label"], step["rounds"]) for step in plan] == [("dare", 1), ("nullu", 1), ("alpha", 1)]
 
 
-def test_the_order_experiment_runs_both_orders(rcc_run, tmp_path):
-    code, out, err = rcc_run("-m", "experiment=order", "debug=quick", "threads=1", "hydra.sweep.dir=sweep")
+def test_the_order_experiment_runs_both_orders(rcc_run, tmp_path, small_clip):
+    code, out, err = rcc_run("-m", "experiment=order", *QUICK, *small_clip, "hydra.sweep.dir=sweep")
     assert code == 0, err
     assert "stage=dare+nullu" in out
     assert (tmp_path / "sweep/1/artifact/manifest.json").is_file()
 
 
-def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_path):
+def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_path, small_clip):
     import optuna
 
     code, out, err = rcc_run(
-        "-m", "experiment=sweep", "debug=quick", "threads=1", "stage.alpha.num_epochs=1",
+        "-m", "experiment=sweep", *QUICK, *small_clip, "stage.alpha.num_epochs=1",
         "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep",
     )  # fmt: skip
     assert code == 0, err
@@ -77,23 +79,27 @@ def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_pa
 
 
 def test_training_leaves_a_checkpoint_that_compresses(rcc_run, tmp_path):
-    code, out, err = rcc_run("job=train", "trainer.epochs=1", "threads=1", "hydra.run.dir=trained")
+    words = ("job=train", "trainer.epochs=1", "data.train=64", "threads=1")
+    code, out, err = rcc_run(*words, "hydra.run.dir=trained")
     assert code == 0, err
     assert "rcc-run model=clip model.path=trained/checkpoint" in out
     record = json.loads((tmp_path / "trained/checkpoint/TRAINING.json").read_text())
-    assert record["command"] == "rcc-run job=train trainer.epochs=1 threads=1"
+    assert record["command"] == f"rcc-run {' '.join(words)}"
     code, _, err = rcc_run(
-        *QUICK, "stage=dare", "model=clip", "model.path=trained/checkpoint", "hydra.run.dir=run",
+        *QUICK, "stage=dare", "stage.dare.solver=none", "model=clip", "model.path=trained/checkpoint",
+        "hydra.run.dir=run",
     )  # fmt: skip
     assert code == 0, err
 
 
-def test_a_wandb_run_is_logged_offline_and_finished(rcc_run, tmp_path, monkeypatch):
+def test_a_wandb_run_is_logged_offline_and_finished(rcc_run, tmp_path, monkeypatch, small_clip):
     pytest.importorskip("wandb")
     import wandb
 
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    code, _, err = rcc_run(*QUICK, "stage=dare", "logger=wandb", "logger.mode=offline", "hydra.run.dir=run")
+    code, _, err = rcc_run(
+        *QUICK, *small_clip, "stage=dare", "logger=wandb", "logger.mode=offline", "hydra.run.dir=run"
+    )
     assert code == 0, err
     assert wandb.run is None
     for _ in range(200):  # W&B's own process writes the file a moment after the run is finished

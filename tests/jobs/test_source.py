@@ -96,9 +96,9 @@ def test_a_network_and_its_artifact_are_loaded_by_the_target_that_the_user_says(
         load_artifact(tmp_path / "artifact", {**options, "arguments": {"width": 4}})
 
 
-def test_a_command_compresses_an_artifact_further(rcc_run, tmp_path: Path) -> None:
+def test_a_command_compresses_an_artifact_further(rcc_run, small_clip, tmp_path: Path) -> None:
     quick = ("debug=quick", "threads=1")
-    assert rcc_run(*quick, "stage=nullu", "hydra.run.dir=first")[0] == 0
+    assert rcc_run(*quick, *small_clip, "stage=nullu", "hydra.run.dir=first")[0] == 0
     code, out, err = rcc_run(*quick, "stage=dare", "model=clip", "model.path=first/artifact", "hydra.run.dir=second")
     assert code == 0, err
     stored = json.loads((tmp_path / "second/artifact/manifest.json").read_text())["adapter"]

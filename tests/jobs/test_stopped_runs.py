@@ -13,8 +13,12 @@ import time
 
 import pytest
 
-SLOW = ("debug=quick", "stage=dare+alpha", "stage.alpha.num_epochs=400", "threads=1", "hydra.run.dir=run")
-"""Reaches its second step within seconds and stays in it."""
+SLOW = (
+    "debug=quick", "stage=dare+alpha", "stage.dare.solver=none", "stage.dare.allocation=uniform", "threads=1",
+    "hydra.run.dir=run",
+)  # fmt: skip
+"""Reaches its second step within seconds and stays in it, for the epochs that are said."""
+LONG = "stage.alpha.num_epochs=1000"
 
 
 def wait_for_the_second_step(process, folder):
@@ -24,8 +28,8 @@ def wait_for_the_second_step(process, folder):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_run_that_is_told_to_stop_notes_it_and_says_how_to_continue(fresh_rcc_run, tmp_path, name, code):
-    process = fresh_rcc_run(*SLOW)
+def test_a_run_that_is_told_to_stop_notes_it_and_says_how_to_continue(fresh_rcc_run, tmp_path, small_clip, name, code):
+    process = fresh_rcc_run(*SLOW, *small_clip, LONG)
     wait_for_the_second_step(process, tmp_path)
     for _ in range(2):  # as `timeout` does: once to the process, once to its group
         process.send_signal(getattr(signal, name))
@@ -38,7 +42,7 @@ def test_a_run_that_is_told_to_stop_notes_it_and_says_how_to_continue(fresh_rcc_
     assert manifest["attempts"][0]["finished"] is not None
 
 
-def test_a_run_whose_terminal_hangs_up_notes_it(tmp_path):
+def test_a_run_whose_terminal_hangs_up_notes_it(tmp_path, small_clip):
     terminal, side = pty.openpty()
     adopt = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
@@ -46,7 +50,12 @@ def test_a_run_whose_terminal_hangs_up_notes_it(tmp_path):
     )
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = subprocess.Popen(
-        [sys.executable, "-c", adopt, *SLOW], cwd=tmp_path, stdin=side, stdout=side, stderr=side, start_new_session=True
+        [sys.executable, "-c", adopt, *SLOW, *small_clip, LONG],
+        cwd=tmp_path,
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
     )
     signal.signal(signal.SIGHUP, before)
     os.close(side)
@@ -56,10 +65,11 @@ def test_a_run_whose_terminal_hangs_up_notes_it(tmp_path):
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "interrupted"
 
 
-def test_a_run_whose_folder_is_removed_failed_and_blames_no_input(fresh_rcc_run, tmp_path):
-    process = fresh_rcc_run(*SLOW[:2], "stage.alpha.num_epochs=40", *SLOW[3:])
+def test_a_run_whose_folder_is_removed_failed_and_blames_no_input(fresh_rcc_run, tmp_path, small_clip):
+    process = fresh_rcc_run(*SLOW, *small_clip, "stage.alpha.num_epochs=100")
     wait_for_the_second_step(process, tmp_path)
-    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "gone")  # at one stroke, while the run goes on writing
+    shutil.rmtree(tmp_path / "gone")
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1, output
     assert "run was removed, renamed or emptied while the run in it was live" in output
