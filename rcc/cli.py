@@ -11,6 +11,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from rcc.composing.folders import Folder
-    from rcc.composing.outcomes import Outcome
+    from rcc.composing.outcomes import Command, Outcome
 
 MISSED = 3
 """The exit code of a run that finished, with an artifact, and missed its target in bytes."""
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    outcomes: list[Outcome] = []
+    from rcc.composing.outcomes import Command
+
+    told = Command()
     try:
         if {"-h", "--help"} & set(arguments):
             from rcc.composing.help import help_text
@@ -49,31 +52,32 @@ def _main(arguments: list[str]) -> int:
 
             print(f"rcc {__version__}")
             return 0
-        return _compose_and_run(arguments, outcomes)
+        return _compose_and_run(arguments, told)
     except BrokenPipeError:  # whoever read our output has gone, as in `rcc-run --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except RccError as error:
         return report(error, stacks_wanted())
     except KeyboardInterrupt as error:
-        tell(_interrupted(outcomes))
+        tell(_interrupted(told))
         return exit_code(error)
 
 
-def _compose_and_run(arguments: list[str], outcomes: list[Outcome]) -> int:
+def _compose_and_run(arguments: list[str], told: Command) -> int:
     from hydra._internal.utils import get_args_parser  # the one place that knows all of Hydra's flags
 
     _check_characters(arguments)
     flags = get_args_parser().parse_intermixed_args(arguments)
     if flags.shell_completion or flags.hydra_help or flags.config_path or flags.config_name:
-        _hydra(arguments, outcomes)
+        _hydra(arguments, told)
         return 0
-    overrides, folder = _checked(flags)
-    with folder.options() as where:
-        _hydra([*_without(arguments, flags.overrides), *overrides, *where], outcomes)
-    if outcomes and _is_sweep(flags):
-        _summarise(outcomes, planned=folder.dry)
-    return _exit_code(outcomes, alone=not _is_sweep(flags))
+    asked = _checked(flags)
+    told.resumes = asked.resumes
+    with asked.folder.options() as where:
+        _hydra([*_without(arguments, flags.overrides), *asked.flags, *asked.overrides, *where], told)
+    if told.outcomes and asked.multirun:
+        _summarise(told.outcomes, planned=asked.folder.dry)
+    return _exit_code(told.outcomes, alone=not asked.multirun)
 
 
 def _check_characters(arguments: Sequence[str]) -> None:
@@ -89,39 +93,57 @@ def _check_characters(arguments: Sequence[str]) -> None:
     problems.done()
 
 
-def _checked(flags: Namespace) -> tuple[list[str], Folder]:
-    """The overrides to hand to Hydra: those given, or with `resume=` those recorded and what was added; and the folder
-    of the output.
+@dataclass(frozen=True)
+class _Asked:
+    """What to hand to Hydra: overrides and flags beside those that were typed; the folder of the output; whether it is
+    a sweep, and one that is gone on with."""
+
+    overrides: list[str]
+    folder: Folder
+    multirun: bool = False
+    resumes: bool = False
+    flags: tuple[str, ...] = ()
+
+
+def _checked(flags: Namespace) -> _Asked:
+    """What is asked: the overrides that were typed, or with `resume=` those recorded and what was added.
 
     Raises:
         UserError: with everything that is wrong.
     """
-    from rcc.composing import checks, resume
+    from rcc.composing import checks, resume, resumed_sweep
     from rcc.composing.composition import composer, config_folder, own
     from rcc.composing.folders import Folder, folder_of
-    from rcc.composing.overrides import read, verbatim
-    from rcc.composing.sweep_options import forced
+    from rcc.composing.overrides import verbatim
+    from rcc.composing.sweep_options import forced, spelled_out
+    from rcc.sweeps.record import is_sweep
 
-    overrides, where = list(flags.overrides), resume.asked(flags.overrides)
+    overrides, where, multirun = list(flags.overrides), resume.asked(flags.overrides), _is_sweep(flags)
     folder = config_folder(flags.config_dir)
-    if not _is_sweep(flags):
+    if not multirun:
         overrides = [verbatim(text) for text in overrides]
-    if where is not None and _is_sweep(flags):
-        raise UserError("resume= continues one run and cannot be combined with -m. Leave -m out.")
+    if where is not None and multirun:
+        raise UserError("resume= continues what was begun and cannot be combined with -m. Leave -m out.")
     with composer(folder) as configs:
         directory = None if where is None else resume.directory(where)
+        goes_on = directory is not None and is_sweep(directory)
+        multirun = multirun or goes_on
+        if multirun:
+            overrides = spelled_out(overrides)
         if directory is not None:
-            overrides = resume.arguments(directory, overrides)
+            overrides = (resumed_sweep if goes_on else resume).arguments(directory, overrides)
         deep = None if flags.cfg or flags.info else _deep_check
-        found = checks.problems(overrides, configs, _is_sweep(flags), resuming=where is not None, deep=deep)
+        found = checks.problems(overrides, configs, multirun, resuming=directory is not None and not goes_on, deep=deep)
         if found:
             raise UserError(*found)
-        if directory is not None:
+        if directory is not None and not goes_on:
             resume.check(directory, own(configs.compose(overrides)))
-        if _is_sweep(flags):
-            overrides = forced(overrides, read(overrides, configs.loader)[0], configs)
-        shown = flags.cfg or flags.info
-        return overrides, Folder() if shown else folder_of(overrides, configs, _is_sweep(flags))
+        if multirun:
+            overrides = forced(overrides, configs)
+        if flags.cfg or flags.info:
+            return _Asked(overrides, Folder())
+        added = ("-m",) if goes_on else ()
+        return _Asked(overrides, folder_of(overrides, configs, multirun), multirun, goes_on, added)
 
 
 def _deep_check(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
@@ -131,7 +153,7 @@ def _deep_check(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
         return problems(cfg, choices)
 
 
-def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
+def _hydra(arguments: Sequence[str], told: Command) -> None:
     """Give the arguments to Hydra, which composes them and calls the job, once or for each job of a sweep."""
     import hydra
 
@@ -142,18 +164,21 @@ def _hydra(arguments: Sequence[str], outcomes: list[Outcome]) -> None:
     folder = next((Path(value) for value in _config_dir(arguments)[1:]), None)
 
     def job(cfg: DictConfig) -> Any:
-        return _job(cfg, outcomes, stacks, folder)
+        return _job(cfg, told, stacks, folder)
 
+    job.command = told  # type: ignore[attr-defined]
     with hydra_raises(), _argv(arguments):
         hydra.main(config_path=str(config_dir()), config_name=CONFIG_NAME)(job)()
 
 
-def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool, folder: Path | None) -> Any:
+def _job(cfg: DictConfig, told: Command, stacks: bool, folder: Path | None) -> Outcome:
     """One job. An error is told and kept, so that a sweep goes on with its other jobs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from rcc.composing import resume
     from rcc.composing.composition import composer
+    from rcc.composing.folders import leave_no_trace
     from rcc.composing.outcomes import Outcome
     from rcc.composing.sweep_options import heard
 
@@ -162,23 +187,25 @@ def _job(cfg: DictConfig, outcomes: list[Outcome], stacks: bool, folder: Path | 
     if any(text.startswith("++") for text in overrides):
         with composer(folder) as configs:
             cfg, overrides = heard(cfg, overrides, configs.shipped(settings.runtime.choices))
-    outcome = Outcome(
-        number=len(outcomes),
-        overrides=tuple(overrides),
-        directory=_as_typed(settings.runtime.output_dir),
-    )
-    outcomes.append(outcome)
-    if settings.mode == RunMode.MULTIRUN:
+    swept = settings.mode == RunMode.MULTIRUN
+    number = int(settings.job.num) if swept else 0
+    outcome = Outcome(number, tuple(overrides), _as_typed(settings.runtime.output_dir))
+    told.outcomes.append(outcome)
+    if swept:
         print(f"\n== job {outcome.number}: {' '.join(outcome.overrides)}", flush=True)
     try:
         from rcc.run import run
 
         with exit_is_failure():
-            outcome.value = run(cfg, settings.runtime.choices, outcome.directory, overrides)
+            if swept and cfg.get("resume"):
+                resume.check(outcome.directory, cfg)
+            outcome.take(run(cfg, settings.runtime.choices, outcome.directory, overrides))
     except Exception as error:
-        outcome.error = error
-        report(error, stacks)
-    return outcome.value
+        outcome.exit_code = report(error, stacks)
+        outcome.error = str(plain(error) or f"{type(error).__name__}: {error}")
+    if swept and cfg.get("dry_run"):
+        leave_no_trace(outcome.directory)
+    return outcome
 
 
 def _as_typed(directory: str) -> Path:
@@ -193,7 +220,7 @@ def _summarise(outcomes: Sequence[Outcome], planned: bool) -> None:
 
     if not planned:
         print(f"\n{table(outcomes)}", flush=True)
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         tell(f"{len(failed)} of {len(outcomes)} jobs failed.")
 
@@ -203,20 +230,22 @@ def _exit_code(outcomes: Sequence[Outcome], alone: bool) -> int:
     target."""
     if alone and any(outcome.missed for outcome in outcomes):
         return MISSED
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    codes = {known.exit_code if (known := plain(error)) else 1 for error in errors}
+    codes = {outcome.exit_code for outcome in outcomes if outcome.error}
     return 0 if not codes else codes.pop() if len(codes) == 1 else 1
 
 
-def _interrupted(outcomes: Sequence[Outcome]) -> str:
+def _interrupted(told: Command) -> str:
     from rcc.composing.resume import RECORD
 
-    directory = outcomes[-1].directory if outcomes else None
+    overrides = told.outcomes[-1].overrides if told.outcomes else ()
+    if told.sweep is not None:
+        return f"interrupted. Continue with: {resume_line(told.sweep, overrides)}"
+    directory = told.outcomes[-1].directory if told.outcomes else None
     if directory is None or not (directory / RECORD).is_file():
         return "interrupted before anything was saved."
-    if "job=evaluate" in outcomes[-1].overrides:
+    if "job=evaluate" in overrides:
         return "interrupted. It has no steps to continue from: start it afresh."
-    return f"interrupted. Continue with: {resume_line(directory, outcomes[-1].overrides)}"
+    return f"interrupted. Continue with: {resume_line(directory, overrides)}"
 
 
 def _is_sweep(flags: Namespace) -> bool:

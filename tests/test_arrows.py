@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
     "reporting": ("cascade.records", "cascade.plan", "runtime.records"),
-    "composing": (),
+    "composing": ("sweeps",),
+    "sweeps": (),
     "assets": (),
 }
 """What each package may import beside itself and `EVERYWHERE`. `cli`, `run` and `jobs` put things together and

@@ -1,1 +1,1 @@
-"""Hydra plugin: the Optuna sweeper with its study in the sweep's own folder."""
+"""Sweep so that a sweep goes on where it was stopped: lists of values, and searches with Optuna."""

@@ -39,7 +39,8 @@ def problems(
 
     `deep` is asked about each config that can be composed, and the choices in it: what its job refuses.
     """
-    arguments, found = overrides.read(texts, composer.loader)
+    arguments, unread = composer.read(texts)
+    found = list(unread)
     if not multirun:
         found += [
             f"'{argument.text}' holds several values; add -m to run each of them."
@@ -49,7 +50,7 @@ def problems(
     swept = _searched(arguments, composer)
     if swept and multirun:
         given = {argument.key for argument in arguments}
-        more, wrong = overrides.read(swept, composer.loader)
+        more, wrong = composer.read(swept)
         arguments = [argument for argument in more if argument.key not in given] + arguments
         found += wrong
     elif swept and not resuming:

@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
-from rcc.composing import joined
+from rcc.composing import joined, overrides
+from rcc.composing.overrides import Argument
 from rcc.errors import UserError, nearest
 from rcc.shipped import HYDRA_GROUP, config_dir
 
@@ -32,12 +33,20 @@ class Composer:
         self._always = [] if folder is None else [f"hydra.searchpath=['file://{folder.resolve()}']"]
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._listed: dict[str, list[str]] = {}
+        self._read: dict[tuple[str, ...], tuple[list[Argument], list[str]]] = {}
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of `overrides`, with Hydra's own node; not to be changed. Raises what Hydra raises."""
-        key = tuple(overrides)
+    def read(self, texts: Sequence[str]) -> tuple[list[Argument], list[str]]:
+        """The arguments of `texts` that can be read, and what is wrong with the others."""
+        key = tuple(texts)
+        if key not in self._read:
+            self._read[key] = overrides.read(texts, self.loader)
+        return self._read[key]
+
+    def compose(self, texts: Sequence[str]) -> DictConfig:
+        """The config of overrides, with Hydra's own node; not to be changed. Raises what Hydra raises."""
+        key = tuple(texts)
         if key not in self._composed:
-            self._composed[key] = compose(CONFIG_NAME, [*self._always, *overrides], return_hydra_config=True)
+            self._composed[key] = compose(CONFIG_NAME, [*self._always, *texts], return_hydra_config=True)
         return self._composed[key]
 
     def groups(self) -> list[str]:

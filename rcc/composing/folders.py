@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,12 @@ class Folder:
             yield [f"{self.option}={overrides.quoted(str(new_folder(self.default)))}"]
 
 
+def leave_no_trace(directory: Path) -> None:
+    """Remove the folder that Hydra made for a job of a sweep which only planned; one that holds anything stays."""
+    with suppress(OSError):
+        directory.rmdir()
+
+
 def folder_of(texts: Sequence[str], composer: Composer, multirun: bool) -> Folder:
     """The folder of a command line whose arguments were checked."""
     option = SWEEP if multirun else RUN
@@ -82,7 +88,7 @@ def new_folder(path: Path) -> Path:
 
 def _deciding(texts: Sequence[str], composer: Composer) -> list[str]:
     """The arguments of a sweep that decide where all of its jobs write."""
-    arguments, _ = overrides.read(texts, composer.loader)
+    arguments, _ = composer.read(texts)
     keys = (*PRESETS, "job", "dry_run")
     return [each.text for each in arguments if not each.swept and (each.hydras or each.key in keys)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,61 @@ Objective = tuple[float, float]
 
 @dataclass
 class Outcome:
-    """One job: what it was asked, where it ran, and its objective (retention, bytes) or its error."""
+    """One job: what it was asked, where it ran, and what it came to, as plain data that passes from one process to
+    another.
+
+    Attributes:
+        number: of a sweep's job, that of its folder and of its trial.
+        numbers: by name, with 'retention' and 'bytes' of a compression; empty where it failed or was none.
+        missed: why its target in bytes was missed; empty where it was met, or where there was none.
+        target: that target in bytes.
+        violated: the constraints of a search that it does not keep.
+        error: why it failed; empty where it did not.
+        exit_code: that a run of it alone would have had.
+    """
 
     number: int
     overrides: tuple[str, ...]
     directory: Path
-    value: Any = None
-    error: BaseException | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    missed: str = ""
+    target: float | None = None
+    violated: tuple[str, ...] = ()
+    error: str = ""
+    exit_code: int = 0
+
+    def take(self, value: Any) -> None:
+        """Note what a job returned: (retention, bytes), and what it says beside them."""
+        if isinstance(value, tuple) and len(value) == 2:
+            pair = {"retention": float(value[0]), "bytes": float(value[1])}
+            self.numbers = pair | dict(getattr(value, "numbers", {}))
+        self.missed = str(getattr(value, "missed", ""))
+        self.target = getattr(value, "target", None)
 
     @property
     def objective(self) -> Objective | None:
         """(retention, bytes), or None for a job that has none: it failed, or it was no compression."""
-        if isinstance(self.value, tuple) and len(self.value) == 2:
-            return float(self.value[0]), float(self.value[1])
-        return None
+        return (self.numbers["retention"], self.numbers["bytes"]) if self.numbers else None
 
     @property
-    def missed(self) -> str:
-        """Why the job's target in bytes was missed; empty where it was met, or where there was none."""
-        return str(getattr(self.value, "missed", ""))
+    def feasible(self) -> bool:
+        """Whether it is what was asked for: its target met and all constraints kept."""
+        return not self.missed and not self.violated
+
+
+@dataclass
+class Command:
+    """What the command line and the sweeper that it starts tell each other.
+
+    Attributes:
+        outcomes: of the jobs, so far; in the end of all jobs of a sweep, whichever process ran them.
+        resumes: whether the command goes on with a sweep.
+        sweep: the folder of the sweep, once it can be gone on with.
+    """
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    resumes: bool = False
+    sweep: Path | None = None
 
 
 def front(objectives: Sequence[Objective]) -> set[Objective]:
@@ -48,7 +84,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
     What all jobs were asked alike is left out, and long numbers are cut; the jobs' files hold all digits.
     """
-    best = front([outcome.objective for outcome in outcomes if outcome.objective])
+    best = front([outcome.objective for outcome in outcomes if outcome.objective and outcome.feasible])
     alike = set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
     rows = [("", "job", "retention", "bytes", "asked")]
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.objective or (0.0, float("inf")))[1]):
@@ -57,7 +93,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
         nbytes = f"{objective[1]:,.0f}" if objective else ("failed" if outcome.error else "-")
         words = " ".join(_short(text) for text in outcome.overrides if text not in alike)
         words += " (target missed)" * bool(outcome.missed)
-        rows.append(("*" if objective in best else "", str(outcome.number), retention, nbytes, words))
+        words += f" (not {' and '.join(outcome.violated)})" if outcome.violated else ""
+        on_front = objective in best and outcome.feasible
+        rows.append(("*" if on_front else "", str(outcome.number), retention, nbytes, words))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         " ".join(

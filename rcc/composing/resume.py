@@ -20,6 +20,7 @@ from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
 from rcc.limits import expanded, read_bytes
 from rcc.nested import leaves
+from rcc.sweeps.record import is_sweep
 
 KEY = "resume"
 LATEST = "latest"
@@ -43,10 +44,11 @@ def asked(arguments: Sequence[str]) -> str | None:
 
 
 def directory(value: str) -> Path:
-    """The run directory that `resume=<value>` names.
+    """The directory of a run, or the folder of a sweep, that `resume=<value>` names; `latest` is the newest run, or
+    the sweep of which it is a job.
 
     Raises:
-        UserError: it is missing, is no run's, or `latest` finds none.
+        UserError: it is missing, is neither, or `latest` finds none.
     """
     if value == LATEST:
         found = [record for pattern in RUNS for record in Path().glob(f"{pattern}/{RECORD}")]
@@ -57,7 +59,8 @@ def directory(value: str) -> Path:
                 f" {Path.cwd()}. Go to the folder the run was started in, or name its directory: rcc-run"
                 " resume=<directory>."
             )
-        return max(records, key=lambda record: (_started(record), record)).parent
+        newest = max(records, key=lambda record: (_started(record), record)).parent
+        return newest.parent if is_sweep(newest.parent) else newest
     path = expanded("resume", value)
     if not path.is_dir():
         siblings = [str(other) for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -65,7 +68,7 @@ def directory(value: str) -> Path:
             f"resume={value}: no such directory.{nearest(value, siblings)} "
             "`rcc-run resume=latest` continues the newest run."
         )
-    if not (path / RECORD).is_file():
+    if not (path / RECORD).is_file() and not is_sweep(path):
         jobs = sorted(str(record.parent) for record in path.glob(f"*/{RECORD}"))
         hint = f" It holds the runs {', '.join(jobs)}: resume one of them." if jobs else ""
         raise UserError(

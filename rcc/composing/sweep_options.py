@@ -12,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rcc.command_line import key_of
 from rcc.composing.composition import Composer
-from rcc.composing.overrides import Argument
+
+OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "workers", "storage")
+"""Options of conf/hydra/sweeper/ that may be given by their name alone."""
 
 
 def option_of(text: str) -> str:
@@ -33,13 +35,15 @@ def has(cfg: DictConfig, option: str) -> bool:
     return True
 
 
-def forced(texts: Sequence[str], arguments: Sequence[Argument], configs: Composer) -> list[str]:
-    """The arguments of a sweep for Hydra, with '++' before options that its fixed choices have no place for.
+def spelled_out(texts: Sequence[str]) -> list[str]:
+    """The arguments with options of the sweep itself as Hydra knows them: n_trials=40 is hydra.sweeper.n_trials=40."""
+    return [f"hydra.sweeper.{text}" if key_of(text) in OF_A_SWEEP else text for text in texts]
 
-    Args:
-        arguments: the same, as they were read.
-    """
+
+def forced(texts: Sequence[str], configs: Composer) -> list[str]:
+    """The arguments of a sweep for Hydra, with '++' before options that its fixed choices have no place for."""
     groups = configs.groups()
+    arguments, _ = configs.read(texts)
     fixed = [argument.text for argument in arguments if not argument.swept and argument.key in groups]
     base = configs.compose(fixed)
     return [

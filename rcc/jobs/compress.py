@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Self
 
 from rcc.cascade.records import Summary
@@ -13,19 +14,38 @@ from rcc.jobs.plan import show_plan
 from rcc.jobs.target import target_of
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.report import ReportContent, write_report
-from rcc.reporting.run_manifest import note_data, read_run_manifest
+from rcc.reporting.run_manifest import note_data, note_result, read_run_manifest
 
 
 class Objectives(tuple[float, float]):
-    """(retention on the selection split, bytes of the artifact), what a sweep optimises; `missed` says why the target
-    was not met, and is empty where it was, or where there was none."""
+    """(retention on the selection split, bytes of the artifact), what a sweep optimises.
+
+    Attributes:
+        missed: why the target was not met; empty where it was, or where there was none.
+        target: that target in bytes.
+        costs: what the model costs to run, by metric, where `eval=` measures that.
+    """
 
     missed: str
+    target: int | None
+    costs: Mapping[str, float]
 
-    def __new__(cls, retention: float, nbytes: float, missed: str = "") -> Self:
+    def __new__(
+        cls,
+        retention: float,
+        nbytes: float,
+        missed: str = "",
+        target: int | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> Self:
         both = super().__new__(cls, (retention, nbytes))
-        both.missed = missed
+        both.missed, both.target, both.costs = missed, target, costs or {}
         return both
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All of them by name."""
+        return {"retention": self[0], "bytes": self[1], **self.costs}
 
 
 class Compress(Compression):
@@ -65,10 +85,9 @@ class Compress(Compression):
             delivery = deliver(self, pipeline, model, splits)
             observers.delivered(delivery)
             write_report(self.directory, self._report(summary, delivery))
-        outcome = delivery.target
-        # One that is smaller than asked, because its steps are the finest there are, lost nothing by it.
-        missed = outcome.reason if outcome is not None and delivery.nbytes > outcome.nbytes else ""
-        return Objectives(summary.retention, float(delivery.nbytes), missed)
+            objectives = _objectives(summary, delivery)
+            note_result(self.directory, objectives.numbers, objectives.missed, objectives.target)
+        return objectives
 
     def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:
         stages = " → ".join(stage.label for stage in self.stages)
@@ -81,3 +100,14 @@ class Compress(Compression):
             seed=self.seed,
             environment=read_run_manifest(self.directory)["environment"],
         )
+
+
+def _objectives(summary: Summary, delivery: Delivery) -> Objectives:
+    outcome = delivery.target
+    # One that is smaller than asked, because its steps are the finest there are, lost nothing by it.
+    missed = outcome.reason if outcome is not None and delivery.nbytes > outcome.nbytes else ""
+    # The test split decides nothing: of what was measured on it only costs count, which know no answers.
+    quality = {metric.name for metric in summary.baseline.measurement.metrics}
+    costs = {metric.name: metric.value for metric in delivery.compressed.metrics if metric.name not in quality}
+    target = None if outcome is None else outcome.nbytes
+    return Objectives(summary.retention, float(delivery.nbytes), missed, target, costs)

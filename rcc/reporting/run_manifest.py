@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,8 +25,8 @@ FILE = "run.json"
 FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 PACKAGES = (
-    *("rcc", "torch", "transformers", "safetensors", "hydra-core", "omegaconf", "hydra-optuna-sweeper"),
-    *("optuna", "numpy", "scipy", "scikit-learn", "pillow", "wandb"),
+    *("rcc", "torch", "transformers", "safetensors", "hydra-core", "omegaconf", "optuna"),
+    *("numpy", "scipy", "scikit-learn", "pillow", "wandb"),
 )
 
 
@@ -85,6 +86,22 @@ def note_data(directory: Path | str, fingerprint: str) -> None:
             " now): images, captions or labels were added, removed or altered. Put them back as they were, or start a"
             " fresh run."
         )
+    _write(Path(directory) / FILE, manifest)
+
+
+def note_result(
+    directory: Path | str, numbers: Mapping[str, float], missed: str = "", target: int | None = None
+) -> None:
+    """Note what the run came to, for a sweep that its process does not live to tell.
+
+    Args:
+        numbers: by name; one that is not finite is left out.
+        missed: why its target in bytes was missed; empty where it was not.
+        target: that target.
+    """
+    manifest = read_run_manifest(directory)
+    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+    manifest["result"] = {"numbers": finite, "missed": missed, "target_bytes": target}
     _write(Path(directory) / FILE, manifest)
 
 

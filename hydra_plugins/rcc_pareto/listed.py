@@ -1,0 +1,55 @@
+"""Sweep over every combination of listed values; trial k is the k-th."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra_plugins.rcc_pareto.resumable import ResumableSweeper, Trial, code_versions
+from rcc.composing.outcomes import Outcome
+from rcc.composing.space import dimensions
+from rcc.sweeps import trials
+from rcc.sweeps.record import LIST, SweepRecord
+from rcc.sweeps.space import every_point
+
+
+class ListSweeper(ResumableSweeper):
+    """Hydra's grids and lists, resumable; see conf/hydra/sweeper/basic.yaml."""
+
+    def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
+        return SweepRecord(LIST, fixed, space, versions=code_versions())
+
+    def begin(self) -> None:
+        space = dimensions(self.record.space, self.context.config_loader)
+        self.combinations = [
+            (*(each.setting(point[each.option]) for each in space), *self.record.fixed) for point in every_point(space)
+        ]
+
+    def choose(self) -> tuple[Trial, Any] | None:
+        for number, overrides in enumerate(self.combinations):
+            state = trials.state_of(self.place(number))
+            failed = state.status == trials.FAILED or str(number) in self.record.failed
+            due = self.retry if failed else state.status in (trials.NEW, trials.STOPPED)
+            if due and number not in self.done and (claim := trials.claim(self.folder, number)) is not None:
+                return Trial(number, overrides, state), claim
+        return None
+
+    def note(self, trial: Trial, outcome: Outcome) -> None:
+        found = self.current()
+        self.record = found.without_failure(trial.number)
+        if outcome.error:
+            self.record = found.with_failure(trial.number, outcome.error, outcome.exit_code)
+        if self.record != found:
+            self.record.write(self.folder)
+
+    def outcomes(self) -> list[Outcome]:
+        self.record = self.current()
+        found = []
+        for number, overrides in enumerate(self.combinations):
+            state = trials.state_of(self.place(number))
+            outcome = self.read(number, overrides, state.result)
+            if failure := self.record.failed.get(str(number)):
+                outcome.error, outcome.exit_code = str(failure["message"]), int(failure.get("exit_code", 1))
+            elif state.status == trials.FAILED:  # killed between the trial's end and its note
+                outcome.error, outcome.exit_code = "see its run.json", 1
+            found.append(outcome)
+        return found

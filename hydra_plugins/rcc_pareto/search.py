@@ -1,0 +1,217 @@
+"""Search with Optuna: ask a sampler for each trial's point, run it, tell the study what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from hydra_plugins.rcc_pareto.resumable import ResumableSweeper, Trial, code_versions
+from rcc.composing.outcomes import Outcome
+from rcc.composing.space import dimensions
+from rcc.composing.sweep_options import has
+from rcc.errors import Problems, UserError
+from rcc.sweeps import trials
+from rcc.sweeps.objectives import read_constraints, read_objectives, values_of, violations
+from rcc.sweeps.proposal import check_sampler, propose
+from rcc.sweeps.record import SEARCH, SweepRecord
+from rcc.sweeps.space import Dimension, Value, in_order
+from rcc.sweeps.study import CODE, MESSAGE, RETRY, SweepStudy, without_password
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+class ParetoSweeper(ResumableSweeper):
+    """A resumable search; see conf/hydra/sweeper/pareto.yaml for its options."""
+
+    def __init__(
+        self,
+        params: Any = None,
+        objectives: Sequence[str] = ("retention:max", "bytes:min"),
+        constraints: Sequence[str] = (),
+        sampler: str = "tpe",
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        first: Sequence[Mapping[str, Value]] = (),
+        n_trials: int = 12,
+        retry: bool = False,
+        workers: int = 1,
+        storage: str | None = None,
+    ) -> None:
+        super().__init__(params, retry, workers)
+        problems = Problems()
+        problems.whole("n_trials", n_trials, 1)
+        problems.whole("seed", seed, 0)
+        self.options: dict[str, Any] = _plain(options or {})
+        with problems.collecting():
+            self.objectives = read_objectives(_plain(objectives))
+        with problems.collecting():
+            self.constraints = read_constraints(_plain(constraints))
+        with problems.collecting():
+            check_sampler(sampler, self.options)
+        problems.done()
+        self.sampler, self.seed, self.n_trials, self.first = sampler, seed, n_trials, tuple(_plain(first))
+        self.url = storage or ""
+
+    def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
+        if not space:
+            raise UserError(
+                "nothing is searched: no argument has several values. Give some, as in"
+                " 'stage.dare.target_sparsity=interval(0.2,0.9)', or take experiment=sweep."
+            )
+        self._refuse_strange_points(dimensions(space, self.context.config_loader))
+        return SweepRecord(
+            SEARCH,
+            fixed,
+            space,
+            tuple(f"{each.name}:{each.way}" for each in self.objectives),
+            tuple(f"{each.name}{each.sign}{each.bound:g}" for each in self.constraints),
+            self.sampler,
+            self.options,
+            self.seed,
+            self.first,
+            self.n_trials,
+            without_password(self.url),
+            code_versions(),
+        )
+
+    def begin(self) -> None:
+        self.space = dimensions(self.record.space, self.context.config_loader)
+        self.directions = [objective.direction for objective in self.objectives]
+        self.study = SweepStudy(self.folder, self.url, self.directions, self.space)
+        self._places: dict[tuple[str, ...], dict[str, bool]] = {}
+        done = sum(trial.state.is_finished() and RETRY not in trial.user_attrs for trial in self.study.trials())
+        if done > self.n_trials:
+            raise UserError(
+                f"n_trials is {self.n_trials}, and {self.folder} holds {done} trials that are done; give more, or leave"
+                " it out."
+            )
+
+    def choose(self) -> tuple[Trial, Any] | None:
+        found = self.study.trials()
+        for trial in found:
+            if not trial.state.is_finished() and (chosen := self._left(trial)) is not None:
+                return chosen
+        found = self.study.trials()  # one that finished without a word was told just now
+        retried = {trial.user_attrs.get(RETRY) for trial in found}
+        for trial in found if self.retry else ():
+            if trial.state.name == "FAIL" and trial.number not in retried and RETRY not in trial.user_attrs:
+                return self._begun(self._again(trial), trial.number)
+        if sum(RETRY not in trial.user_attrs for trial in found) >= self.n_trials:
+            return None
+        proposed = propose(
+            self.space,
+            self.sampler,
+            self.options,
+            self.seed,
+            len(found),
+            self.directions,
+            _history(found),
+            self._has_place,
+            self.first,
+        )
+        return None if proposed is None else self._begun(proposed)
+
+    def note(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.error:
+            self.study.fail(trial.number, outcome.error, outcome.exit_code)
+            return
+        try:
+            values = values_of(outcome.numbers, self.objectives, self.constraints)
+        except UserError as error:
+            self.study.fail(trial.number, str(error), error.exit_code)
+            raise
+        violated = violations(outcome.numbers, self.constraints, bool(outcome.missed), outcome.target)
+        noted = {"numbers": outcome.numbers, "missed": outcome.missed, "target_bytes": outcome.target}
+        self.study.tell(trial.number, values, violated, noted)
+
+    def outcomes(self) -> list[Outcome]:
+        found = self.study.trials()
+        retried = {trial.user_attrs.get(RETRY) for trial in found}
+        outcomes = []
+        for trial in found:
+            if trial.number in retried:
+                continue
+            numbers, missed = trial.user_attrs.get("numbers", {}), str(trial.user_attrs.get("missed", ""))
+            result = trials.Result(numbers, missed, trial.user_attrs.get("target_bytes")) if numbers else None
+            outcome = self.read(trial.number, self._overrides(trial), result)
+            outcome.violated = tuple(name for name, excess in trial.constraints.items() if excess > 0 and "=" in name)
+            if trial.state.name == "FAIL":
+                outcome.error = str(trial.user_attrs.get(MESSAGE, "failed"))
+                outcome.exit_code = int(trial.user_attrs.get(CODE, 1))
+            outcomes.append(outcome)
+        return outcomes
+
+    def _left(self, trial: FrozenTrial) -> tuple[Trial, Any] | None:
+        """A trial that was begun, claimed, unless another process has it; one that ended without a word is told."""
+        claim = trials.claim(self.folder, trial.number)
+        if claim is None:
+            return None
+        state = trials.state_of(self.place(trial.number))
+        left = Trial(trial.number, self._overrides(trial), state)
+        if state.status in (trials.NEW, trials.STOPPED):
+            return left, claim
+        if state.status == trials.LIVE:  # somebody resumes it alone
+            claim.release()
+            return None
+        outcome = self.read(trial.number, left.overrides, state.result)
+        if state.status == trials.FAILED:
+            outcome.error, outcome.exit_code = "see its run.json", 1
+        self.note(left, outcome)
+        claim.release()
+        return None
+
+    def _begun(self, trial: FrozenTrial, retry_of: int | None = None) -> tuple[Trial, Any]:
+        number = self.study.add(trial, retry_of)
+        claim = trials.claim(self.folder, number)
+        assert claim is not None, "nobody else can know of it"
+        return Trial(number, self._overrides(trial), trials.state_of(self.place(number))), claim
+
+    def _again(self, trial: FrozenTrial) -> FrozenTrial:
+        from optuna.trial import TrialState, create_trial
+
+        return create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
+
+    def _overrides(self, trial: FrozenTrial) -> tuple[str, ...]:
+        point = [each.setting(trial.params[each.option]) for each in self.space if each.option in trial.params]
+        return (*point, *self.record.fixed)
+
+    def _has_place(self, dimension: Dimension, point: Mapping[str, Value]) -> bool:
+        """Whether a trial with these choices has the option: that of a stage which its cascade lacks is not asked."""
+        if dimension.is_group:
+            return True
+        groups = [each for each in in_order(self.space) if each.is_group and each.option in point]
+        chosen = tuple(each.setting(point[each.option]) for each in groups)
+        places = self._places.setdefault(chosen, {})
+        if dimension.option not in places:
+            fixed = [text for text in self.record.fixed if not text.startswith("++")]
+            places[dimension.option] = has(self.composed([*chosen, *fixed]), dimension.option)
+        return places[dimension.option]
+
+    def _refuse_strange_points(self, space: Sequence[Dimension]) -> None:
+        """Refuse points to try first that the search could not propose itself."""
+        known = {dimension.option: dimension for dimension in space}
+        problems = Problems("first")
+        for point in self.first:
+            for option, value in point.items():
+                problems.check(
+                    option in known and known[option].holds(value),
+                    f"{option}={value} is not among what is searched: {', '.join(known)}.",
+                )
+        problems.done()
+
+
+def _history(found: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """What a sampler learns from: results, points that run side by side, and of a sampler's own notes the numbers. A
+    failed trial says nothing and keeps its place."""
+    kept = [copy(trial) for trial in found]
+    for trial in kept:
+        trial.system_attrs = {key: note for key, note in trial.system_attrs.items() if isinstance(note, int | float)}
+    return kept
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
