@@ -116,7 +116,6 @@ def _checked(flags: Namespace) -> _Asked:
     from rcc.composing.folders import Folder, folder_of
     from rcc.composing.overrides import verbatim
     from rcc.composing.sweep_options import forced, spelled_out
-    from rcc.sweeps.record import is_sweep
 
     overrides, where, multirun = list(flags.overrides), resume.asked(flags.overrides), _is_sweep(flags)
     folder = config_folder(flags.config_dir)
@@ -126,7 +125,7 @@ def _checked(flags: Namespace) -> _Asked:
         raise UserError("resume= continues what was begun and cannot be combined with -m. Leave -m out.")
     with composer(folder) as configs:
         directory = None if where is None else resume.directory(where)
-        goes_on = directory is not None and is_sweep(directory)
+        goes_on = directory is not None and resume.is_sweep(directory)
         multirun = multirun or goes_on
         if multirun:
             overrides = spelled_out(overrides)

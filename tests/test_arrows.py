@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "artifact": ("layers", "learning", "models"),
     "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
-    "reporting": ("cascade.records", "cascade.plan", "runtime.records"),
+    "reporting": ("sweeps.record", "cascade.records", "cascade.plan", "runtime.records"),
     "composing": ("sweeps",),
     "sweeps": (),
     "assets": (),

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from toys.studies import study_in
 
 from rcc import __version__
 from rcc.cli import main
@@ -229,8 +230,6 @@ def test_a_job_of_a_sweep_can_be_resumed_alone(stand_in: StandIn) -> None:
 def test_the_search_keeps_its_study_in_its_folder_and_survives_failures(
     stand_in: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import optuna
-
     def job(cfg: DictConfig, directory: Path) -> tuple[float, float]:
         if len(stand_in.configs) == 2:
             raise WorkError("one trial fails")
@@ -239,7 +238,7 @@ def test_the_search_keeps_its_study_in_its_folder_and_survives_failures(
 
     stand_in.job = job
     assert main(["-m", "experiment=sweep", "hydra.sweeper.n_trials=4", "hydra.sweep.dir=found"]) == 1
-    study = optuna.load_study(study_name="rcc", storage="sqlite:///found/study.db")
+    study = study_in("found")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     states = [trial.state.name for trial in study.trials]
     assert (states.count("COMPLETE"), states.count("FAIL")) == (3, 1)
@@ -256,7 +255,7 @@ def test_the_search_keeps_its_study_in_its_folder_and_survives_failures(
     assert "Failed experiment" not in said.err, "the sweeper does not repeat what was said"
 
     assert main(["-m", "experiment=sweep", "hydra.sweeper.n_trials=2", "hydra.sweep.dir=again"]) == 0
-    again = optuna.load_study(study_name="rcc", storage="sqlite:///again/study.db")
+    again = study_in("again")
     assert [t.params for t in again.trials] == [t.params for t in study.trials[:2]], "the search is seeded"
 
 

@@ -45,15 +45,13 @@ class ResumableSweeper(Sweeper):
     Args:
         params: arguments with several values, of an experiment's file.
         retry: whether to try again what failed.
-        workers: processes that share the trials.
     """
 
-    def __init__(self, params: Any = None, retry: bool = False, workers: int = 1) -> None:
+    def __init__(self, params: Any = None, retry: bool = False) -> None:
         problems = Problems()
         problems.flag("retry", retry)
-        problems.whole("workers", workers, 1)
         problems.done()
-        self.params, self.retry, self.workers = params, retry, workers
+        self.params, self.retry = params, retry
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.composition, self.context = config, hydra_context

@@ -38,10 +38,9 @@ class ParetoSweeper(ResumableSweeper):
         first: Sequence[Mapping[str, Value]] = (),
         n_trials: int = 12,
         retry: bool = False,
-        workers: int = 1,
         storage: str | None = None,
     ) -> None:
-        super().__init__(params, retry, workers)
+        super().__init__(params, retry)
         problems = Problems()
         problems.whole("n_trials", n_trials, 1)
         problems.whole("seed", seed, 0)

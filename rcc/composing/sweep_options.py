@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rcc.command_line import key_of
 from rcc.composing.composition import Composer
 
-OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "workers", "storage")
+OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "storage")
 """Options of conf/hydra/sweeper/ that may be given by their name alone."""
 
 

@@ -41,6 +41,7 @@ class Compression(Job):
     stages: list[Stage]
     schedule: Schedule
     gate: Gate
+    logger: RunObserver
 
     def read(self, found: Problems) -> None:
         super().read(found)
@@ -56,7 +57,8 @@ class Compression(Job):
         with found.collecting():
             self.gate = Gate(**self.settings["gate"])
         with found.collecting():
-            self._logger()  # built again for the run: what it opens is opened there
+            where, options = self.node("logger")  # what it opens is opened when the run starts
+            self.logger = build(where, RunObserver, options, directory=self.directory, config=self.published)
         self._read_stages(found)
         self.refuse_costs_alone(found)
         self.refuse_checkpointing(found, any(stage.takes_gradients for stage in self.stages))
@@ -119,12 +121,7 @@ class Compression(Job):
 
     def observers(self) -> Observers:
         """Those who watch the run: the terminal, the metrics log, and what `logger=` adds."""
-        return Observers([Console(), MetricsLog(self.directory), self._logger()])
-
-    def _logger(self) -> RunObserver:
-        where, options = self.node("logger")
-        logger: RunObserver = build(where, RunObserver, options, directory=self.directory, config=self.published)
-        return logger
+        return Observers([Console(), MetricsLog(self.directory), self.logger])
 
     @property
     def dtype(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import netrc
 import os
 import secrets
@@ -11,15 +12,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rcc.atomic import write_text
-from rcc.cascade.records import Baseline, Size, Step, StepRecord, Summary
+from rcc.cascade.records import Attempt, Baseline, Size, Step, StepRecord, Summary
 from rcc.errors import Problems, WorkError
 from rcc.measurement import Difference, Measurement, Metric
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.observers import RunObserver
+from rcc.sweeps.record import is_sweep
 
 MODES = ("auto", "online", "offline", "disabled")
 ID_FILE = "wandb-id"
 CONNECT_SECONDS = 30.0
+PRIVATE: dict[str, Any] = {
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "disable_git": True,
+    "host": "",
+    "program": "rcc-run",
+}
+"""What keeps W&B from recording the host, its user, paths and commands by itself: run.json says what matters."""
 
 
 class WandbObserver(RunObserver):
@@ -28,7 +38,8 @@ class WandbObserver(RunObserver):
     Args:
         directory: the run's directory; W&B's files go to its `wandb` folder.
         config: the composed configuration as nested mappings.
-        project, entity, group, tags: where and under what the run is filed, named like its directory.
+        project, entity, group, tags: where and under what the run is filed, named like its directory; the group of a
+            sweep's job is the sweep where none is given, its job type the stages.
         mode: 'auto' is WANDB_MODE if that is set, else 'online' with a key (WANDB_API_KEY or the netrc file)
             and 'offline' without one; `wandb sync <directory>/wandb/offline-run-*` uploads that later.
 
@@ -54,7 +65,13 @@ class WandbObserver(RunObserver):
         self.directory = Path(directory)
         self.config = dict(config or {})
         self.mode = mode
-        self._filed = {"project": project, "entity": entity, "group": group, "tags": list(tags)}
+        stages = "+".join(map(str, self.config.get("stage") or ()))
+        self._filed = {"project": project, "entity": entity, "tags": list(tags), "job_type": stages or None}
+        folder = self.directory.absolute().parent
+        self._filed["group"] = group or ("/".join(folder.parts[-2:]) if is_sweep(folder) else None)
+        if is_sweep(folder):
+            self.config["sweep"] = {"id": folder.name, "trial": self.directory.name}
+        self._layers: list[list[Any]] = []
         self._wandb: Any = None
         self._run: Any = None
 
@@ -69,7 +86,7 @@ class WandbObserver(RunObserver):
             mode=_mode(self.mode),
             config=self.config,
             # Its console capture would fight with the live display, and it is to print nothing itself.
-            settings=self._wandb.Settings(silent=True, console="off", init_timeout=CONNECT_SECONDS),
+            settings=self._wandb.Settings(silent=True, console="off", init_timeout=CONNECT_SECONDS, **PRIVATE),
         )
         self._run.define_metric("step/*", step_metric="step/index")
         self._run.summary["steps"] = [step.name for step in steps]
@@ -77,8 +94,17 @@ class WandbObserver(RunObserver):
     def baseline_measured(self, baseline: Baseline) -> None:
         self._run.log(_numbers("step", 0, 1.0, baseline.size, baseline.measurement, baseline.seconds))
 
+    def attempt_finished(self, step: Step, attempt: Attempt) -> None:
+        """Every attempt, also one that was not kept."""
+        name = f"attempt/{step.index:03d}-{step.label}/{attempt.number}"
+        numbers = {"strength": attempt.strength, "retention": attempt.retention, "seconds": attempt.seconds}
+        numbers["bytes"] = None if attempt.size is None else attempt.size.nbytes
+        said = {f"{name}/{key}": value for key, value in numbers.items() if value is not None}
+        self._run.summary.update(said | ({f"{name}/problem": attempt.problem} if attempt.problem else {}))
+
     def step_finished(self, record: StepRecord) -> None:
         step = record.step
+        self._layers += [[step.index, step.label, name, json.dumps(facts)] for name, facts in record.touched.items()]
         numbers = (record.retention, record.size, record.measurement, record.seconds)
         memory = {"step/peak_memory": record.peak_bytes, "step/attempts": len(record.attempts)}
         self._run.log(_numbers("step", step.index, *numbers) | memory)
@@ -97,6 +123,9 @@ class WandbObserver(RunObserver):
                 {"target/bytes": summary.target.nbytes, "target/rounds_repeated": summary.target.repeats}
             )
         self._run.summary["suggestions"] = list(summary.suggestions)
+        if self._layers:
+            columns = ["step", "stage", "layer", "facts"]
+            self._run.log({"layers": self._wandb.Table(columns=columns, data=self._layers)})
 
     def delivered(self, delivery: Delivery) -> None:
         sizes = {f"disk/dense_{dtype}_bytes": nbytes for dtype, nbytes in delivery.dense_bytes.items()}
@@ -182,6 +211,8 @@ def _values(prefix: str, measurement: Measurement) -> dict[str, float]:
     found: dict[str, float] = {}
     for metric in measurement.metrics:
         found |= _with_ends(f"{prefix}/{metric.name}", metric)
+        if metric.standard_error is not None:
+            found[f"{prefix}/{metric.name}.standard_error"] = metric.standard_error
     return found
 
 

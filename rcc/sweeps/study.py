@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -45,12 +45,14 @@ class SweepStudy:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the command line says what happens
         self.folder, self.space = folder, {dimension.option: dimension for dimension in space}
         self.where = folder / JOURNAL if not url else without_password(url)
+        self._elsewhere = bool(url)
         name = NAME if not url else f"{NAME}-{folder.resolve().name}"
         with self._errors():
             storage = _journal(folder / JOURNAL) if not url else _database(url)
-            self._study: Study = optuna.create_study(
-                study_name=name, storage=storage, directions=[*directions], load_if_exists=True
-            )
+            if name in [study.study_name for study in storage.get_all_studies()]:
+                self._study: Study = optuna.load_study(study_name=name, storage=storage)
+            else:
+                self._study = optuna.create_study(study_name=name, storage=storage, directions=[*directions])
             self._storage: BaseStorage = self._study._storage
             found = [direction.name.lower() for direction in self._study.directions]
         if found != list(directions):
@@ -116,7 +118,7 @@ class SweepStudy:
             UserError: it cannot be reached, read or written.
         """
         try:
-            with foreign_errors(self.folder):
+            with nullcontext() if self._elsewhere else foreign_errors(self.folder):
                 yield
         except (OSError, UserError):
             raise

@@ -27,8 +27,10 @@ def test_walking_up_in_bytes_the_front_is_where_retention_rises(points: list[tup
     assert front(points) == expected
 
 
-def outcome(number: int, value: object, *overrides: str, error: Exception | None = None) -> Outcome:
-    return Outcome(number, overrides, Path("multirun/day/time") / str(number), value, error)
+def outcome(number: int, value: object, *overrides: str, error: str = "") -> Outcome:
+    made = Outcome(number, overrides, Path("multirun/day/time") / str(number), error=error)
+    made.take(value)
+    return made
 
 
 def test_the_table_shows_each_job_by_size_with_what_sets_it_apart() -> None:
@@ -37,7 +39,7 @@ def test_the_table_shows_each_job_by_size_with_what_sets_it_apart() -> None:
             outcome(0, (0.99, 2000.0), "stage=dare", "seed=1"),
             outcome(1, (0.985, 1000.0), "stage=nullu+dare", "stage.dare.x=0.6219343632501507", "seed=1"),
             outcome(2, (0.97, 1500.0), "stage=alpha", "seed=1"),
-            outcome(3, None, "stage=dar", "seed=1", error=ValueError("x")),
+            outcome(3, None, "stage=dar", "seed=1", error="x"),
         ]
     ).splitlines()
     assert lines == [
@@ -49,6 +51,15 @@ def test_the_table_shows_each_job_by_size_with_what_sets_it_apart() -> None:
         "* on the Pareto front: no other job keeps as much in as few bytes",
         "Each job's files: multirun/day/time/<job>",
     ]
+
+
+def test_what_misses_its_target_or_violates_a_constraint_is_shown_and_is_not_on_the_front() -> None:
+    small, large, off = (outcome(n, (0.9 + n / 100, 100.0 * (n + 1)), f"seed={n}") for n in range(3))
+    small.missed, off.violated = "nothing fits", ("bytes<=200",)
+    lines = table([small, large, off]).splitlines()
+    assert lines[1] == "    0     90.00%    100  seed=0 (target missed)"
+    assert lines[2] == "*   1     91.00%    200  seed=1"
+    assert lines[3] == "    2     92.00%    300  seed=2 (not bytes<=200)"
 
 
 def test_jobs_without_an_objective_have_no_front() -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from toys.studies import study_in
 
 from rcc.shipped import choices, config_dir
 
@@ -61,15 +62,13 @@ def test_the_order_experiment_runs_both_orders(rcc_run, tmp_path, small_clip):
 
 
 def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_path, small_clip):
-    import optuna
-
     code, out, err = rcc_run(
         "-m", "experiment=sweep", *QUICK, *small_clip, "stage.alpha.num_epochs=1",
         "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep",
     )  # fmt: skip
     assert code == 0, err
     assert "on the Pareto front" in out
-    study = optuna.load_study(study_name="rcc", storage=f"sqlite:///{tmp_path}/sweep/study.db")
+    study = study_in(tmp_path / "sweep")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     trials = study.get_trials()
     assert len(trials) == 2

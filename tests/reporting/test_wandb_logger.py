@@ -90,6 +90,24 @@ def test_two_jobs_of_a_sweep_make_two_runs_and_a_resumed_one_keeps_its_id(tmp_pa
     assert ids[0] != ids[1] == ids[2]
 
 
+def test_the_jobs_of_a_sweep_share_a_group_and_every_attempt_is_told(tmp_path, run):
+    (tmp_path / "day/time/3").mkdir(parents=True)
+    (tmp_path / "day/time/sweep.json").write_text("{}")
+    observer = WandbObserver(tmp_path / "day/time/3", {"stage": {"dare": {}, "quant": {}}})
+    observer.run_started(run[0], 0)
+    record = run[2][0]
+    observer.attempt_finished(record.step, record.attempts[0])
+    observer.step_finished(record)
+    said = dict(observer._run.summary)
+    assert (observer._run.group, observer._run.job_type) == ("day/time", "dare+quant")
+    assert dict(observer._run.config)["sweep"] == {"id": "time", "trial": "3"}
+    assert said["attempt/001-dare/1/seconds"] == record.attempts[0].seconds
+    observer.close()
+    alone = WandbObserver(tmp_path, {}, group="mine")
+    assert alone._filed["group"] == "mine"
+    assert "sweep" not in alone.config
+
+
 def test_a_missing_package_is_one_warning_with_the_command_and_the_run_goes_on(tmp_path, run, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with Observers([WandbObserver(tmp_path, {})]) as observers:

@@ -1,0 +1,142 @@
+"""Kill a search at points spread over it, resume each, and compare with the search that nothing interrupted.
+
+    python scripts/kill_sweep.py <empty folder> [--trials 6] [--points 20]
+
+Each search runs in a process of its own, forked from one that has loaded everything, and kills itself with SIGKILL at a
+call that changes the disk. Prints a row a point: when it died, in which trial, and whether trials, folders, parameters
+and artifacts are those of the uninterrupted search. Exits 1 if any is not. Cost: about ten seconds a point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WATCHED = ("fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
+SEARCH = (
+    *("-m", "hydra/sweeper=pareto", "debug=quick", "threads=1", "stage=choice(dare,dare+quant)"),
+    *("stage.dare.solver=none", "stage.dare.allocation=uniform", "stage.dare.target_sparsity=interval(0.2,0.9)"),
+    "stage.quant.bits=choice(4,6,8)",
+)
+"""A search that is quick, with a stage that only some trials have."""
+
+
+def forked(arguments: list[str], log: Path, point: int = 0) -> tuple[int, int]:
+    """Run a command line in a fork that kills itself at its call number `point`; returns its wait status and how many
+    calls it made."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        count = _kill_at(point)
+        from rcc.cli import main
+
+        code = main(arguments)
+        os.write(writer, str(count[0]).encode())
+        sys.stdout.flush()
+        os._exit(code)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    made = int(os.read(reader, 32) or b"0")
+    os.close(reader)
+    return status, made
+
+
+def _kill_at(point: int) -> list[int]:
+    """Wrap the watched calls so that number `point` never returns; returns a counter of those that were made."""
+    count = [0]
+
+    def watched(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            count[0] += 1
+            if count[0] == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        return call
+
+    for name in WATCHED:
+        setattr(os, name, watched(getattr(os, name)))
+    return count
+
+
+def found(folder: Path) -> dict[str, Any]:
+    """What a search left: its trials by number with parameters, state and values, its folders, the artifacts' bytes."""
+    from rcc.composing.composition import composer
+    from rcc.composing.space import dimensions
+    from rcc.sweeps.record import read_record
+    from rcc.sweeps.study import SweepStudy
+
+    with composer() as configs:
+        space = dimensions(read_record(folder).space, configs.loader)
+    trials = SweepStudy(folder, "", ["maximize", "minimize"], space).trials()
+    weights = {path.parts[-3]: path.read_bytes() for path in sorted(folder.glob("*/artifact/weights.safetensors"))}
+    return {
+        "trials": [(trial.number, trial.state.name, trial.values) for trial in trials],
+        "parameters": [trial.params for trial in trials],
+        "folders": sorted(path.name for path in folder.iterdir() if path.is_dir()),
+        "artifacts": weights,
+    }
+
+
+def begun(folder: Path) -> str:
+    """The last trial that a killed search began, and how far it came."""
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not numbers:
+        return "no trial"
+    run = folder / str(max(numbers)) / "run.json"
+    return f"trial {max(numbers)}, {json.loads(run.read_text())['status'] if run.exists() else 'not begun'}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; returns 1 if a resumed search is not the uninterrupted one."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--points", type=int, default=20)
+    asked = parser.parse_args(arguments)
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    import optuna  # noqa: F401  loaded once, for all forks
+
+    import rcc.jobs.compress  # noqa: F401
+
+    os.chdir(asked.folder)
+    search = [*SEARCH, f"n_trials={asked.trials}"]
+    started = time.monotonic()
+    status, calls = forked([*search, "hydra.sweep.dir=whole"], Path("whole.log"))
+    if status != 0:
+        print(Path("whole.log").read_text()[-2000:])
+        return 1
+    whole = found(Path("whole"))
+    print(
+        f"uninterrupted: {asked.trials} trials, {calls} calls that change the disk, {time.monotonic() - started:.0f} s"
+    )
+    print("killed at  in                     trials  parameters  folders  artifacts")
+    alike = True
+    for index in range(asked.points):
+        point = 1 + (calls - 1) * (2 * index + 1) // (2 * asked.points)
+        folder = Path(f"killed-{point}")
+        killed, _ = forked([*search, f"hydra.sweep.dir={folder}"], Path(f"{folder}.log"), point)
+        assert os.WIFSIGNALED(killed), f"the search was not killed, see {folder}.log"
+        where = begun(folder)
+        resumed, _ = forked([f"resume={folder}"], Path(f"{folder}.log"))
+        again = found(folder)
+        same = {name: again[name] == whole[name] for name in whole}
+        alike = alike and resumed == 0 and all(same.values())
+        cells = ["equal" if same[name] else "OTHER" for name in ("trials", "parameters", "folders", "artifacts")]
+        print(f"{point:>9}  {where:<21}  {cells[0]:<6}  {cells[1]:<10}  {cells[2]:<7}  {cells[3]}", flush=True)
+    print("all resumed to the uninterrupted search" if alike else "some differ: see above, and the logs")
+    return 0 if alike else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
