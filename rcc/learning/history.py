@@ -47,6 +47,11 @@ class Epoch:
             retried=sum(step.retried for step in taken),
         )
 
+    def told(self, rate: float) -> str:
+        """The epoch in a line, with the steps a second so far."""
+        skipped = f", {self.skipped} steps skipped" if self.skipped else ""
+        return f"loss {self.loss:.3f}, selection {self.score:.4f}, {rate:.3g} steps/s{skipped}"
+
 
 @dataclass
 class History:

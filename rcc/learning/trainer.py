@@ -320,12 +320,8 @@ class CompressionTrainer:
             callback.after_epoch(self, epoch)
         if self.folder is not None:
             self.save()
-        self.progress(epoch.number, self.options.epochs, self._told(epoch))
-
-    def _told(self, epoch: Epoch) -> str:
         rate = (self.global_step - self._first_step) / max(time.monotonic() - self._started, 1e-9)
-        skipped = f", {epoch.skipped} steps skipped" if epoch.skipped else ""
-        return f"loss {epoch.loss:.3f}, selection {epoch.score:.4f}, {rate:.3g} steps/s{skipped}"
+        self.progress(epoch.number, self.options.epochs, epoch.told(rate))
 
     # Checkpoints
 
