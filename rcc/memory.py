@@ -19,6 +19,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""cgroups(7), version 2: a number of bytes, or 'max'."""
 _RESET_PEAK = "5"  # proc(5): writing 5 sets the peak (VmHWM) back to what is resident now
 
 
@@ -64,6 +66,19 @@ class Meter:
 def resident_bytes() -> int:
     """Bytes of the process that are in memory now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def machine_bytes(device: torch.device | None = None) -> int:
+    """All memory that this process may use: of the machine, or of the control group that it is confined to; of an
+    accelerator its own."""
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    total = int(psutil.virtual_memory().total)
+    try:
+        limit = _CGROUP_LIMIT.read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _reset_peak() -> bool:

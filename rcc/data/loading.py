@@ -20,6 +20,16 @@ FEWEST, MOST = 2, 8
 """Threads that prepare batches, and batches that they may be ahead: on a small machine, and on any."""
 
 
+def _usual_workers() -> int:
+    return min(MOST, max(FEWEST, torch.get_num_threads() // 2))
+
+
+def batches_held() -> int:
+    """Prepared batches that are in memory at a time, where nothing else is asked for: the one in use, the next one, and
+    those kept ready after that."""
+    return 2 + _usual_workers()
+
+
 class Prepared:
     """The batches of a split in order, as the adapter prepares them; threads decode the next ones meanwhile.
 
@@ -135,7 +145,7 @@ def prepared(
     Raises:
         UserError: a number too small, or a field that the split lacks.
     """
-    workers = min(MOST, max(FEWEST, torch.get_num_threads() // 2)) if workers is None else workers
+    workers = _usual_workers() if workers is None else workers
     ahead = workers if ahead is None else ahead
     problems = Problems("loading")
     for name, value, least in (("batch_size", batch_size, 1), ("ahead", ahead, 0), ("workers", workers, 1)):

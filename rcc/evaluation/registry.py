@@ -40,6 +40,15 @@ class EmbeddingEvaluator(Protocol):
 
 
 @runtime_checkable
+class SizesBatches(Protocol):
+    """Takes as many items at a time as fit into memory."""
+
+    def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Find by this model how many that are; all others are then measured on batches of that size."""
+        ...
+
+
+@runtime_checkable
 class CostEvaluator(Protocol):
     """Says what a model costs and not how good it is: the gate does without it, a run ends with it."""
 

@@ -10,7 +10,14 @@ from typing import Any
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.embeddings.cache import EmbeddingCache
-from rcc.evaluation.registry import CostEvaluator, EmbeddingEvaluator, Evaluator, Measuring, load_evaluator
+from rcc.evaluation.registry import (
+    CostEvaluator,
+    EmbeddingEvaluator,
+    Evaluator,
+    Measuring,
+    SizesBatches,
+    load_evaluator,
+)
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
 from rcc.plugins import TARGET, build
@@ -60,6 +67,12 @@ class Suite:
         for evaluator in self.evaluators.values():
             if isinstance(evaluator, CostEvaluator):
                 evaluator.measure_before_optimising(adapter, split)
+
+    def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Let evaluators find how large a batch may be, by the model that all others are compared with."""
+        for evaluator in self.evaluators.values():
+            if isinstance(evaluator, SizesBatches):
+                evaluator.fit_batches(adapter, split, splits)
 
     def evaluate(
         self, adapter: Adapter, split: Split, splits: Splits, final: bool = True, beside: Adapter | None = None

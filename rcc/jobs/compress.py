@@ -73,6 +73,9 @@ class Compress(Compression):
             if not self.resumed:
                 self.check_input(model, splits)
             target = target_of(self.settings, self.published, model, self.directory, provenance(splits))
+            assert self.suite is not None
+            # By the dense model, also where a resumed run goes on from a compressed one.
+            self.suite.fit_batches(model, splits.selection, splits)
             pipeline = self.pipeline(observers, target)
             pipeline.run(
                 model,

@@ -107,12 +107,12 @@ def test_a_suite_is_built_of_options_by_label_and_tells_every_problem() -> None:
     suite = load_suite({"zero_shot": {"batch_size": 3}})
     (evaluator,) = suite.evaluators.values()
     assert isinstance(evaluator, ZeroShotEvaluator)
-    assert (suite.first, evaluator.cache.batch_size) == ("zero_shot", 3)
+    assert (suite.first, evaluator.cache.sizes.asked) == ("zero_shot", 3)
     with pytest.raises(UserError) as caught:
         load_suite({"zero": {}, "zero_shot": {"batch_size": 0, "cache_megabytes": -1}, "b": {"x": 1}})
     assert [problem.split(".")[0] for problem in caught.value.problems] == [
         "unknown eval 'zero'",
-        "eval 'zero_shot': embeddings: batch_size is 0; it must be a whole number from 1 up",
+        "eval 'zero_shot': embeddings: batch_size is 0; it must be a whole number from 1 up, or auto",
         "eval 'zero_shot': embeddings: cache_megabytes is -1; it must be a number from 0 up",
         "unknown eval 'b'",
     ]
@@ -126,4 +126,4 @@ def test_evaluators_with_the_same_settings_share_one_cache_and_others_do_not() -
     assert alike["zero_shot"].cache is alike["retrieval"].cache
     apart = load_suite({"zero_shot": options, "retrieval": options | {"batch_size": 32}}).evaluators
     assert apart["zero_shot"].cache is not apart["retrieval"].cache
-    assert apart["retrieval"].cache.batch_size == 32
+    assert apart["retrieval"].cache.sizes.asked == 32

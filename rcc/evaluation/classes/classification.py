@@ -12,6 +12,7 @@ from torch import Tensor
 from rcc.data.loading import prepared, readable_fields
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError, WorkError
+from rcc.evaluation.batch_size import AUTO, BatchSize
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
 from rcc.evaluation.fitting import what_fits
 from rcc.layers.modes import evaluating
@@ -29,17 +30,18 @@ class ClassificationEvaluator:
     """Top-1 accuracy (primary), top-5 accuracy and mean per-class accuracy, as fractions with standard errors.
 
     Args:
-        batch_size: items in one forward pass.
+        batch_size: items in one forward pass, or 'auto': as many as fit, see `rcc.evaluation.batch_size`.
         classes: how classes of the data find theirs in the model: by 'name', by 'index', or 'auto': see
             `class_places`.
     """
 
-    def __init__(self, batch_size: int = 256, classes: str = "auto") -> None:
+    def __init__(self, batch_size: int | str = AUTO, classes: str = "auto") -> None:
         problems = Problems("eval 'classification'")
-        problems.whole("batch_size", batch_size, 1)
+        with problems.collecting():
+            self.sizes = BatchSize(batch_size)
         problems.choice("classes", classes, BY)
         problems.done()
-        self.batch_size, self.classes = batch_size, classes
+        self.classes = classes
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
@@ -63,14 +65,22 @@ class ClassificationEvaluator:
             places, matched = class_places(names, splits.class_names, first.shape[1], self.classes)
             scores = (block[:, places] for block in chain([first], logits))
             found = class_measurement(scores, split, splits, labels, of="classifier_")
-        return replace(found, details={"note": f"Classes were matched {matched}", **found.details})
+        note = f"Classes were matched {matched} {self.sizes.note}".strip()
+        return replace(found, details={"note": note, **found.details})
+
+    def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Find by this model what `batch_size=auto` comes to."""
+        self._size(adapter, split, _fields(adapter, split, splits))
+
+    def _size(self, adapter: Adapter, split: Split, fields: Sequence[str]) -> int:
+        few = len(split)
+        return self.sizes.of(
+            split.noun, adapter, lambda count: adapter.prepare(**split.items(range(min(count, few)), fields))
+        )
 
     def _logits(self, adapter: Adapter, split: Split, splits: Splits) -> Iterator[Tensor]:
-        fields = readable_fields(adapter, split)
-        if splits.templates and "texts" not in split.inputs:
-            # Texts of such data are prompts made from the labels; a model that read them would be told the class.
-            fields = tuple(name for name in fields if name != "texts")
-        for batch in prepared(adapter, split, self.batch_size, fields=fields):
+        fields = _fields(adapter, split, splits)
+        for batch in prepared(adapter, split, self._size(adapter, split, fields), fields=fields):
             with torch.inference_mode():
                 outputs = adapter.outputs(batch)
                 if LOGITS not in outputs:
@@ -82,6 +92,14 @@ class ClassificationEvaluator:
             if not bool(torch.isfinite(logits).all()):
                 raise WorkError("the model's logits hold NaN or infinite values; a weight or an activation overflowed.")
             yield logits
+
+
+def _fields(adapter: Adapter, split: Split, splits: Splits) -> tuple[str, ...]:
+    fields = readable_fields(adapter, split)
+    if splits.templates and "texts" not in split.inputs:
+        # Texts of such data are prompts made from the labels; a model that read them would be told the class.
+        fields = tuple(name for name in fields if name != "texts")
+    return fields
 
 
 def class_places(

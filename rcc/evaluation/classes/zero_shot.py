@@ -8,6 +8,7 @@ go to the class that comes first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +20,7 @@ from rcc.data.sets.class_lists import class_names as published_names
 from rcc.data.sets.class_lists import templates as published_templates
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
+from rcc.evaluation.batch_size import AUTO
 from rcc.evaluation.classes.by_loader import loader_accuracies
 from rcc.evaluation.classes.metrics import class_measurement, labels_of
 from rcc.evaluation.embeddings.cache import EmbeddingCache, tokens
@@ -41,7 +43,7 @@ class ZeroShotEvaluator:
         model: for use by hand, embeds images and texts.
         dataset: for use by hand, 'imagenet' (the default), 'cifar10' or 'cifar100', whose class names and templates are
             taken; or a mapping with `dataset_name`, or with `class_names` and `templates`. The rest is for the loader.
-        batch_size: images or prompts in one forward pass.
+        batch_size: images or prompts in one forward pass, or 'auto': as many as fit, see `rcc.evaluation.batch_size`.
         cache_megabytes: memory for prepared pixels, and as much again for embeddings.
         embeddings: directory that keeps embeddings from one run to the next; None for none.
         cache: what several evaluators share; its settings count then, and the three above do not.
@@ -51,7 +53,7 @@ class ZeroShotEvaluator:
         self,
         model: Any = None,
         dataset: str | Mapping[str, Any] | None = None,
-        batch_size: int = 256,
+        batch_size: int | str = AUTO,
         cache_megabytes: float = 256,
         embeddings: str | Path | None = None,
         *,
@@ -61,7 +63,7 @@ class ZeroShotEvaluator:
         UserError: an option out of its range, or a model or a data set that cannot be used so.
         """
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
-        self.model, self.batch_size = model, self.cache.batch_size
+        self.model = model
         self.class_names: list[str] = []
         self.class_templates: list[str] = []
         self.text_embeddings: Tensor | None = None
@@ -93,6 +95,11 @@ class ZeroShotEvaluator:
     def device(self) -> torch.device | None:
         """The device of the model that was given; None where there is none."""
         return None if self.model is None else self.model.device
+
+    def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Find by this model what `batch_size=auto` comes to."""
+        self.cache.fit_images(adapter, split)
+        self.cache.fit_texts(adapter)
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
@@ -144,7 +151,9 @@ class ZeroShotEvaluator:
         classes = self.compute_text_embeddings(adapter, splits.class_names, splits.templates, model)
         images = self.cache.images(adapter, split, model)
         scores = (block @ classes.T for block in images.split(BLOCK))
-        return class_measurement(scores, split, splits, labels, of="")
+        found = class_measurement(scores, split, splits, labels, of="")
+        note = self.cache.sizes.note
+        return replace(found, details={"note": note, **found.details}) if note else found
 
     def compute_text_embeddings(
         self,

@@ -19,6 +19,7 @@ from torch import Tensor
 from rcc.data.loading import prepared
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError, WorkError
+from rcc.evaluation.batch_size import LARGEST, BatchSize
 from rcc.evaluation.embeddings.files import EmbeddingFiles
 from rcc.evaluation.embeddings.fingerprint import Fingerprint, Fingerprinter
 from rcc.evaluation.fitting import what_fits
@@ -27,6 +28,8 @@ from rcc.layers.modes import evaluating
 from rcc.models.adapter import Adapter
 
 IMAGES, TEXTS = "image_embeds", "text_embeds"
+LONG = "word " * 1000
+"""A text that every tokenizer cuts to what its model takes."""
 
 
 class EmbeddingCache:
@@ -36,7 +39,7 @@ class EmbeddingCache:
     well: they outlive a change of the weights, and every model with the same processor takes them.
 
     Args:
-        batch_size: images or texts in one forward pass, 1 or more.
+        batch_size: images or texts in one forward pass, 1 or more, or 'auto', see `rcc.evaluation.batch_size`.
         megabytes: memory that prepared pixels may take, and as much again for embeddings. A split that takes more is
             prepared anew each time.
         directory: where embeddings are kept from one process to the next; None for nowhere. A file there is used by
@@ -46,13 +49,15 @@ class EmbeddingCache:
         UserError: a number out of its range.
     """
 
-    def __init__(self, batch_size: int = 256, megabytes: float = 256, directory: str | Path | None = None) -> None:
+    def __init__(
+        self, batch_size: int | str = LARGEST, megabytes: float = 256, directory: str | Path | None = None
+    ) -> None:
         problems = Problems("embeddings")
-        problems.whole("batch_size", batch_size, 1)
+        with problems.collecting():
+            self.sizes = BatchSize(batch_size)
         problems.at_least("cache_megabytes", megabytes, 0)
         problems.done()
         self.settings = (batch_size, megabytes, None if directory is None else str(directory))
-        self.batch_size = batch_size
         self.files = None if directory is None else EmbeddingFiles(Path(directory))
         self._fingerprinter = Fingerprinter()
         self._pixels, self._embeddings = RecentlyUsed(int(megabytes * 1e6)), RecentlyUsed(int(megabytes * 1e6))
@@ -73,11 +78,12 @@ class EmbeddingCache:
         """
         model = model or self.fingerprint(adapter)
         data = hashlib.sha256(b"".join(split.digests)).hexdigest()
+        size = self.fit_images(adapter, split)
         key = f"{IMAGES} {model.checksum} {data}"
-        found = self._find(key, model)
+        found = self._find(key, model, size)
         if found is None:
-            found = _encoded(adapter, self._pixel_batches(adapter, split, f"{model.inputs} {data}"), IMAGES)
-            self._keep(key, model, found)
+            found = _encoded(adapter, self._pixel_batches(adapter, split, f"{model.inputs} {data}", size), IMAGES)
+            self._keep(key, model, found, size)
         return found
 
     def texts(self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None) -> Tensor:
@@ -96,44 +102,51 @@ class EmbeddingCache:
         if not texts:
             raise UserError("embeddings: there are no texts to encode.")
         model = model or self.fingerprint(adapter)
+        size = self.fit_texts(adapter)
         key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
-        found = self._find(key, model)
+        found = self._find(key, model, size)
         if found is None:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
-            starts = range(0, len(unique), self.batch_size)
-            batches = (tokens(adapter, unique[start : start + self.batch_size]) for start in starts)
+            starts = range(0, len(unique), size)
+            batches = (tokens(adapter, unique[start : start + size]) for start in starts)
             found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
-            self._keep(key, model, found)
+            self._keep(key, model, found, size)
         return found
 
-    def _find(self, key: str, model: Fingerprint) -> Tensor | None:
+    def fit_images(self, adapter: Adapter, split: Split) -> int:
+        """How many images of `split` are encoded at a time; what 'auto' comes to for this model, all others get."""
+        few = len(split)
+        return self.sizes.of("images", adapter, lambda count: adapter.prepare(images=split.images[: min(count, few)]))
+
+    def fit_texts(self, adapter: Adapter) -> int:
+        """How many texts are encoded at a time, be they as long as the model takes them."""
+        return self.sizes.of("texts", adapter, lambda count: adapter.prepare(texts=[LONG] * count))
+
+    def _find(self, key: str, model: Fingerprint, size: int) -> Tensor | None:
         held = self._embeddings.get(key)
         if held is not None:
             return held[0][""]
         if self.files is None or not model.portable:
             return None
-        found = self.files.read(self._on_disk(key))
+        found = self.files.read(_on_disk(key, size))
         if found is not None:
             self._embeddings.put(key, [{"": found}])
         return found
 
-    def _keep(self, key: str, model: Fingerprint, embeddings: Tensor) -> None:
+    def _keep(self, key: str, model: Fingerprint, embeddings: Tensor, size: int) -> None:
         self._embeddings.put(key, [{"": embeddings}])
         if self.files is not None and model.portable:
-            self.files.write(self._on_disk(key), embeddings)
+            self.files.write(_on_disk(key, size), embeddings)
 
-    def _on_disk(self, key: str) -> str:
-        return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {self.batch_size}"
-
-    def _pixel_batches(self, adapter: Adapter, split: Split, key: str) -> Iterator[Batch]:
+    def _pixel_batches(self, adapter: Adapter, split: Split, key: str, size: int) -> Iterator[Batch]:
         """The split's pixels, batch after batch, kept for the next time while they fit."""
         held = self._pixels.get(key)
         if held is not None:
             yield from held
             return
         batches: list[Batch] | None = []
-        for batch in prepared(adapter, split, self.batch_size, fields=("images",)):
+        for batch in prepared(adapter, split, size, fields=("images",)):
             if batches is not None:
                 batches.append(batch)
                 if not self._pixels.make_room(nbytes(batches)):
@@ -142,6 +155,10 @@ class EmbeddingCache:
         # Here and not before: whoever stops half-way leaves no half of a split under the key of the whole.
         if batches is not None:
             self._pixels.put(key, batches)
+
+
+def _on_disk(key: str, size: int) -> str:
+    return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {size}"
 
 
 def tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
+from rcc.evaluation.batch_size import AUTO
 from rcc.evaluation.embeddings.cache import EmbeddingCache
 from rcc.evaluation.retrieval.metrics import PRIMARY, recalls_per_image, retrieval_metrics
 from rcc.evaluation.retrieval.ranks import Pairs, retrieval_ranks
@@ -28,7 +29,8 @@ class RetrievalEvaluator:
     """Recall@1, 5 and 10 both ways, their mean `r_mean` (primary) and median ranks, with standard errors.
 
     Args:
-        batch_size: images, texts, or pairs of them, in one forward pass.
+        batch_size: images, texts, or pairs of them, in one forward pass, or 'auto': as many as fit, see
+            `rcc.evaluation.batch_size`; of pairs as many as of images.
         cache_megabytes: memory for prepared pixels, and as much again for embeddings.
         embeddings: directory that keeps embeddings from one run to the next; None for none.
         rerank_top_k: how many of the first answers by cosine a model that can match images and texts puts in order;
@@ -38,7 +40,7 @@ class RetrievalEvaluator:
 
     def __init__(
         self,
-        batch_size: int = 256,
+        batch_size: int | str = AUTO,
         cache_megabytes: float = 256,
         embeddings: str | Path | None = None,
         rerank_top_k: int = 0,
@@ -50,6 +52,11 @@ class RetrievalEvaluator:
         problems.done()
         self.cache = cache or EmbeddingCache(batch_size, cache_megabytes, embeddings)
         self.batch_size, self.rerank_top_k = batch_size, rerank_top_k
+
+    def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
+        """Find by this model what `batch_size=auto` comes to."""
+        self.cache.fit_images(adapter, split)
+        self.cache.fit_texts(adapter)
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
@@ -80,11 +87,14 @@ class RetrievalEvaluator:
         embeddings = self.cache.images(adapter, split, model), text_embeds
         pairs = Pairs.of(img2txt, txt2img, len(split), len(texts))
         ranks = retrieval_ranks(*embeddings, pairs)
-        details: dict[str, Any] = {}
+        notes = [self.cache.sizes.note]
         if self.rerank_top_k:
-            top_k, size = self.rerank_top_k, self.batch_size
+            top_k = self.rerank_top_k
+            size = self.cache.fit_images(adapter, split) if isinstance(self.batch_size, str) else self.batch_size
             ranks = reranked(adapter, split, texts, embeddings, pairs, ranks, top_k, size)
-            details["note"] = f"Retrieval: the first {top_k} answers by cosine are in the order of image-text matching."
+            notes.append(f"Retrieval: the first {top_k} answers by cosine are in the order of image-text matching.")
+        note = " ".join(filter(None, notes))
+        details: dict[str, Any] = {"note": note} if note else {}
         details |= {
             "image_to_text_ranks": ranks.of_images.tolist(),
             "text_to_image_ranks": ranks.of_texts.tolist(),

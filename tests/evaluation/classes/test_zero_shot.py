@@ -186,7 +186,7 @@ def test_prompts_that_cannot_be_made_are_refused(names: list[str], templates: li
 def test_evaluators_are_loaded_by_name_and_check_their_options() -> None:
     evaluator = load_evaluator("zero_shot", batch_size=3)
     assert isinstance(evaluator, ZeroShotEvaluator)
-    assert evaluator.cache.batch_size == 3
+    assert evaluator.cache.sizes.asked == 3
     with pytest.raises(UserError, match=r"unknown eval 'zeroshot'\. Did you mean 'zero_shot'"):
         load_evaluator("zeroshot")
     with pytest.raises(UserError, match=r"unknown option 'batchsize'\. Did you mean 'batch_size'"):
