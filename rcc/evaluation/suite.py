@@ -69,7 +69,12 @@ class Suite:
                 evaluator.measure_before_optimising(adapter, split)
 
     def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
-        """Let evaluators find how large a batch may be, by the model that all others are compared with."""
+        """Let evaluators find how large a batch may be, by the model that all others are compared with.
+
+        Raises:
+            UserError: a model or a split that an evaluator cannot work with.
+        """
+        self._check(adapter, split, splits)
         for evaluator in self.evaluators.values():
             if isinstance(evaluator, SizesBatches):
                 evaluator.fit_batches(adapter, split, splits)

@@ -99,7 +99,7 @@ class ZeroShotEvaluator:
     def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Find by this model what `batch_size=auto` comes to."""
         self.cache.fit_images(adapter, split)
-        self.cache.fit_texts(adapter)
+        self.cache.fit_texts(adapter, prompts(splits.class_names, splits.templates))
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:

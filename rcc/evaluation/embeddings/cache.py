@@ -28,8 +28,6 @@ from rcc.layers.modes import evaluating
 from rcc.models.adapter import Adapter
 
 IMAGES, TEXTS = "image_embeds", "text_embeds"
-LONG = "word " * 1000
-"""A text that every tokenizer cuts to what its model takes."""
 
 
 class EmbeddingCache:
@@ -102,7 +100,7 @@ class EmbeddingCache:
         if not texts:
             raise UserError("embeddings: there are no texts to encode.")
         model = model or self.fingerprint(adapter)
-        size = self.fit_texts(adapter)
+        size = self.fit_texts(adapter, texts)
         key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
         found = self._find(key, model, size)
         if found is None:
@@ -119,9 +117,9 @@ class EmbeddingCache:
         few = len(split)
         return self.sizes.of("images", adapter, lambda count: adapter.prepare(images=split.images[: min(count, few)]))
 
-    def fit_texts(self, adapter: Adapter) -> int:
-        """How many texts are encoded at a time, be they as long as the model takes them."""
-        return self.sizes.of("texts", adapter, lambda count: adapter.prepare(texts=[LONG] * count))
+    def fit_texts(self, adapter: Adapter, texts: Sequence[str]) -> int:
+        """How many texts are encoded at a time, be all as long as the longest of `texts`."""
+        return self.sizes.of("texts", adapter, lambda count: adapter.prepare(texts=[max(texts, key=len)] * count))
 
     def _find(self, key: str, model: Fingerprint, size: int) -> Tensor | None:
         held = self._embeddings.get(key)

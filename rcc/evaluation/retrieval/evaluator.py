@@ -56,7 +56,7 @@ class RetrievalEvaluator:
     def fit_batches(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Find by this model what `batch_size=auto` comes to."""
         self.cache.fit_images(adapter, split)
-        self.cache.fit_texts(adapter)
+        self.cache.fit_texts(adapter, [text for captions in split.captions for text in captions])
 
     def check(self, adapter: Adapter, split: Split, splits: Splits) -> None:
         """Raises:
