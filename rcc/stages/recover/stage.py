@@ -80,11 +80,9 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
     ) -> dict[str, Any]:
         """Train, leave the best epoch, and return what each was like."""
         loss = Distillation(model, teacher, self.options.weights, self.options.temperature)
-        scores: list[float] = []
 
         def score() -> float:
-            scores.append(0.0 if context.score is None else context.score())
-            return scores[-1] - TIE * distance(model, context)
+            return (0.0 if context.score is None else context.score()) - TIE * distance(model, context)
 
         trainer = CompressionTrainer(
             model,
