@@ -289,8 +289,8 @@ def test_configs_of_ones_own_are_used_and_checked(
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("rcc-run stage=", ["stage=alpha", "stage=dare", "stage=nullu", "stage=quant"]),
-        ("rcc-run stage=dare+", ["stage=dare+alpha", "stage=dare+dare", "stage=dare+nullu", "stage=dare+quant"]),
+        ("rcc-run stage=", ["stage=alpha", "stage=dare", "stage=nullu", "stage=quant", "stage=recover"]),
+        ("rcc-run stage=dare+", [f"stage=dare+{stage}" for stage in ("alpha", "dare", "nullu", "quant", "recover")]),
         ("rcc-run stage=dare+nullu+a", ["stage=dare+nullu+alpha"]),
         ("rcc-run -m stage=dare+nullu,nullu+d", ["stage=dare+nullu,nullu+dare"]),
         ("rcc-run -m stage=dare,n", ["stage=dare,nullu"]),

@@ -26,8 +26,9 @@ def test_every_group_with_its_choices_and_default_is_shown() -> None:
 def test_every_option_is_shown_with_its_default_and_an_explanation() -> None:
     lines = help_text().splitlines()
     for shown in ("gate.threshold=0.95", "dry_run=false", "resume=null", "export.dtype=float16", "seed=0"):
-        (line,) = [line for line in lines if line.strip().startswith(shown)]
-        assert len(line.split(maxsplit=1)[1]) > 10, line
+        told = [line for line in lines if line.strip().startswith(shown)]
+        assert told, shown
+        assert all(len(line.split(maxsplit=1)[1]) > 10 for line in told), told
     for key in [key for job in (None, *shipped.choices(CONF, "job")) for key in shipped.default_options(CONF, job)]:
         assert any(line.strip().startswith((f"{key}=", f"{key}.")) for line in lines), key
 
