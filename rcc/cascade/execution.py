@@ -151,10 +151,10 @@ class Execution:
         step = Step(index=0, round=1, rounds=self.schedule.rounds, label="", method="", strength=None)
         return replace(self.context, seed=step_seed(self.seed, step, 1))
 
-    def _context_of(self, step: Step, number: int) -> StageContext:
-        """What a stage is given for that attempt of a step."""
+    def _context_of(self, step: Step, number: int, before: str) -> StageContext:
+        """What a stage is given for that attempt of a step, on the model of that checksum."""
         seed = step_seed(self.seed, step, number)
-        return replace(self.context, seed=seed, scratch=self.state.scratch(seed))
+        return replace(self.context, seed=seed, scratch=self.state.scratch(seed, before))
 
     def _do_remaining(self) -> None:
         """Run every step that is not done yet, with a checkpoint after each."""
@@ -266,7 +266,7 @@ class Execution:
             attempt, report = attempt_step(
                 number,
                 stage,
-                self._context_of(step, number),
+                self._context_of(step, number, before),
                 self.model,
                 self.validator,
                 self.history.dense,

@@ -268,10 +268,10 @@ class StateStore:
                 self.load(now, model)
         return read_targets(path)
 
-    def scratch(self, seed: int) -> Path | None:
-        """Where the attempt of a step with that seed may keep how far it is; None where the state is temporary. Gone
-        when the next step is saved."""
-        return None if self._directory is None else self._directory / f"{SCRATCH}{seed:x}"
+    def scratch(self, seed: int, before: str) -> Path | None:
+        """Where the attempt of a step with that seed, on the model of that checksum, may keep how far it is; None where
+        the state is temporary. Gone when the next step is saved."""
+        return None if self._directory is None else self._directory / f"{SCRATCH}{seed:x}-{before[:16]}"
 
     def _remove_scratch(self) -> None:
         with reading(self.directory):

@@ -43,7 +43,7 @@ def test_a_run_on_its_way_to_a_target_does_too_even_where_its_last_round_is_done
 
 
 def test_a_run_killed_within_recovery_goes_on_to_the_same_bytes_and_judgements(tmp_path):
-    points = killed_everywhere(tmp_path, "recovery", "12")
-    assert len(points) == 12
+    points = killed_everywhere(tmp_path, "recovery", "20")
+    assert len(points) == 20
     assert points[0]["repeats"] >= 1
     assert all(point["repeated_alike"] for point in points)
