@@ -72,7 +72,7 @@ def test_latest_passes_over_no_run_that_does_not_say_when_it_started(
 
 
 def test_latest_without_any_run_is_refused(here: Path) -> None:
-    with pytest.raises(UserError, match=r"no run\.json of a compression under outputs/ or multirun/"):
+    with pytest.raises(UserError, match=r"no run\.json of a compression or a training under outputs/ or multirun/"):
         resume.directory("latest")
 
 

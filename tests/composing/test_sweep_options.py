@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from rcc.composing import overrides
 from rcc.composing.composition import Composer, own
 from rcc.composing.sweep_options import forced, has, heard, option_of
 
@@ -41,9 +40,7 @@ def test_what_the_fixed_choices_have_no_place_for_is_forced_and_heard_where_it_b
         "data=cifar10",
         "data.path=x",
     ]
-    arguments, problems = overrides.read(texts, configs.loader)
-    assert problems == []
-    through = forced(texts, arguments, configs)
+    through = forced(texts, configs)
     assert through == [texts[0], "++stage.nullu.metric=plain", *texts[2:]]
     for choice, labels in (("dare", ["dare"]), ("nullu+dare", ["nullu", "dare"])):
         job = [f"stage={choice}", *through[1:]]
