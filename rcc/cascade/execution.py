@@ -3,7 +3,6 @@ target in bytes asks for it."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +22,7 @@ from rcc.cascade.deferral import recovery_follows, refusal_after, refused_attemp
 from rcc.cascade.gate import Gate
 from rcc.cascade.history import History
 from rcc.cascade.preparation import prepare
-from rcc.cascade.records import DEFERRED, LEFT_OUT, Attempt, Observer, Step, StepRecord
+from rcc.cascade.records import DEFERRED, LEFT_OUT, UNREACHED, Attempt, Observer, Step, StepRecord
 from rcc.cascade.schedule import Schedule
 from rcc.cascade.state import StateStore
 from rcc.errors import UserError, WorkError
@@ -225,7 +224,7 @@ class Execution:
         targets = self.state.dense_targets(self.model, self.calibration)
         stage, due = self.budget.filled(self.model)
         taken = stage.apply(self.model, self._context_of_trials()).facts[CODED]
-        found = math.inf
+        found = UNREACHED * taken / due
         if taken <= (1 + OFF) * due:
             found = distance(self.model, self.calibration, targets)
             self.budget.note_trial(self.model)

@@ -70,6 +70,9 @@ LEFT_OUT = "left_out"
 DEFERRED, RECOVERED = "deferred", "recovered"
 """The outcomes of a step that failed the gate and is followed by one that gives back what was lost: it is judged after
 that one, and had passed then."""
+UNREACHED = 10.0
+"""What stands for a distance of outputs, which is 2 at most, where rounding does not come down to the target: times how
+many times too many bytes its coarsest steps take, so that the fewest count as nearest."""
 PASSED = ("kept", "unchanged", RECOVERED)
 """The outcomes of steps that are within the gate."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from rcc.cascade.plan import Plan
-from rcc.cascade.records import TargetOutcome
+from rcc.cascade.records import UNREACHED, TargetOutcome
 from rcc.reporting.formats import bytes_text
 
 
@@ -60,6 +59,6 @@ def weighed_text(done: int, distance: float, best: int) -> str:
     """What rounding to the target would make of the model as it is."""
     where = "the dense model" if done == 0 else f"the model after {done} step{'s' * (done > 1)}"
     better = "" if best == done else f"; worse than after {best}"
-    if math.isinf(distance):
+    if distance >= UNREACHED:
         return f"Rounding {where} alone does not reach the target."
     return f"Rounded to the target, {where} would err by {distance:.3g} (1 - cosine of its outputs){better}."

@@ -16,7 +16,7 @@ import torch
 
 from rcc.cascade.bytes.balance import balancing, no_strength
 from rcc.cascade.bytes.forecast import Forecast, forecast
-from rcc.cascade.records import Step, StepRecord
+from rcc.cascade.records import UNREACHED, Step, StepRecord
 from rcc.models.adapter import Adapter
 from rcc.stages.base import Stage
 
@@ -165,6 +165,6 @@ def why_left_out(weighed: Mapping[int, float], best: int) -> str:
     if weighed[best] == 0:
         return "the target leaves bits enough for every value: pruning would save no more than rounding does"
     after = [distance for place, distance in weighed.items() if place > best]
-    if not after or math.isinf(min(after)):
+    if not after or min(after) >= UNREACHED:
         return "rounding could not reach the target with it"
     return f"rounded to the target, the outputs err by {min(after):.3g} with it and by {weighed[best]:.3g} without it"

@@ -226,10 +226,11 @@ class Allotment:
         keys = [(unit, name) for name in names]
         known = [key for key in keys if key in self.planned]
         total = sum(self.planned.values())
-        share = sum(self.planned[key] for key in known) * (self.left / total if total else 1.0)
+        scale = self.left / total if total else 1.0  # a target below the coarsest steps plans no bits at all
+        share = sum(self.planned[key] for key in known) * scale
         off = _times_as_many(self._taken, self._expected)
         for _ in range(TRIES):
-            logs = {key: self.curves[key].log_factor_at(self.planned[key] * self.left / total / off) for key in known}
+            logs = {key: self.curves[key].log_factor_at(self.planned[key] * scale / off) for key in known}
             grids: dict[str, Grid | Spaced] = {
                 key[1]: self._spaced(key, logs[key]) if key in logs else even for key in keys
             }

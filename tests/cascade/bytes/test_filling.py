@@ -14,7 +14,7 @@ from rcc.artifact.size import model_size
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.bytes.filling import COARSE, Filling, filling, share_kept, share_to_prune_to, why_left_out
 from rcc.cascade.pipeline import RCCPipeline
-from rcc.cascade.records import LEFT_OUT
+from rcc.cascade.records import LEFT_OUT, UNREACHED
 from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError
 from rcc.models.own.module import ModuleAdapter
@@ -135,3 +135,10 @@ def test_the_best_is_the_least_distance_and_the_fewest_steps_of_equals():
 def test_an_option_that_a_target_makes_idle_is_refused_before_anything_is_measured():
     with pytest.raises(UserError, match="clip=mse has no effect under a target in bytes"):
         made([Quantizer(clip="mse")], 3000, validator=lambda adapter: pytest.fail("measured"))
+
+
+def test_where_no_round_reaches_the_target_the_one_that_comes_nearest_is_filled_from():
+    filling = Filling(Quantizer())
+    filling.weighed = {0: 3.1 * UNREACHED, 1: 1.6 * UNREACHED, 2: 1.2 * UNREACHED, 3: 1.4 * UNREACHED}
+    assert filling.best == 2
+    assert "could not reach" in why_left_out(filling.weighed, 2)

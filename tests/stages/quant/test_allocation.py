@@ -101,3 +101,12 @@ def test_a_matrix_without_a_curve_is_rounded_evenly_and_the_others_get_what_it_l
     assert torch.equal(found.sparse_step, even.steps(matrix(0)))
     _, second = allotment.rounded("b", ["sparse"], even, lambda grids: nearest(Form(sparse=matrix(1)), grids))
     assert first + second == pytest.approx(12_000, rel=0.02)
+
+
+def test_where_no_bits_are_planned_at_all_a_unit_is_rounded_as_coarsely_as_can_be() -> None:
+    held = Form(sparse=torch.zeros(20, 8))
+    empty = curve_of(torch.zeros(20, 8), torch.ones(20), torch.ones(8), FLOAT16)
+    allotment = Allotment({("a", "sparse"): empty}, 1, FLOAT16)
+    found, _ = allotment.rounded("a", ["sparse"], Grid(7, FLOAT16, "absmax"), lambda grids: nearest(held, grids))
+    assert found.sparse is not None
+    assert not bool(found.sparse.any())
