@@ -80,7 +80,8 @@ class WandbObserver(RunObserver):
         self._run = self._wandb.init(
             **self._filed,
             name="/".join(self.directory.absolute().parts[-2:]),  # <date>/<time>
-            dir=str(self.directory),
+            # W&B's own process, which all runs of this one share, may stand in another folder than the run.
+            dir=str(self.directory.absolute()),
             id=_run_id(self.directory),
             resume="allow",
             mode=_mode(self.mode),
