@@ -162,19 +162,23 @@ class Execution:
             if self._weighs_rounds() and not self._is_to_be_done(step):
                 self._leave_out_rounds()
                 continue
+            if self._is_filled_again():
+                continue
             record = self._do_step(step, self._stage_of(step))
             if refusal := refusal_after(self.history, self.gate, record):
                 self._do_softer(record, refusal)
                 continue
-            if self.budget is not None and self.budget.fills(step):
-                self.budget.note_filled(self.model)
             self._add(record)
             self._save(step.label)
             self.observer.step_finished(record)
-            # What recovery starts from is settled before it, which costs more than all before it.
-            recovers = self.budget is not None and self.budget.fills(step) and bool(self.history.remaining())
-            if recovers and (verdict := self._verdict()) is not None and verdict.again:
-                self._repeat_last_round(verdict)
+
+    def _is_filled_again(self) -> bool:
+        """Settle what recovery starts from before it, which costs more than all else; a resumed run asks this too."""
+        if (budget := self.budget) is None or not (done := self.history.records) or not budget.fills(done[-1].step):
+            return False
+        verdict = budget.verdict(self.model, done[-1:])
+        (self._repeat_last_round if verdict.again else budget.note_filled)(verdict)
+        return verdict.again
 
     def _add(self, record: StepRecord) -> None:
         self.history.add(record, None if self.budget is None else self.budget.to_json())
@@ -239,8 +243,7 @@ class Execution:
         if (best := filling.best) < len(self.history.records):
             self.history.recall(self.state.load(best, self.model))
             self.state.discard_after(best)
-        filled = self.budget.first_repeated(self.history.steps)
-        left = self.history.steps[len(self.history.records) : filled]
+        left = self.history.steps[len(self.history.records) : self.budget.first_repeated(self.history.steps)]
         records = [self.history.left_out(step, why_left_out(found, best)) for step in left]
         for record in records:
             self._add(record)
@@ -320,8 +323,8 @@ class Execution:
         refused = refused_attempts(self.history, record, refusal)
         if self.gate.on_failure == "abort":
             self._outcome_of_failure(self.history.records[-1].step, refused[-1], broken=False)
+        self.observer.step_refused(self.history.records[-1].step, refused[-1])
         place = len(self.history.records) - 1
-        self.observer.step_refused(self.history.records[place].step, refused[-1])
         self.history.recall(self.state.load(place, self.model))
         self.state.discard_after(place)
         self.history.refused = refused

@@ -64,7 +64,7 @@ class Compression(Job):
         self.refuse_checkpointing(found, any(stage.takes_gradients for stage in self.stages))
 
     def _read_stages(self, found: Problems) -> None:
-        nodes = dict(self.settings["stage"])
+        nodes = self.settings["stage"]
         self.stages = []
         for label, node in nodes.items():
             with found.collecting():
@@ -88,7 +88,8 @@ class Compression(Job):
             taken = {other.label for other in self.stages}
             found.check(
                 stage.method not in taken,
-                f"{where.replace(chr(39), '')} and stage={'+'.join(taken)} both name '{stage.method}': leave one out.",
+                f"trainer {self.settings['trainer']['name']} and stage={'+'.join(taken)} both name '{stage.method}':"
+                " leave one out.",
             )
             self.stages.append(stage.labelled(stage.method))
 

@@ -7,8 +7,8 @@ and scaled by how far plans are off, which is measured: on the model as it is, r
 and after the last round on the artifact itself. Where that misses the target, the last round is done again with what
 was found.
 
-`demand`, `filled`, `verdict` and `alone` answer and change nothing; `accept`, `learn`, `note_trial`, `settle_pruning`,
-`measure_shares` and `recall` are what changes a budget.
+`demand`, `filled`, `verdict` and `alone` answer and change nothing; `accept`, `learn`, `note_trial`, `note_filled`,
+`settle_pruning`, `measure_shares` and `recall` are what changes a budget.
 """
 
 from __future__ import annotations
@@ -297,11 +297,10 @@ class Budget:
             return Verdict(outcome, again=True, exhausted=reason)
         return Verdict(replace(outcome, reason=reason))
 
-    def note_filled(self, model: Adapter) -> None:
+    def note_filled(self, verdict: Verdict) -> None:
         """Note what the artifact takes now that it is filled, before later steps change values."""
-        made, fixed = self._measured(model)
         assert self.filling is not None
-        self.filling.filled = made.matrices + fixed
+        self.filling.filled = verdict.outcome.reached + self.filling.saved
 
     def learn(self, verdict: Verdict) -> None:
         """Note what the last round came out at, which is to be done again."""

@@ -14,13 +14,14 @@ from rcc.artifact.size import model_size
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.bytes.filling import COARSE, Filling, filling, share_kept, share_to_prune_to, why_left_out
 from rcc.cascade.pipeline import RCCPipeline
-from rcc.cascade.records import LEFT_OUT, UNREACHED
+from rcc.cascade.records import LEFT_OUT, UNREACHED, Unobserved
 from rcc.cascade.schedule import Schedule
 from rcc.errors import UserError
 from rcc.models.own.module import ModuleAdapter
 from rcc.stages.base import Stage
 from rcc.stages.dare.compressor import DARECompressor
 from rcc.stages.quant.quantizer import Quantizer
+from rcc.stages.recover import Recovery
 
 
 def batches(model: ModuleAdapter, count: int = 4) -> list[dict[str, torch.Tensor]]:
@@ -106,6 +107,38 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, stop_after: in
     assert whole.model is not None
     assert resumed.model is not None
     assert checksum(resumed.model.module) == checksum(whole.model.module)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
+def test_a_target_that_is_filled_again_before_recovery_is_so_in_a_resumed_run_too(
+    tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rcc.cascade.bytes.budget.TOLERANCE", 1e-4)  # so that the first filling misses it
+
+    class Heard(Unobserved):
+        def __init__(self, last: int = 0) -> None:
+            self.steps: list[str] = []
+            self.last = last
+
+        def step_finished(self, record):
+            self.steps.append(record.step.label)
+            if len(self.steps) == self.last:
+                raise KeyboardInterrupt
+
+    def run(directory: Path, observer: Heard, resume: bool = False) -> str:
+        model = plain()
+        stages = [Quantizer(), Recovery(epochs=1, learning_rate=1e-3, warmup=0)]
+        pipeline = RCCPipeline(stages, target=Target(1500), directory=directory, observer=observer)
+        learned = batches(model)
+        pipeline.run(model, lambda adapter: 1.0, learned[:2], training=learned[2:], resume=resume)
+        return checksum(model.module)
+
+    heard = Heard()
+    wanted = run(tmp_path / "whole", heard)
+    assert heard.steps[:2] == ["quant", "quant"]
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Heard(stop_after))
+    assert run(tmp_path / "cut", Heard(), resume=True) == wanted
 
 
 def test_only_rounding_of_open_bits_fills():
