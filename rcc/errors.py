@@ -181,3 +181,12 @@ class Problems:
 
     def _must_be(self, holds: bool, option: str, value: object, wanted: str) -> bool:
         return self.check(holds, f"{option} is {value!r}; it must be {wanted}.")
+
+
+@contextmanager
+def well_formed(what: str, advice: str) -> Iterator[None]:
+    """Refuse, as `UserError`, data out of a file whose parts are not there or not of the types that the block reads."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"{what} is damaged ({type(error).__name__}: {error}). {advice}") from error

@@ -21,7 +21,7 @@ from rcc.cascade.records import (
     TargetOutcome,
 )
 from rcc.cascade.suggestions import suggest
-from rcc.errors import UserError
+from rcc.errors import UserError, well_formed
 from rcc.measurement import Measurement
 
 
@@ -82,8 +82,12 @@ class History:
         """Restore the baseline and the records of a checkpoint.
 
         Raises:
-            UserError: the checkpoint belongs to a run with another plan.
+            UserError: the checkpoint belongs to a run with another plan, or is damaged.
         """
+        with well_formed("the record of the checkpoint", "Start a fresh run."):
+            self._recall(data)
+
+    def _recall(self, data: dict[str, Any]) -> None:
         recorded = [Step(**step) for step in data["steps"]]
         if recorded and recorded != self.steps:  # none where it was saved before the first stage was added
             raise UserError(

@@ -28,19 +28,20 @@ from rcc.artifact.verify import stored_weights
 from rcc.artifact.write import fill_artifact
 from rcc.atomic import clean_leftovers, new_directory, reading, remove_directory, write_text
 from rcc.calibration.targets import dense_outputs, read_targets, write_targets
-from rcc.errors import UserError, WorkError
+from rcc.errors import UserError, WorkError, well_formed
 from rcc.layers.form import MATRICES, Form
 from rcc.layers.model import Batch
 from rcc.layers.weight_layout import matrix_of
-from rcc.limits import read_bytes
+from rcc.limits import read_bytes, read_json
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
+from rcc.option_types import fits, wanted
 
 STATE = "state.json"
 TARGETS = "targets.safetensors"
 _STEP = re.compile(r"step-(\d{3,})-(.+)")
 _NAMED = re.compile(r"named-(\d{3,})-(.+)")
-_KEYS = {"index", "name", "score", "record", "random"}
+_KEYS = {"index": int, "name": str, "score": float, "record": dict, "random": dict}
 SCRATCH, REFUSED = "within-", "refused.json"
 KEEP_NAMED = 5
 """Checkpoints kept of those a user saves by name; the specification's number."""
@@ -197,11 +198,9 @@ class StateStore:
         path = self.directory / REFUSED
         if not path.exists():
             return []
-        try:
-            noted = json.loads(read_bytes(path))
-            return list(noted["attempts"]) if noted["index"] == index else []
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}. Remove it to do the next step afresh.") from error
+        noted = read_json(path)
+        with well_formed(str(path), "Remove it to do the next step afresh."):
+            return [dict(attempt) for attempt in noted["attempts"]] if noted["index"] == index else []
 
     def record(self, index: int) -> dict[str, Any]:
         """The record of step `index`, which `load` gives back, without touching a model.
@@ -215,7 +214,8 @@ class StateStore:
     def _load(self, path: Path, adapter: Adapter) -> dict[str, Any]:
         state = self._state(path)
         restore(adapter, path)
-        restore_random_state(state["random"])
+        with well_formed(f"the state of the random generators in {path / STATE}", "Start a fresh run."):
+            restore_random_state(state["random"])
         give_back_free_memory()  # that of the weights that were there
         record: dict[str, Any] = state["record"]
         return record
@@ -329,10 +329,13 @@ class StateStore:
     def _state(self, path: Path) -> dict[str, Any]:
         try:
             state = json.loads(read_bytes(path / STATE))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{path / STATE} cannot be read: {error}.") from error
-        if not isinstance(state, dict) or set(state) != _KEYS:
+        if not isinstance(state, dict) or set(state) != set(_KEYS):
             raise UserError(f"{path / STATE} is damaged: it does not hold {', '.join(sorted(_KEYS))}.")
+        for key, kind in _KEYS.items():
+            if not fits(state[key], kind):
+                raise UserError(f"{path / STATE} is damaged: '{key}' is not {wanted(kind)}.")
         return state
 
     def _advice(self, index: int) -> str:

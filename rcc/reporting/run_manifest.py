@@ -20,10 +20,15 @@ from rcc.atomic import write_text
 from rcc.cascade.records import Step
 from rcc.errors import Problems, UserError, is_whole
 from rcc.limits import read_bytes
+from rcc.option_types import fits, wanted
 
 FILE = "run.json"
 FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+_KEYS: dict[str, Any] = {
+    "status": str, "seed": int, "attempts": list[dict[str, Any]], "environment": dict[str, Any],
+    "plan": list[dict[str, Any]], "data_fingerprint": str, "result": dict[str, Any],
+}  # fmt: skip
 PACKAGES = (
     *("rcc", "torch", "transformers", "safetensors", "hydra-core", "omegaconf", "optuna"),
     *("numpy", "scipy", "scikit-learn", "pillow", "wandb"),
@@ -137,18 +142,21 @@ def read_run_manifest(directory: Path | str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
         raise UserError(f"{path} has format {found}; this version reads format {FORMAT}. {advice}")
-    if not _is_whole(manifest):
-        raise UserError(f"{path} is damaged: it lacks its attempts, their status or the run's environment. {advice}")
+    if fault := _fault(manifest):
+        raise UserError(f"{path} is damaged: {fault}. {advice}")
     return manifest
 
 
-def _is_whole(manifest: dict[str, Any]) -> bool:
-    """Whether it has what every attempt writes, in the types in which it is read."""
-    attempts, here = manifest.get("attempts"), manifest.get("environment")
-    if not isinstance(attempts, list) or not attempts or not isinstance(here, dict):
-        return False
-    told = all(isinstance(each, dict) and isinstance(each.get("status"), str) for each in attempts)
-    return told and isinstance(manifest.get("status"), str) and is_whole(here.get("threads")) and here["threads"] > 0
+def _fault(manifest: dict[str, Any]) -> str:
+    """What it lacks of what every attempt writes, or has in another type than it is read in; empty where nothing."""
+    found = {"attempts": [], "environment": {}} | manifest
+    for key, kind in _KEYS.items():
+        if key in found and not fits(found[key], kind):
+            return f"'{key}' is not {wanted(kind)}"
+    told = all(isinstance(each.get("status"), str) for each in found["attempts"])
+    threads = found["environment"].get("threads")
+    whole = "status" in found and found["attempts"] and told and is_whole(threads) and threads > 0
+    return "" if whole else "it lacks its attempts, their status or the run's environment"
 
 
 def environment(threads: int | None = None) -> dict[str, Any]:

@@ -71,3 +71,11 @@ def test_the_summary_is_that_of_the_last_step_or_of_the_dense_model() -> None:
     assert (history(0).summary(Gate()).size.nbytes, history(0).summary(Gate()).retention) == (2_500_000, 1.0)
     with pytest.raises(UserError, match="has not run yet"):
         History([]).summary(Gate())
+
+
+@pytest.mark.parametrize("key", ["steps", "baseline", "records", "validated"])
+def test_a_checkpoint_that_was_put_together_by_hand_is_refused_and_no_crash(key: str) -> None:
+    data = json.loads(json.dumps(history().to_json()))
+    for damaged in ({name: data[name] for name in data if name != key}, data | {key: [{"no": 1}]}, data | {key: 3}):
+        with pytest.raises(UserError, match="the record of the checkpoint is damaged"):
+            History(history().steps).recall(damaged)

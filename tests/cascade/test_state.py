@@ -218,6 +218,35 @@ def test_a_corrupt_latest_step_is_refused_by_name_and_the_way_on_is_said(
     assert store.load(store.latest(), model) == {}
 
 
+@pytest.mark.parametrize("key", ["index", "name", "score", "record", "random"])
+@pytest.mark.parametrize("value", ["é", [3], {"a": 1}, True, None])
+def test_a_state_of_other_types_is_refused_and_is_never_the_best(
+    key: str, value: object, store: StateStore, model: ModuleAdapter
+) -> None:
+    store.save(0, "initial", model, {}, score=0.5)
+    path = store.save(1, "dare", model, {})
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps(state | {key: value}))
+    if (key, value) in (("name", "é"), ("record", {"a": 1}), ("random", {"a": 1})):
+        with pytest.raises(UserError, match="is not the one that was written"):  # of the right type, and altered
+            store.load(1, model)
+        return
+    with pytest.raises(UserError, match=rf"state\.json is damaged: '{key}' is not a|one word"):
+        store.load(1, model)
+    store.clean()
+    assert store.indices() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"index": 0, "attempts": 3}', '{"index": 0, "attempts": [3]}', "[" * 10**5]
+)
+def test_a_damaged_note_of_what_was_refused_says_that_it_may_go(text: str, store: StateStore) -> None:
+    store.directory.mkdir(exist_ok=True)
+    (store.directory / "refused.json").write_text(text)
+    with pytest.raises(UserError, match=r"refused\.json"):
+        store.refused(0)
+
+
 def test_an_altered_record_is_refused(store: StateStore, model: ModuleAdapter) -> None:
     path = store.save(0, "initial", model, {"retention": 0.5})
     text = (path / "state.json").read_text()

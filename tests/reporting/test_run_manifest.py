@@ -77,9 +77,17 @@ def test_a_directory_that_is_not_a_run_is_refused_with_the_reason(tmp_path, text
         read_run_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("value", [None, [], {}, [None], [{"status": 1}], 3])
-@pytest.mark.parametrize("key", ["attempts", "status", "environment"])
+@pytest.mark.parametrize("value", [None, [None], [[1]], 3, True, 10**400])
+@pytest.mark.parametrize("key", ["attempts", "status", "environment", "plan", "data_fingerprint", "result"])
 def test_a_damaged_record_is_refused_whatever_stands_in_its_place(tmp_path, key, value):
+    manifest = start_attempt(tmp_path, command=[], seed=0)
+    (tmp_path / "run.json").write_text(json.dumps(manifest | {key: value}))
+    with pytest.raises(UserError, match=r"run\.json is damaged: (it lacks|'\w+' is not )"):
+        read_run_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("key", "value"), [("attempts", []), ("environment", {}), ("environment", {"threads": 0})])
+def test_a_record_without_what_every_attempt_writes_is_refused(tmp_path, key, value):
     manifest = start_attempt(tmp_path, command=[], seed=0)
     (tmp_path / "run.json").write_text(json.dumps(manifest | {key: value}))
     with pytest.raises(UserError, match=r"run\.json is damaged: it lacks"):

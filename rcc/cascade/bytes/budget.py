@@ -35,7 +35,7 @@ from rcc.cascade.bytes.forecast import Forecast, forecast
 from rcc.cascade.bytes.last_round import SecantSearch, Trial
 from rcc.cascade.bytes.shares import equal_shares, measured_shares
 from rcc.cascade.records import Step, StepRecord, TargetOutcome
-from rcc.errors import Problems, UserError
+from rcc.errors import Problems, UserError, well_formed
 from rcc.layers.model import Batch
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -383,17 +383,18 @@ class Budget:
         """Restore what `to_json` gave.
 
         Raises:
-            UserError: it was on its way to another target.
+            UserError: it was on its way to another target, or is damaged.
         """
-        if data["target"] != self.target.nbytes:
-            raise UserError(
-                f"this state belongs to a run to {data['target']:,} bytes, this one is to take {self.target.nbytes:,}."
-                " Resume with the target the run was started with, or start afresh."
-            )
-        # In the order of the stages, which `due_of_stage` goes by.
-        self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
-        self._round_due = data["round_due"][0], data["round_due"][1]
-        self._solved = None if data["solved"] is None else Solved(*data["solved"])
-        self._search.recall(data["search"])
-        if self.filling is not None:
-            self.filling.recall(data["filling"])
+        with well_formed("the state of the way to the target", "Start a fresh run."):
+            if data["target"] != self.target.nbytes:
+                raise UserError(
+                    f"this state belongs to a run to {data['target']:,} bytes, this one is to take"
+                    f" {self.target.nbytes:,}. Resume with the target the run was started with, or start afresh."
+                )
+            # In the order of the stages, which `due_of_stage` goes by.
+            self.shares = {stage.label: data["shares"][stage.label] for stage in self.solved}
+            self._round_due = data["round_due"][0], data["round_due"][1]
+            self._solved = None if data["solved"] is None else Solved(*data["solved"])
+            self._search.recall(data["search"])
+            if self.filling is not None:
+                self.filling.recall(data["filling"])
