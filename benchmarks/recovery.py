@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=1 python benchmarks/recovery.py trainer=distill schedule.rounds=3 --ratios 80 --seeds 0 1 2
 
 Each run is `rcc-run target_ratio=<ratio> trainer=recover export.container=file` with a seed of its own. What its state
-held before recovery is the same run without it: the same zeros and steps, and as many bytes to within the table's last
-column. Both are measured on the selection split, which chose the epoch, and on the test split, which chose nothing;
-differences are paired over the same images, with their 95 % intervals. The dense model is the embedded one.
+held before recovery is the same run without it: the same zeros and steps, and as many bytes to within the last column
+but one. Both are measured on the selection split, which chose the epoch, and on the test split, which chose nothing;
+differences are paired over the same images, with their 95 % intervals. In the rows 'all' each image counts once, with
+the mean of what it came to in the runs of all seeds. The dense model is the embedded one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+
+import numpy as np
 
 import rcc
 from rcc.artifact.size import model_size
@@ -24,9 +29,10 @@ from rcc.cascade.state import StateStore
 from rcc.cli import main as rcc_run
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.layers.encoding import STORED_DTYPES
-from rcc.measurement import Measurement
-from rcc.measurement.paired import differences
+from rcc.measurement.paired import Values, paired_intervals, values_of
 from rcc.models.adapter import Adapter
+
+SPLITS = ("selection", "test")
 
 
 def main() -> None:
@@ -38,14 +44,43 @@ def main() -> None:
     print("| × | seed | split | before | after | difference (95 %) | bytes before → after | s |")
     print("| --: | --: | :-- | --: | --: | --: | --: | --: |", flush=True)
     for ratio in options.ratios:
+        runs = []
         for seed in options.seeds:
             with tempfile.TemporaryDirectory() as folder:
-                for row in rows(Path(folder) / "run", ratio, seed, options.overrides):
-                    print(row, flush=True)
+                runs.append(compared(Path(folder) / "run", ratio, seed, options.overrides))
+            for split in SPLITS:
+                print(runs[-1].row(split, f"| {ratio:g} | {seed} |"), flush=True)
+        for split in SPLITS if len(runs) > 1 else ():
+            print(Compared.mean_of(runs).row(split, f"| {ratio:g} | all |"), flush=True)
 
 
-def rows(run: Path, ratio: float, seed: int, overrides: list[str]) -> list[str]:
-    """The lines of the table for one run, one a split."""
+@dataclass(frozen=True)
+class Compared:
+    """What each image of each split came to before and after recovery, the bytes of both, and the seconds it took."""
+
+    values: dict[str, tuple[Values, ...]]
+    nbytes: tuple[int, ...]
+    seconds: float
+
+    @classmethod
+    def mean_of(cls, runs: Sequence[Compared]) -> Compared:
+        def mean(split: str, place: int) -> Values:
+            return np.mean([run.values[split][place] for run in runs], axis=0)
+
+        nbytes = tuple(round(np.mean([run.nbytes[place] for run in runs])) for place in (0, 1))
+        values = {split: (mean(split, 0), mean(split, 1)) for split in SPLITS}
+        return cls(values, nbytes, float(np.mean([run.seconds for run in runs])))
+
+    def row(self, split: str, start: str) -> str:
+        before, after = self.values[split]
+        (interval,) = paired_intervals([(before, after)])
+        apart = f"{100 * (after - before).mean():+.2f} ({100 * interval.low:+.1f} … {100 * interval.high:+.1f})"
+        shares = f"{100 * before.mean():.2f} | {100 * after.mean():.2f}"
+        return f"{start} {split} | {shares} | {apart} | {self.nbytes[0]:,} → {self.nbytes[1]:,} | {self.seconds:.0f} |"
+
+
+def compared(run: Path, ratio: float, seed: int, overrides: list[str]) -> Compared:
+    """A run, with its state before recovery."""
     asked = [
         f"target_ratio={ratio}",
         "trainer=recover",
@@ -64,23 +99,13 @@ def rows(run: Path, ratio: float, seed: int, overrides: list[str]) -> list[str]:
     sizes = [model_size(model, STORED_DTYPES["float16"], "zstd").nbytes for model in (before, after)]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     took = next(line["value"] for line in lines if (line["stage"], line["name"]) == ("recover", "seconds"))
-    found = []
-    for split in ("selection", "test"):
-        measured = [_measured(model, split) for model in (before, after)]
-        apart = differences(measured[1], measured[0])["accuracy"]
-        assert apart.interval is not None  # accuracy is a mean over the images
-        low, high = apart.interval.low, apart.interval.high
-        shares = [f"{100 * each.main.value:.2f}" for each in measured]
-        found.append(
-            f"| {ratio:g} | {seed} | {split} | {shares[0]} | {shares[1]} | {100 * apart.value:+.2f} ({100 * low:+.1f} …"
-            f" {100 * high:+.1f}) | {sizes[0]:,} → {sizes[1]:,} | {took:.0f} |"
-        )
-    return found
+    values = {split: tuple(_values(model, split) for model in (before, after)) for split in SPLITS}
+    return Compared(values, tuple(sizes), took)
 
 
-def _measured(model: Adapter, split: str) -> Measurement:
+def _values(model: Adapter, split: str) -> Values:
     splits = rcc.load_data("digits")
-    return ZeroShotEvaluator().evaluate(model.eval(), splits[split], splits)
+    return values_of(ZeroShotEvaluator().evaluate(model.eval(), splits[split], splits))["accuracy"]
 
 
 if __name__ == "__main__":
