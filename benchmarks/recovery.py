@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -58,7 +58,7 @@ def main() -> None:
 class Compared:
     """What each image of each split came to before and after recovery, the bytes of both, and the seconds it took."""
 
-    values: dict[str, tuple[Values, ...]]
+    values: Mapping[str, tuple[Values, ...]]
     nbytes: tuple[int, ...]
     seconds: float
 
