@@ -344,8 +344,8 @@ class Execution:
                 return None
             self._restore_step()
             return self.budget.filled(self.model, GROWTH[failed.number - 1])[0]
-        judged = self.gate.judged(failed.retention or 0.0, failed.interval)
-        softer = stage.softer(lambda strength: self.gate.softer(strength, judged))
+        judged, least = self.gate.judged(failed.retention or 0.0, failed.interval), self.history.reached(step.label)
+        softer = stage.softer(lambda strength: self.gate.softer(strength, judged, least))
         if softer is not None:
             self._restore_step()
         return softer

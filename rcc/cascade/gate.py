@@ -133,9 +133,9 @@ class Gate:
             )
         return ""
 
-    def softer(self, strength: float | None, retention: float) -> float | None:
-        """The strength to try next after a failure, or None when the stage cannot be softened further; `retention` is
-        what was `judged`.
+    def softer(self, strength: float | None, retention: float, least: float = 0.0) -> float | None:
+        """The strength to try next after a failure, above `least`, or None when the stage cannot be softened further;
+        `retention` is what was `judged`.
 
         Follows `adaptive_compression_schedule`. A miss too small for it to react (within 2 points) would
         be repeated unchanged; it is softened by half its step instead.
@@ -146,7 +146,7 @@ class Gate:
         ratio = adaptive_compression_schedule(kept, self.threshold, strength)
         if ratio == strength:
             ratio = max(strength * 0.95, LEAST_RATIO)
-        return ratio if ratio < strength else None
+        return ratio if least < ratio < strength else None
 
 
 def retention(dense: Metric, now: Metric) -> float:

@@ -10,6 +10,7 @@ from rcc.analysis.overlap import summarise
 from rcc.cascade.gate import Gate
 from rcc.cascade.records import (
     DEFERRED,
+    LEFT,
     LEFT_OUT,
     PASSED,
     RECOVERED,
@@ -121,6 +122,12 @@ class History:
         """'initial' for the dense model, each step's by its name, then those of `validated`."""
         dense = {} if self.baseline is None else {"initial": self.baseline.measurement}
         return dense | {record.step.name: record.measurement for record in self.records} | self.validated
+
+    def reached(self, label: str) -> float:
+        """The strength at which the last step of a stage left the model; 0 where none did. Softer ones than that would
+        take back an earlier round."""
+        done = (record for record in reversed(self.records) if record.step.label == label and record.outcome in LEFT)
+        return next((record.attempts[-1].strength or 0.0 for record in done), 0.0)
 
     def projected_by(self, labels: Collection[str]) -> dict[str, str]:
         """For each unit, the label of the last of the stages `labels` that touched it."""

@@ -75,6 +75,8 @@ UNREACHED = 10.0
 many times too many bytes its coarsest steps take, so that the fewest count as nearest."""
 PASSED = ("kept", "unchanged", RECOVERED)
 """The outcomes of steps that are within the gate."""
+LEFT = (*PASSED, DEFERRED, "continued")
+"""The outcomes of steps whose model went on."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,11 @@ def test_backing_off_always_softens_and_always_ends(strength, kept):
         assert tried < 60
 
 
+def test_a_step_is_not_softened_to_what_an_earlier_round_reached():
+    assert Gate().softer(0.5, 0.5, least=0.44) == pytest.approx(0.45)
+    assert Gate().softer(0.5, 0.5, least=0.45) is None
+
+
 def test_a_stage_without_a_strength_cannot_be_softened():
     assert Gate().softer(None, 0.2) is None
 

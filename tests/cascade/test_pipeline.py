@@ -89,6 +89,16 @@ def test_a_failed_stage_is_tried_again_softer_until_it_passes(model, validator):
     assert zeros == sum(facts["zeros"] for facts in record.touched.values())
 
 
+def test_a_later_round_is_never_softened_below_what_an_earlier_one_reached(model, validator):
+    pipeline = RCCPipeline([Erase(0.99)], schedule=Schedule(2), tries=20)
+    pipeline.run(model, validator)
+    first, second = pipeline.history.records
+    assert (first.outcome, second.outcome) == ("kept", "skipped")
+    assert len(second.attempts) > 1
+    assert all(attempt.strength > first.attempts[-1].strength for attempt in second.attempts)
+    assert second.size == first.size
+
+
 def test_a_failed_stage_is_kept_when_configured_so(model, validator):
     pipeline = RCCPipeline([Erase(0.99)], tries=0, on_failure="continue")
     pipeline.run(model, validator)
