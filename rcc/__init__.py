@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from rcc.stages.nullu.projector import NulluProjector as NulluProjector
     from rcc.stages.quant import Quantizer as Quantizer
     from rcc.stages.recover import Recovery as Recovery
+    from rcc.sweeps.optimizer import BayesianOptimizer as BayesianOptimizer
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ _PUBLIC = {
     "AlphaEditor": "rcc.stages.alpha.editor",
     "BLIPRetrievalWrapper": "rcc.models.transformers.blip_retrieval",
     "BLIPWrapper": "rcc.models.transformers.blip",
+    "BayesianOptimizer": "rcc.sweeps.optimizer",
     "CLIPWrapper": "rcc.models.transformers.clip",
     "CaptioningEvaluator": "rcc.evaluation.captioning.evaluator",
     "ClassificationEvaluator": "rcc.evaluation.classes.classification",

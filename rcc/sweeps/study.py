@@ -58,6 +58,11 @@ class SweepStudy:
         if found != list(directions):
             raise UserError(f"the study in {self.where} is to {', '.join(found)}, the sweep {', '.join(directions)}.")
 
+    @property
+    def study(self) -> Study:
+        """Optuna's own."""
+        return self._study
+
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number.
 
