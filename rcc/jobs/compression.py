@@ -17,6 +17,7 @@ from rcc.cascade.gate import Gate
 from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Observer, Step
 from rcc.cascade.schedule import Schedule, order_problems
+from rcc.command_line import command_line
 from rcc.data.loading import batch_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
@@ -25,7 +26,7 @@ from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
-from rcc.plugins import TARGET, build
+from rcc.plugins import TARGET, build, locate
 from rcc.reporting.console import Console
 from rcc.reporting.drawing import say
 from rcc.reporting.metrics_log import MetricsLog
@@ -83,13 +84,21 @@ class Compression(Job):
         where, options = self.node("trainer")
         if TARGET not in options:  # trainer=none
             return
+        name = self.settings["trainer"]["name"]
         with found.collecting():
+            made = locate(where, options[TARGET], object)
+            if not found.check(
+                isinstance(made, type),
+                f"trainer={name} makes a model from scratch, and job=compress compresses one that exists: train first,"
+                f" `{command_line('job=train', f'trainer={name}')}`, then compress its checkpoint, model=clip"
+                " model.path=<run>/checkpoint. To train what the stages left, take trainer=recover or trainer=distill.",
+            ):
+                return
             stage: Stage = build(where, Stage, options)
             taken = {other.label for other in self.stages}
             found.check(
                 stage.method not in taken,
-                f"trainer {self.settings['trainer']['name']} and stage={'+'.join(taken)} both name '{stage.method}':"
-                " leave one out.",
+                f"trainer {name} and stage={'+'.join(taken)} both name '{stage.method}': leave one out.",
             )
             self.stages.append(stage.labelled(stage.method))
 

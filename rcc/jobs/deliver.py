@@ -79,17 +79,17 @@ def provenance(splits: Splits) -> dict[str, Any]:
 
 def manifest_metrics(
     selection: Measurement,
-    kept: float,
+    kept: float | None,
     data: Mapping[str, Any],
     test: Measurement | None = None,
     dense_test: Measurement | None = None,
 ) -> dict[str, Any]:
-    """What the manifest notes of quality: the last step on the selection split, its retention, and the test split; and
-    of the `data` behind it, as `provenance` has it.
+    """What the manifest notes of quality: the last step on the selection split, its retention where a dense model is
+    known, and the test split; and of the `data` behind it, as `provenance` has it.
 
     Only what the gate measured too: what a model costs on one machine is in the run's report, not in what is shipped.
     """
-    metrics = {"selection": _values(selection, selection), "retention": kept, **data}
+    metrics = {"selection": _values(selection, selection), **({} if kept is None else {"retention": kept}), **data}
     tested = {"test": test, "dense_test": dense_test}
     return metrics | {name: _values(measured, selection) for name, measured in tested.items() if measured is not None}
 

@@ -101,11 +101,11 @@ class Job(ABC):
     def _read_model(self, found: Problems) -> None:
         options = self.settings["model"]
         path = options.get("path")
-        found.check(
-            path is None or isinstance(path, str),
-            f"model.path is {path}, which YAML reads as a {type(path).__name__}; write model.path=./{path}.",
-        )
-        if isinstance(path, str) and not found.path("model.path", path):
+        if path is not None and not isinstance(path, str):
+            kind = type(path).__name__
+            found.check(False, f"model.path is {path}, which YAML reads as a {kind}; write model.path=./{path}.")
+            return
+        if path is not None and not found.path("model.path", path):
             return
         with found.collecting():
             self.settings["model"], self.chosen_model = described(options)

@@ -1,4 +1,4 @@
-"""job=train: train the model from scratch on the training split and leave a checkpoint directory."""
+"""job=train: train a model from scratch and leave a checkpoint, or train what an artifact stores and write it anew."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+from rcc.artifact.container import FILE
 from rcc.atomic import remove_directory
 from rcc.command_line import command_line
 from rcc.data.splits import Splits
 from rcc.errors import Problems
+from rcc.jobs import recover
 from rcc.jobs.claim import claimed, finished, started_by
 from rcc.jobs.job import Job
-from rcc.plugins import build, checked
+from rcc.plugins import TARGET, build, checked, locate
 from rcc.reporting.formats import metric_text
 from rcc.reporting.run_manifest import note_data
 from rcc.reporting.training import TrainingDisplay
+from rcc.stages.recover import Recovery
 from rcc.training.pretrain import Trained, save_checkpoint
 
 TRAINING = "training"  # the folder of what a resume needs; `rcc.composing.resume` looks for it
@@ -24,19 +27,20 @@ HANDED = ("splits", "seed", "measure", "device", "progress", "checkpoints", "res
 
 
 class Train(Job):
-    """Pre-trains, keeps the epoch that `eval=` finds best on the selection split, measures it once on the test split.
+    """Trains, keeps the epoch that `eval=` finds best on the selection split, measures it once on the test split.
 
-    The checkpoint, with the command, the seed and the scores, is `checkpoint/` in the run's directory; what a resume
-    needs is `training/`.
+    A trainer that makes a model leaves `checkpoint/` in the run's directory, with the command, the seed and the scores;
+    recovery leaves an artifact. What a resume needs is `training/`.
     """
 
     resumes: ClassVar[bool] = True
+    recovery: Recovery | None = None
 
     def read(self, found: Problems) -> None:
         super().read(found)
         where, options = self.node("trainer")
         with found.collecting():
-            checked(where, Trained, options, HANDED)
+            self._read_trainer(where, options, found)
         self.refuse_costs_alone(found)
         processes = os.environ.get("WORLD_SIZE", "1")  # set by torchrun and `accelerate launch`
         found.check(
@@ -45,37 +49,74 @@ class Train(Job):
             " Start it by rcc-run alone.",
         )
 
+    def _read_trainer(self, where: str, options: dict[str, object], found: Problems) -> None:
+        if not found.check(
+            TARGET in options,
+            "trainer=none trains nothing. Take trainer=pretrain, a model from scratch, or trainer=recover"
+            " model.path=<run>/artifact, what an artifact stores.",
+        ):
+            return
+        made = locate(where, options[TARGET], object)
+        if isinstance(made, type) and issubclass(made, Recovery):
+            self.recovery = build(where, Recovery, options)
+            recover.check(self, self.recovery, found)
+            return
+        checked(where, Trained, options, HANDED)
+        for given in self.overrides_of("model", "teacher"):
+            found.check(
+                False,
+                f"{given} has no effect: {where} makes a model of its own. Leave it out, or take trainer=recover to"
+                " train what an artifact stores.",
+            )
+
     @property
     def checkpoint_path(self) -> Path:
-        """Where the trained model is written."""
+        """Where a trained model is written."""
         return self.directory / "checkpoint"
 
+    @property
+    def artifact_path(self) -> Path:
+        """Where a recovered artifact is written: a directory, or a file where it was one."""
+        return self.directory / (FILE if recover.source_of(self).is_file() else "artifact")
+
+    @property
+    def training_path(self) -> Path:
+        """Where the checkpoints lie that a resume needs."""
+        return self.directory / TRAINING
+
     def run(self) -> None:
-        """Train, or go on with it, and leave a checkpoint."""
-        where, options = self.node("trainer")
+        """Train, or go on with it, and leave a checkpoint or an artifact."""
+        leaves = self.checkpoint_path if self.recovery is None else self.artifact_path
         if finished(self):
             print(
-                f"{self.directory} has already finished: its checkpoint is {self.checkpoint_path}. Nothing was done;"
-                " start a fresh run to train again."
+                f"{self.directory} has already finished: it left {leaves}. Nothing was done; start a fresh run to train"
+                " again."
             )
             return
-        with claimed(self, makes=[self.checkpoint_path, self.directory / TRAINING]):
+        with claimed(self, makes=[leaves, self.training_path]):
             splits = self.data()
             note_data(self.directory, splits.fingerprint)
-            with TrainingDisplay() as display:
-                trained: Trained = build(
-                    where,
-                    Trained,
-                    options,
-                    splits=splits,
-                    seed=self.seed,
-                    measure=self.measure,
-                    device=self.settings["device"],
-                    progress=display.finished,
-                    checkpoints=self.directory / TRAINING,
-                    resume=self.resumed,
-                )
-            self._leave(trained, splits)
+            if self.recovery is None:
+                self._pretrain(splits)
+            else:
+                recover.recover(self, self.recovery, splits)
+
+    def _pretrain(self, splits: Splits) -> None:
+        where, options = self.node("trainer")
+        with TrainingDisplay() as display:
+            trained: Trained = build(
+                where,
+                Trained,
+                options,
+                splits=splits,
+                seed=self.seed,
+                measure=self.measure,
+                device=self.settings["device"],
+                progress=display.finished,
+                checkpoints=self.training_path,
+                resume=self.resumed,
+            )
+        self._leave(trained, splits)
 
     def _leave(self, trained: Trained, splits: Splits) -> None:
         """Measure the model, write its checkpoint, and say how to compress it."""

@@ -56,6 +56,11 @@ class Weights:
     def any(self) -> bool:
         return any(getattr(self, field.name) > 0 for field in fields(self))
 
+    @property
+    def taught(self) -> bool:
+        """Whether any of them compares with a teacher."""
+        return any(getattr(self, field.name) > 0 for field in fields(self) if field.name != "task")
+
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(softmax(teacher / T) ‖ softmax(student / T)), over the last dimension and averaged over all others.
@@ -126,7 +131,7 @@ class Distillation:
 
     Args:
         student: what learns.
-        teacher: of the same inputs and outputs.
+        teacher: of the same inputs and outputs; None where the task's loss alone is weighed.
         weights: of the losses.
         temperature: that scores are softened by.
 
@@ -134,7 +139,7 @@ class Distillation:
         without_effect: losses that are weighed and that these models give nothing for, found at the first batch.
     """
 
-    def __init__(self, student: Model, teacher: Model, weights: Weights, temperature: float = 2.0) -> None:
+    def __init__(self, student: Model, teacher: Model | None, weights: Weights, temperature: float = 2.0) -> None:
         self.student, self.teacher, self.weights, self.temperature = student, teacher, weights, temperature
         self.without_effect: list[str] | None = None
 
@@ -145,17 +150,26 @@ class Distillation:
             UserError: none of the losses that are weighed has an effect on this model.
         """
         wanted, inputs = self.weights, {name: value for name, value in batch.items() if name != "labels"}
+        if self.teacher is None or not wanted.taught:
+            self.without_effect = []
+            return wanted.task * self.student.loss(batch)
         with _blocks(self.teacher, wanted) as theirs, torch.no_grad():
             target = self.teacher.outputs(inputs)
         with _blocks(self.student, wanted) as own:
             found = self.student.outputs(inputs)
-        losses = self._losses(found, target, own, theirs, batch)
+        losses = self._losses(self.teacher, found, target, own, theirs, batch)
         if self.without_effect is None:
             self._note(losses)
         return torch.stack([getattr(wanted, name) * loss for name, loss in losses.items()]).sum()
 
     def _losses(
-        self, found: Outputs, target: Outputs, own: list[Tensor], theirs: list[Tensor], batch: Batch
+        self,
+        teacher: Model,
+        found: Outputs,
+        target: Outputs,
+        own: list[Tensor],
+        theirs: list[Tensor],
+        batch: Batch,
     ) -> dict[str, Tensor]:
         weights, losses = self.weights, dict[str, Tensor]()
         features = [name for name, value in target.items() if not is_scores(name) and value.is_floating_point()]
@@ -163,12 +177,12 @@ class Distillation:
             losses["features"] = _mean(relative_error(found[name], target[name]) for name in features)
         if weights.logits:
             with torch.no_grad():  # the teacher's scale is a parameter
-                wanted = list(_scores(self.teacher, target))
+                wanted = list(_scores(teacher, target))
             pairs = list(zip(_scores(self.student, found), wanted, strict=True))
             if pairs:
                 losses["logits"] = _mean(kl_divergence(*pair, self.temperature) for pair in pairs)
         if weights.interactive and IMAGES in target and TEXTS in target:
-            losses["interactive"] = _interactive(found, target, _scale(self.teacher).detach(), batch.get("labels"))
+            losses["interactive"] = _interactive(found, target, _scale(teacher).detach(), batch.get("labels"))
         if weights.hidden and theirs:
             losses["hidden"] = _mean(relative_error(*pair) for pair in zip(own, theirs, strict=True))
         if weights.attention and theirs:

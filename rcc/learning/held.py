@@ -7,7 +7,7 @@ smaller than half a quantisation step, while a latent adds them up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +22,7 @@ from rcc.layers.grid import from_grid, round_vector, to_grid, to_multiples
 from rcc.layers.model import Model
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit, find_units
+from rcc.learning.trimming import VECTORS, least_level, with_fewer_raised, with_shorter_mantissas
 
 
 class Held:
@@ -44,6 +45,8 @@ class Held:
         self.root, self.places, self.norms, self.storage = root, list(places), list(norms), storage
         vectors = [each for each in self._floating() if each.dim() == 1 and len(each) > 1]
         self._alike = {each for each in vectors if bool((each == each[0]).all())}
+        self._fits: Callable[[], bool] | None = None
+        self._before: dict[nn.Parameter, Tensor] = {}
         self._multiples = {each for each in vectors if to_multiples(each.detach().to(storage)) is not None}
 
     def _floating(self) -> list[nn.Parameter]:
@@ -57,6 +60,20 @@ class Held:
         """
         return [each for each in self._floating() if each not in self._alike]
 
+    def keep_within(self, fits: Callable[[], bool]) -> None:
+        """From now on let `as_stored` give values that also take few enough bytes.
+
+        Args:
+            fits: whether the model as it is takes few enough; it does now. What it has now is kept, a byte a whole
+                number and any other value as it is stored.
+        """
+        grids = dict(self._on_grids())
+        self._fits = fits
+        self._before = {
+            each: to_grid(each.detach(), grids[each]) if each in grids else each.detach().to(self.storage, copy=True)
+            for each in self._floating()
+        }
+
     @contextmanager
     def as_stored(self) -> Iterator[None]:
         """Inside, every parameter has values that an artifact of the storage dtype keeps to the bit: what is measured
@@ -65,19 +82,51 @@ class Held:
         Matrices of whole numbers are that already. Vectors that took a byte a value when they were first held come to
         the nearest multiples of one step.
         """
-        latent = {original for module in self.root.modules() for original in _on_grids(module)}
-        others = [each for each in self._floating() if each not in latent]
-        kept = [each.detach().clone() for each in others]
+        grids = dict(self._on_grids())
+        moved = [each for each in self._floating() if self._fits is not None or each not in grids]
+        kept = [each.detach().clone() for each in moved]
         with torch.no_grad():
-            for each in others:
-                whole = each in self._multiples
-                each.copy_(round_vector(each, self.storage) if whole else each.to(self.storage))
+            for each in moved:
+                if each not in grids:
+                    whole = each in self._multiples
+                    each.copy_(round_vector(each, self.storage) if whole else each.to(self.storage))
+        if self._fits is not None:
+            self._trim(self._fits, dict(zip(moved, kept, strict=True)), grids)
         try:
             yield
         finally:
             with torch.no_grad():
-                for each, before in zip(others, kept, strict=True):
+                for each, before in zip(moved, kept, strict=True):
                     each.copy_(before)
+
+    def _trim(
+        self, fits: Callable[[], bool], trained: Mapping[nn.Parameter, Tensor], grids: Mapping[nn.Parameter, Tensor]
+    ) -> None:
+        """Move matrices to values that are cheaper to code, as little as it takes: see `rcc.learning.trimming`."""
+
+        @torch.no_grad()
+        def at(level: float) -> bool:
+            for each, values in trained.items():
+                before = self._before[each]
+                if each in grids:
+                    step = grids[each]
+                    latent = values / step.to(values.dtype)[:, None]
+                    each.copy_(from_grid(before if level == 1 else with_fewer_raised(latent, before, level), step))
+                elif level == 1 or (each.dim() < 2 and level > VECTORS):
+                    each.copy_(before)
+                elif each.dim() > 1:
+                    each.copy_(with_shorter_mantissas(values, level, self.storage))
+            return fits()
+
+        least_level(at)
+
+    def _on_grids(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """What the optimiser moves of the matrices that are held on grids, each with its steps."""
+        for module in self.root.modules():
+            if parametrize.is_parametrized(module):
+                for each in module.parametrizations.values():  # type: ignore[operator, union-attr]
+                    if isinstance(each[0], _FormOf) and each[0].step is not None:
+                        yield each.original, each[0].step
 
     def release(self) -> None:
         """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained; and every
@@ -160,14 +209,6 @@ def _of(module: Any, name: str) -> _FormOf | None:
         return None
     largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
     return _FormOf(zeros if some else None, step, largest)
-
-
-def _on_grids(module: nn.Module) -> Iterator[nn.Parameter]:
-    """What the optimiser moves of the module's matrices that are held on grids."""
-    if parametrize.is_parametrized(module):
-        for each in module.parametrizations.values():  # type: ignore[operator, union-attr]
-            if isinstance(each[0], _FormOf) and each[0].step is not None:
-                yield each.original
 
 
 class _FormOf(nn.Module):

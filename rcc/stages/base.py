@@ -73,6 +73,8 @@ class StageContext:
     training: TrainingData | None = None
     score: Callable[[], float] | None = None
     scratch: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    fits: Callable[[], bool] | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     """`calibration`: batches; `targets`: the dense model's outputs on each of them; `reference(unit name)`: the
     dense weight W0 (out, in); `dense()`: the dense model, to be run beside the compressed one; `storage`: what values

@@ -156,7 +156,7 @@ def test_an_option_of_a_model_holds_in_every_job_of_a_sweep_that_has_the_model(c
     ("texts", "told"),
     [
         (["job=train", "stage=dare"], "stage=dare: job=train does not use 'stage', which belongs to job=compress."),
-        (["job=train", "model=clip"], "'model', which belongs to job=compress and job=evaluate. Leave it out."),
+        (["teacher=clip_tiny"], "teacher=clip_tiny: job=compress does not use 'teacher', which belongs to job=train."),
         (["job=train", "logger=wandb"], "job=train does not use 'logger'"),
         (["job=evaluate", "trainer=recover"], "'trainer', which belongs to job=compress and job=train. Leave it out."),
         (["trainer.epochs=3"], "unknown option 'trainer.epochs': the chosen trainer has none. Take another trainer=."),

@@ -111,7 +111,7 @@ def test_the_default_is_the_embedded_cascade(configs: Composer) -> None:
 
 def test_each_job_has_the_groups_and_the_options_that_it_uses_and_no_others(configs: Composer) -> None:
     shared = {"job", "seed", "device", "threads", "limits", "data", "eval"}
-    assert set(own(configs.compose(["job=train"]))) == shared | {"trainer", "resume"}
+    assert set(own(configs.compose(["job=train"]))) == shared | {"model", "trainer", "teacher", "resume"}
     assert set(own(configs.compose(["job=evaluate"]))) == shared | {"model", "artifact", "runtime"}
     compress = {
         "model",

@@ -11,6 +11,8 @@ from rcc.learning.training_options import TrainingOptions
 from rcc.stages.options import StageOptions
 
 LAST, ROUND = "last", "round"
+TAUGHT = tuple(field.name for field in fields(Weights) if field.name != "task")
+"""The losses that compare with a dense model."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ The method, its sources and what was measured: docs/method/recover.md.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -19,7 +22,7 @@ from rcc.learning.held import Held, held
 from rcc.learning.trainer import CompressionTrainer
 from rcc.stages.base import Epochs, StageContext, StageReport, UnitPlan, planned
 from rcc.stages.options import ConfiguredStage
-from rcc.stages.recover.options import LAST, RecoveryOptions
+from rcc.stages.recover.options import LAST, TAUGHT, RecoveryOptions
 
 TIE = 1e-6
 """What the distance to the dense outputs, in [0, 2], counts beside the score: it tells epochs of one score apart."""
@@ -46,6 +49,13 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
     def uses_calibration(self) -> bool:
         return True
 
+    def by_task(self) -> Self:
+        """The same stage, to learn from the model's own loss alone, without a dense model."""
+        other = copy.copy(self)
+        weights: dict[str, Any] = dict.fromkeys(TAUGHT, 0.0) | {"task": self.options.task or 1.0}
+        other._configure(replace(self.options, **weights))
+        return other
+
     def plan(self, units: Sequence[UnitPlan], itemsize: int) -> list[UnitPlan]:
         return [planned(unit, f"trained for {self.options.epochs} epochs") for unit in units]
 
@@ -62,9 +72,10 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
         report = StageReport()
         chosen, report.skipped = self.choose(model)
         batches = context.training(self.options.batch_size, self.options.augmentation, context.seed)
+        taught = self.options.weights.taught
         with (
             differentiating(model.module),
-            context.dense_beside(model) as teacher,
+            context.dense_beside(model) if taught else nullcontext() as teacher,
             held(model, storage=context.storage) as holding,
         ):
             names = {unit.name for unit in chosen}
@@ -76,9 +87,11 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
         return report
 
     def _train(
-        self, model: Model, teacher: Model, holding: Held, batches: Epochs, context: StageContext
+        self, model: Model, teacher: Model | None, holding: Held, batches: Epochs, context: StageContext
     ) -> dict[str, Any]:
         """Train, leave the best epoch, and return what each was like."""
+        if context.fits is not None:
+            holding.keep_within(context.fits)
         loss = Distillation(model, teacher, self.options.weights, self.options.temperature)
 
         def score() -> float:
@@ -91,7 +104,7 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
             progress=lambda done, total, what: context.progress(done, total, f"epochs, {what}"),
             checkpoints=context.scratch,
             resume=True,
-            identity={"seed": context.seed, "batch_size": self.options.batch_size},
+            identity={"seed": context.seed, "batch_size": self.options.batch_size, **context.identity},
             as_measured=holding.as_stored,
             evaluating=True,
         )

@@ -1,0 +1,308 @@
+"""Recover an artifact that exists: train what it stores, its form held, and write it anew, in no more bytes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rcc import shipped
+from rcc.artifact.container import FILE
+from rcc.artifact.contents import checksum, named_tensors, steps_of
+from rcc.artifact.manifest import is_artifact, read_manifest, record_metrics
+from rcc.artifact.packing import Contents, pack
+from rcc.artifact.reloading import answers, refuse_difference, round_as_stored
+from rcc.artifact.size import directory_bytes
+from rcc.artifact.write import Overhead, write_artifact
+from rcc.atomic import clean_leftovers, remove_directory, write_text
+from rcc.calibration.targets import dense_outputs
+from rcc.cascade.attempt import score_of
+from rcc.cascade.gate import retention
+from rcc.command_line import command_line
+from rcc.data.loading import batch_of
+from rcc.data.splits import Splits
+from rcc.errors import Problems
+from rcc.jobs.deliver import manifest_metrics
+from rcc.jobs.source import load_source
+from rcc.layers.encoding import STORED_DTYPES
+from rcc.layers.entropy import ENTROPIES
+from rcc.layers.model import Batch
+from rcc.limits import expanded
+from rcc.measurement import Measurement
+from rcc.measurement.paired import differences
+from rcc.models.adapter import Adapter
+from rcc.models.auto import AUTO
+from rcc.plugins import TARGET
+from rcc.reporting.formats import difference_text, interval_text, metric_text
+from rcc.reporting.run_manifest import note_result
+from rcc.reporting.training import TrainingDisplay
+from rcc.stages.base import StageContext
+from rcc.stages.recover import Recovery
+from rcc.stages.recover.options import LAST, TAUGHT
+from rcc.training.batches import BATCH_SIZE, TrainingSplit
+
+if TYPE_CHECKING:
+    from rcc.jobs.train import Train
+
+RECORD = "recovery.json"
+SPLITS = SELECTION, TEST = "selection", "test"
+RETENTION, DENSE_TEST = "retention", "dense_test"
+DIGITS = 16
+"""Most bytes by which a metric's number may be longer than another."""
+Measured = Mapping[str, Measurement]
+"""By split."""
+
+
+class Storing:
+    """How an artifact stores its values, and what a model takes in bytes if it is stored likewise.
+
+    Args:
+        artifact: whose dtype most values have, and whose settings say how they are coded, where they say it.
+
+    Attributes:
+        config, metrics: what its manifest says of how it was made, and of quality.
+    """
+
+    def __init__(self, artifact: Path) -> None:
+        manifest = read_manifest(artifact)
+        stored = Counter(entry.dtype for entry in manifest.tensors.values() if entry.dtype in STORED_DTYPES)
+        self.config, self.metrics = manifest.config, manifest.metrics
+        export = self.config.get("export")
+        said = export.get("entropy") if isinstance(export, Mapping) else None
+        self.dtype = stored.most_common(1)[0][0] if stored else "float32"
+        self.entropy = said if said in ENTROPIES else "zstd"
+        self.container = "file" if artifact.is_file() else "directory"
+        self._files: Overhead | None = None
+
+    def measured(self, selection: Measurement, test: Measurement, kept: float | None, data: str) -> dict[str, Any]:
+        """What the manifest says of quality, measured anew: of nothing that it did not say before, so that it does not
+        grow.
+
+        Args:
+            kept: the retention, where a dense model is known.
+            data: the fingerprint of the data.
+        """
+        now = manifest_metrics(selection, kept, {"data_fingerprint": data}, test)
+        same = self.metrics.get("data_fingerprint") == data
+        stale = {RETENTION, *(() if same else (DENSE_TEST,))}
+        then = {name: value for name, value in self.metrics.items() if name not in stale}
+        return then | {name: value for name, value in now.items() if name in self.metrics}
+
+    def expect(self, model: Adapter, scratch: Path) -> None:
+        """Count the bytes of a manifest that says as much, and of the model's files, from now on."""
+        self._files = Overhead(model, scratch, self.config, self.container)
+
+    def nbytes(self, model: Adapter) -> int:
+        """Bytes of the model's artifact, to within those of the digits of the metrics."""
+        assert self._files is not None
+        contents, (tensors, _) = Contents(), named_tensors(model.module)
+        with torch.no_grad():
+            parts = pack(tensors, steps_of(model.module), STORED_DTYPES[self.dtype], self.entropy, contents)
+            return sum(map(len, parts)) + self._files.nbytes(model, contents, self.metrics)
+
+
+def check(job: Train, stage: Recovery, found: Problems) -> None:
+    """Note what cannot be recovered, and every option without effect."""
+    options, teacher = stage.options, job.settings["teacher"]
+    path = job.settings["model"].get("path")
+    found.check(
+        options.when == LAST,
+        f"trainer.when={options.when} has no effect: job=train has no rounds. Leave it at {LAST}.",
+    )
+    if path is None:
+        found.check(False, "trainer=recover trains an artifact that exists: name it, model.path=<run>/artifact.")
+    elif isinstance(path, str) and not is_artifact(source := source_of(job)):
+        inside = next((place for place in (source / "artifact", source / FILE) if is_artifact(place)), None)
+        hint = "" if inside is None else f" Did you mean model.path={inside}?"
+        found.check(
+            False,
+            f"model.path '{path}' is no artifact, and trainer=recover trains what one stores.{hint} A checkpoint is"
+            f" compressed and recovered by `{command_line('model=auto', f'model.path={path}', 'trainer=recover')}`.",
+        )
+    if teacher is None:
+        for name in options.changed([*TAUGHT, "temperature"]):
+            found.check(
+                False,
+                f"trainer.{name}={getattr(options, name)} has no effect without a dense model to learn from: name it,"
+                " teacher=<checkpoint>; without one the model's own loss is what is learned by.",
+            )
+    else:
+        found.path("teacher", teacher)
+
+
+def source_of(job: Train) -> Path:
+    """The artifact that `model.path` names."""
+    return expanded("model.path", str(job.settings["model"]["path"]))
+
+
+def recover(job: Train, stage: Recovery, splits: Splits) -> None:
+    """Train what the artifact of `model.path` stores, write it anew, and say what that gave back.
+
+    Raises:
+        UserError: the teacher and the model do not read the same inputs, or there is nothing to train on.
+        WorkError: the loss is not finite, the disk is full, or the artifact does not reload to the same outputs.
+    """
+    source, target = source_of(job), job.artifact_path
+    model, storing = job.model(), Storing(source)
+    teacher = None if job.settings["teacher"] is None else _teacher_of(job, model, splits)
+    assert job.suite is not None
+    job.suite.fit_batches(model, splits.selection, splits)
+    before = _measured(job, model, splits)
+    storing.expect(model, job.directory)
+    # A digit more or less in each metric is a byte that nothing knows yet.
+    most = max(
+        directory_bytes(source) - DIGITS * sum(len(measured.metrics) for measured in before.values()),
+        storing.nbytes(model),
+    )
+    facts = _trained(job, stage, model, teacher, splits, storing, most)
+    clean_leftovers(job.directory)
+    if target.is_file():  # of an attempt that was killed right after
+        target.unlink()
+    elif target.exists():
+        remove_directory(target)
+    write_artifact(model, target, storing.dtype, storing.config, {}, storing.entropy, storing.container)
+    batch = batch_of(model, splits.selection, stop=BATCH_SIZE)
+    round_as_stored(model.module, read_manifest(target))
+    memory = answers(model, batch)
+    reloaded = job.artifact(target)
+    refuse_difference(memory, answers(reloaded, batch), target)
+    after = _measured(job, reloaded, splits)
+    kept = None
+    if teacher is not None:
+        kept = retention(job.measure(teacher, splits.selection, splits).main, after[SELECTION].main)
+    record_metrics(target, storing.measured(after[SELECTION], after[TEST], kept, splits.fingerprint))
+    sizes = directory_bytes(source), directory_bytes(target)
+    write_text(job.directory / RECORD, json.dumps(_record(job, before, after, facts, sizes, kept), indent=2) + "\n")
+    note_result(job.directory, {"bytes": float(sizes[1])} | ({} if kept is None else {"retention": kept}))
+    _tell(before, after, facts, sizes)
+    print(f"Artifact: {target}")
+    print(f"Measure it again: {job.command_to_measure(target)}")
+
+
+def _measured(job: Train, model: Adapter, splits: Splits) -> Measured:
+    return {name: job.measure(model, splits[name], splits) for name in SPLITS}
+
+
+def _teacher_of(job: Train, model: Adapter, splits: Splits) -> Adapter:
+    """The dense model that `teacher=` names: an artifact, a checkpoint, or a model= that needs no path.
+
+    Raises:
+        UserError: it cannot be loaded, or does not make of an item what `model` makes of it.
+    """
+    name, device = str(job.settings["teacher"]), job.settings["device"]
+    path = expanded("teacher", name)
+    if is_artifact(path):
+        teacher = job.artifact(path)
+    elif not path.exists() and name in shipped.choices(shipped.config_dir(), "model"):
+        teacher = load_source({"name": name, TARGET: shipped.target("model", name)}, device)
+    else:
+        teacher = load_source({"name": AUTO, "path": name}, device)
+    items = splits.train if len(splits.train) else splits.selection
+    refuse_other_inputs(name, teacher, model, batch_of(teacher, items, stop=8), batch_of(model, items, stop=8))
+    return teacher.eval()
+
+
+def refuse_other_inputs(name: str, teacher: Adapter, model: Adapter, theirs: Batch, ours: Batch) -> None:
+    """Refuse a teacher that prepares the same items otherwise than the model: each would learn of what it does not see.
+
+    Raises:
+        UserError: says which inputs differ and how.
+    """
+    problems = Problems(f"teacher '{name}'")
+    for field in dict.fromkeys([*ours, *theirs]):
+        if not problems.check(
+            field in ours and field in theirs,
+            f"{'it' if field in theirs else 'the model'} reads {field}, and the other does not.",
+        ):
+            continue
+        then, now = theirs[field], ours[field]
+        what = "tokenizer" if not now.is_floating_point() else "image size or normalisation"
+        if problems.check(
+            then.shape == now.shape,
+            f"it makes {field} of {tuple(then.shape)} of the same items, and the model {tuple(now.shape)}: another"
+            f" {what}.",
+        ):
+            same = bool((then == now).all()) or bool((then.float() - now.float()).abs().max() < 1e-3)
+            problems.check(same, f"it makes other {field} of the same items: another {what}.")
+    if problems.found:
+        problems.check(False, f"Name the model that was compressed, or another that reads what '{model.name}' reads.")
+    problems.done()
+
+
+def _trained(
+    job: Train, stage: Recovery, model: Adapter, teacher: Adapter | None, splits: Splits, storing: Storing, most: int
+) -> dict[str, Any]:
+    """Train, leave the best epoch in `model`, and return what each was like."""
+    calibration: Sequence[Batch] = []
+    if teacher is not None:
+        starts = range(0, len(splits.calibration), BATCH_SIZE)
+        calibration = [batch_of(model, splits.calibration, start, start + BATCH_SIZE) for start in starts]
+
+    def beside() -> AbstractContextManager[Adapter]:
+        assert teacher is not None
+        return nullcontext(teacher)
+
+    with TrainingDisplay() as display:
+        context = StageContext(
+            seed=job.seed,
+            calibration=calibration,
+            targets=None if teacher is None else dense_outputs(teacher, calibration),
+            dense=None if teacher is None else beside,
+            storage=STORED_DTYPES[storing.dtype],
+            training=TrainingSplit(model, splits),
+            score=lambda: score_of(model, lambda adapter: job.measure(adapter, splits.selection, splits)),
+            scratch=job.training_path,
+            identity={
+                "artifact": checksum(model.module),
+                "teacher": None if teacher is None else checksum(teacher.module),
+            },
+            fits=lambda: storing.nbytes(model) <= most,
+            progress=lambda done, total, what: display.finished(done, total, what.partition(", ")[2]),
+        )
+        report = (stage if teacher is not None else stage.by_task()).apply(model, context)
+    return report.facts
+
+
+def _record(
+    job: Train,
+    before: Measured,
+    after: Measured,
+    facts: Mapping[str, Any],
+    sizes: tuple[int, int],
+    kept: float | None,
+) -> dict[str, Any]:
+    """What the run came to, as plain data."""
+    record: dict[str, Any] = {"model": job.published["model"], "teacher": job.published["teacher"], "retention": kept}
+    for split in SPLITS:
+        apart = differences(after[split], before[split])
+        record[split] = {
+            metric.name: {
+                "before": before[split][metric.name].value,
+                "after": metric.value,
+                "interval": None if (found := apart[metric.name].interval) is None else [found.low, found.high],
+            }
+            for metric in after[split].metrics
+        }
+    return record | {"bytes": list(sizes), **facts}
+
+
+def _tell(before: Measured, after: Measured, facts: Mapping[str, Any], sizes: tuple[int, int]) -> None:
+    """Print what recovery gave back, a line a split, and what it takes."""
+    for split in SPLITS:
+        then, now = before[split].main, after[split].main
+        apart = differences(after[split], before[split])[now.name]
+        paired = "" if apart.interval is None else f", {interval_text(apart.interval, now, signed=True)}"
+        print(
+            f"{split} {now.name} {metric_text(then)} → {metric_text(now)} ({difference_text(now, apart)}{paired})"
+            f" on {after[split].samples} samples"
+        )
+    print(f"bytes {sizes[0]:,} → {sizes[1]:,}")
+    best, epochs = facts["best_epoch"], len(facts["epochs"])
+    print(
+        f"epoch {best} of {epochs} was kept" if best else f"none of {epochs} epochs was better: values are as they were"
+    )
