@@ -59,7 +59,12 @@ class ParetoSweeper(ResumableSweeper):
         if not space:
             raise UserError(
                 "nothing is searched: no argument has several values. Give some, as in"
-                " 'stage.dare.target_sparsity=interval(0.2,0.9)', or take experiment=sweep."
+                " 'stage.dare.target_sparsity=interval(0.2,0.9)', or take experiment=pareto."
+            )
+        if "dry_run=true" in fixed:
+            raise UserError(
+                "dry_run=true plans one run, and a search chooses each by the results of those before it. Plan one with"
+                " options of your choice, as rcc-run stage=dare+quant dry_run=true."
             )
         self._refuse_strange_points(dimensions(space, self.context.config_loader))
         return SweepRecord(

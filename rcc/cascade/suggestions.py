@@ -97,7 +97,7 @@ def _spare(records: Sequence[StepRecord], gate: Gate) -> list[str]:
         return []
     return [
         f"Every step passed at once, with {100 * spare:.1f} points above the threshold at the end: there is room for a "
-        f"higher {' or '.join(options)}, or sweep them (`rcc-run -m experiment=sweep`)."
+        f"higher {' or '.join(options)}, or sweep them (`rcc-run -m experiment=pareto`)."
     ]
 
 

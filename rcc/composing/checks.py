@@ -51,7 +51,10 @@ def problems(
     if swept and multirun:
         given = {argument.key for argument in arguments}
         more, wrong = composer.read(swept)
-        arguments = [argument for argument in more if argument.key not in given] + arguments
+        more = [
+            argument for argument in more if argument.key not in given and _has_stage(argument, arguments, composer)
+        ]
+        arguments = more + arguments
         found += wrong
     elif swept and not resuming:
         found.append(f"this configuration is a sweep over {', '.join(swept)}; add -m to run it.")
@@ -70,6 +73,16 @@ def _searched(arguments: Sequence[Argument], composer: Composer) -> list[str]:
             cfg = composer.compose([argument.text for argument in some])
             return overrides.of_sweeper(cfg.hydra.sweeper.get("params"))
     return []
+
+
+def _has_stage(searched: Argument, typed: Sequence[Argument], composer: Composer) -> bool:
+    """Whether what a file searches is an option of a stage that may run; not where `stage=` was typed without it."""
+    group, _, rest = searched.key.partition(".")
+    label = rest.partition(".")[0]
+    asked = [value for argument in typed if argument.key == group for value in argument.values]
+    if group != "stage" or not asked or label not in composer.choices(group):
+        return True
+    return any(label in value.strip("'\"").split(joined.SEPARATOR) for value in asked)
 
 
 def _may_bring_sweep(argument: Argument) -> bool:

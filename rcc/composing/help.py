@@ -32,7 +32,7 @@ Stages
 
 Sweep
   rcc-run -m stage=dare+nullu,nullu+dare       does the order matter?
-  rcc-run -m experiment=sweep                  search for retention up and bytes down, with Optuna
+  rcc-run -m experiment=pareto                  search for retention up and bytes down, with Optuna
 
 Resume
   rcc-run resume=outputs/<date>/<time>         continue after the last finished step

@@ -24,7 +24,7 @@ VERBATIM = (
     "logger.project", "logger.entity", "logger.group", "store.path", "query", "filter", "out",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
-_PLAIN = re.compile(r"[\w./:@%+~-]*", re.ASCII)  # the grammar takes no other letters outside quotes
+_PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)  # the grammar takes no other letters outside quotes
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
 
@@ -130,6 +130,8 @@ def _argument(text: str, override: Override) -> Argument:
 def _reason(text: str, error: Exception) -> str:
     if "=" not in text:
         return "an argument is key=value, such as gate.threshold=0.9."
+    if "${" in text and "}" not in text.partition("${")[2]:
+        return "'${' begins an interpolation, as in ${oc.env:HOME}, and no '}' ends it; no value or path can hold it."
     if "=~" in text or "[~" in text or ",~" in text:
         return "no shell expands '~' there; write $HOME in its place, as in model.path=$HOME/models/clip."
     lines = [line for line in str(error).splitlines() if not line.startswith(("Error ", "See "))]

@@ -224,7 +224,8 @@ def paths(source: random.Random, folder: Path) -> Trial:
             code = code or base.command(*shlex.split(line)[1:])
         return code
 
-    return Trial(f"a run in {name!r}", folder, run, allowed=(0,))
+    # '${' begins an interpolation, in quotes too: what does not end one cannot be given to any option.
+    return Trial(f"a run in {name!r}", folder, run, allowed=(2,) if "${" in name else (0,))
 
 
 CLASSES: dict[str, Draw] = {

@@ -69,7 +69,7 @@ def test_a_right_command_is_composed_as_it_is_its_job_and_its_choices_as_shipped
         ("eval=[zero_shot]", "join evaluators with '+'"),
         ("eval.batch_size=8", "no evaluator is labelled 'batch_size' in eval=zero_shot. Labels: zero_shot."),
         ("eval.zero_shot.batch=8", "Did you mean 'batch_size'? Available in eval.zero_shot:"),
-        ("experiment=swep", "unknown experiment 'swep'. Did you mean 'sweep'?"),
+        ("experiment=paretto", "unknown experiment 'paretto'. Did you mean 'pareto'?"),
         ("data=", "data= names no choice. Available: cifar10, cifar100, coco,"),
         ("modle=clip", "unknown option 'modle'. Did you mean 'model'?"),
         ("gate.treshold=1", "unknown option 'gate.treshold'. Did you mean 'threshold'? Available in gate:"),
@@ -88,10 +88,11 @@ def test_a_right_command_is_composed_as_it_is_its_job_and_its_choices_as_shipped
         ("hydra.nonsense=1", "Could not override 'hydra.nonsense'"),
         ("data.path=~/data", "no shell expands '~' there; write $HOME in its place"),
         ("artifact=[dense,~/run/artifact]", "no shell expands '~' there; write $HOME in its place"),
+        ("hydra.run.dir=${a", "'${' begins an interpolation, as in ${oc.env:HOME}, and no '}' ends it"),
         ("nonsense", "cannot read 'nonsense': an argument is key=value"),
         ("model.path=a b(", "cannot read 'model.path=a b(': extraneous input '('"),
         ("stage=dare,nullu", "'stage=dare,nullu' holds several values; add -m"),
-        ("experiment=sweep", "add -m to run it"),
+        ("experiment=pareto", "add -m to run it"),
     ],
 )
 def test_a_problem_is_told_in_one_sentence(configs: Composer, text: str, told: str) -> None:
@@ -195,15 +196,16 @@ def test_the_deep_check_sees_each_value_of_a_sweep_and_both_ends_of_an_interval(
 
 
 def test_the_search_space_of_an_experiment_is_checked_like_arguments(configs: Composer) -> None:
-    assert problems(["experiment=sweep"], configs, multirun=True) == []
+    assert problems(["experiment=pareto"], configs, multirun=True) == []
     assert problems(["experiment=order"], configs, multirun=True) == []
-    found = problems(["experiment=sweep", "stage=nullu"], configs, multirun=True)
+    assert problems(["experiment=pareto", "stage=nullu"], configs, multirun=True) == []  # of nullu alone, then
+    found = problems(["experiment=pareto", "stage=nullu", "stage.dare.floor=0.1,0.2"], configs, multirun=True)
     assert found == ["no stage is labelled 'dare' in stage=nullu. Labels: nullu."]
-    assert problems(["experiment=sweep", "hydra.sweeper.n_trials=3"], configs, multirun=True) == []
+    assert problems(["experiment=pareto", "hydra.sweeper.n_trials=3"], configs, multirun=True) == []
 
 
 def test_a_job_of_a_sweep_can_be_resumed_on_its_own(configs: Composer) -> None:
-    assert problems(["experiment=sweep", "stage=nullu+dare"], configs, resuming=True) == []
+    assert problems(["experiment=pareto", "stage=nullu+dare"], configs, resuming=True) == []
 
 
 def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: Path) -> None:

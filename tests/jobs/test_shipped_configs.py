@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from toys.studies import study_in
 
+from rcc.composing.composition import composer
 from rcc.shipped import choices, config_dir
 
 ROOT = Path(__file__).parents[2]
@@ -61,10 +63,45 @@ def test_the_order_experiment_runs_both_orders(rcc_run, tmp_path, small_clip):
     assert (tmp_path / "sweep/1/artifact/manifest.json").is_file()
 
 
+def test_the_quick_experiment_is_one_step(rcc_run, tmp_path, small_clip):
+    code, _, err = rcc_run("experiment=quick", *QUICK, *small_clip, "hydra.run.dir=run")
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
+    assert [(step["label"], step["rounds"]) for step in plan] == [("quant", 1)]
+
+
+def test_the_ladder_is_a_run_a_rung_each_in_one_file(rcc_run, tmp_path, small_clip):
+    code, _, err = rcc_run(
+        "-m", "experiment=budget_ladder", *QUICK, *small_clip, "target_ratio=4,5", "trainer=none",
+        "stage=quant", "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+    assert code in (0, 3), err
+    assert [len(list((tmp_path / f"sweep/{number}").glob("artifact.rcc"))) for number in (0, 1)] == [1, 1]
+
+
+def test_every_stage_has_a_space_of_options_that_it_has() -> None:
+    assert choices(CONF, "space") == choices(CONF, "stage")
+    with composer() as configs:
+        for stage in choices(CONF, "stage"):
+            taken = configs.compose([f"stage={stage}"]).stage[stage]
+            space = OmegaConf.load(CONF / f"space/{stage}.yaml")
+            assert space, stage
+            for option in space:
+                place, _, name = str(option).rpartition(".")
+                assert (place, name in taken) == (f"stage.{stage}", True)
+
+
+def test_a_plan_of_a_search_is_refused_with_what_to_plan(rcc_run, tmp_path):
+    code, _, err = rcc_run("-m", "experiment=pareto", "dry_run=true", "hydra.sweep.dir=sweep")
+    assert code == 2
+    assert "dry_run=true plans one run, and a search chooses each by the results of those before it" in err
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_the_sweep_searches_two_objectives_in_a_study_of_its_own(rcc_run, tmp_path, small_clip):
     code, out, err = rcc_run(
-        "-m", "experiment=sweep", *QUICK, *small_clip, "stage.alpha.num_epochs=1",
-        "hydra.sweeper.n_trials=2", "hydra.sweep.dir=sweep",
+        "-m", "experiment=pareto", *QUICK, *small_clip, "hydra.sweeper.n_trials=2",
+        "hydra.sweep.dir=sweep",
     )  # fmt: skip
     assert code == 0, err
     assert "on the Pareto front" in out
