@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rcc.data.splits import Splits as Splits
     from rcc.data.torch_dataset import ImageNetDataset as ImageNetDataset
     from rcc.data.torch_dataset import create_dataloader as create_dataloader
+    from rcc.engine.clip import CLIPConfig as CLIPConfig
+    from rcc.engine.clip import CLIPEngine as CLIPEngine
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
@@ -59,6 +61,8 @@ _PUBLIC = {
     "BLIPRetrievalWrapper": "rcc.models.transformers.blip_retrieval",
     "BLIPWrapper": "rcc.models.transformers.blip",
     "BayesianOptimizer": "rcc.sweeps.optimizer",
+    "CLIPConfig": "rcc.engine.clip",
+    "CLIPEngine": "rcc.engine.clip",
     "CLIPWrapper": "rcc.models.transformers.clip",
     "CaptioningEvaluator": "rcc.evaluation.captioning.evaluator",
     "ClassificationEvaluator": "rcc.evaluation.classes.classification",

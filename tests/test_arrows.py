@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
     "reporting": ("sweeps.record", "cascade.records", "cascade.plan", "runtime.records"),
+    "engine": ("artifact", "models", "data.files", "layers.model"),
     "composing": ("sweeps",),
     "sweeps": (),
     "assets": (),

@@ -282,7 +282,8 @@ def test_configs_of_ones_own_are_used_and_checked(
     (cfg,) = stand_in.configs
     assert (list(cfg.stage), cfg.seed) == (["nullu", "dare"], 7)
     assert main(["experiment=night"]) == 2
-    assert "unknown experiment 'night'. Available: budget_ladder, order, pareto, quick, specification." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "unknown experiment 'night'. Available: budget_ladder, order, pareto, quick, specification." in said
 
 
 @pytest.mark.parametrize(

@@ -47,16 +47,19 @@ class DualEncoder(PretrainedAdapter):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """`image_embeds` and `text_embeds` (B, D), projected and normalised, for the inputs that the batch
         has."""
-        embeddings = {}
+        return {name: F.normalize(features, dim=-1) for name, features in self.projected(batch).items()}
+
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        """The same before they are normalised."""
+        features = {}
         if "pixel_values" in batch:
-            features = self.module.get_image_features(batch["pixel_values"]).pooler_output
-            embeddings["image_embeds"] = F.normalize(features, dim=-1)
+            features["image_embeds"] = self.module.get_image_features(batch["pixel_values"]).pooler_output
         if "input_ids" in batch:
             tokens = {"input_ids": batch["input_ids"], "attention_mask": batch.get("attention_mask")}
-            embeddings["text_embeds"] = F.normalize(self.module.get_text_features(**tokens).pooler_output, dim=-1)
-        if not embeddings:
+            features["text_embeds"] = self.module.get_text_features(**tokens).pooler_output
+        if not features:
             raise UserError(f"a batch of '{self.name}' needs pixel_values or input_ids; this one has {sorted(batch)}.")
-        return embeddings
+        return features
 
     def loss(self, batch: Batch) -> Tensor:
         """The model's loss on a batch of image–text pairs.
