@@ -25,6 +25,7 @@ EVERYWHERE = (
     "memory",
     "nested",
     "plugins",
+    "randomness",
     "shipped",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nested": (),
     "option_types": (),
     "plugins": (),
+    "randomness": (),
     "shipped": (),
     "memory": (),
     "limits": (),

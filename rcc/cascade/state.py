@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,8 +16,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rcc.artifact.manifest import Manifest, read_manifest
@@ -36,6 +33,7 @@ from rcc.limits import read_bytes, read_json
 from rcc.memory import give_back_free_memory
 from rcc.models.adapter import Adapter
 from rcc.option_types import fits, wanted
+from rcc.randomness import random_state, restore_random_state
 
 STATE = "state.json"
 TARGETS = "targets.safetensors"
@@ -343,27 +341,3 @@ class StateStore:
         if not earlier:
             return "No earlier step is left to go on from: start a fresh run."
         return f"To go on from step {earlier[-1]} instead, remove {self._path(index)} and resume again."
-
-
-def random_state() -> dict[str, Any]:
-    """The present states of torch's CPU generator, numpy's global one and python's."""
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, internal, gauss_next = random.getstate()
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes().hex(),
-        "numpy": [np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)],
-        "python": [version, list(internal), gauss_next],
-    }
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Put the generators where `random_state` found them.
-
-    Raises:
-        ValueError, TypeError, KeyError, RuntimeError: `state` is not what `random_state` returned.
-    """
-    torch.set_rng_state(torch.frombuffer(bytearray.fromhex(state["torch"]), dtype=torch.uint8))
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))

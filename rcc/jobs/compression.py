@@ -72,6 +72,8 @@ class Compression(Job):
                 stage: Stage = build(f"stage.{label}", Stage, node)
                 self.stages.append(stage.labelled(str(label)))
         self._read_trainer(found)
+        for stage in self.stages:
+            self.refuse_precision(found, stage.told().get("precision"))
         found.check(
             bool(nodes), "stage= names no stage. Join one or more names with '+', as in stage=dare+nullu+alpha."
         )

@@ -16,6 +16,7 @@ from rcc.errors import Problems, abridged, text_fault
 from rcc.evaluation.suite import Suite, load_suite
 from rcc.jobs.input_check import likelier_normalisation
 from rcc.jobs.source import described, load_artifact, load_source
+from rcc.learning.precision import PRECISIONS, precision_of
 from rcc.limits import set_limits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -174,6 +175,12 @@ class Job(ABC):
             "model.gradient_checkpointing=true has no effect: what is asked runs no backward pass. Leave it out. Of the"
             " stages, dare with allocation=sensitivity or score=taylor|fisher runs one, and alpha where it learns.",
         )
+
+    def refuse_precision(self, found: Problems, precision: object) -> None:
+        """Note a problem where forward passes cannot compute in `precision` on the device that was asked for."""
+        with found.collecting():
+            if precision in PRECISIONS:
+                precision_of(str(precision), pick_device(str(self.settings["device"])))
 
     @property
     def measures_costs(self) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,10 +263,18 @@ def _trained(
                 "teacher": None if teacher is None else checksum(teacher.module),
             },
             fits=lambda: storing.nbytes(model) <= most,
-            progress=lambda done, total, what: display.finished(done, total, what.partition(", ")[2]),
+            progress=partial(_shown, display),
         )
         report = (stage if teacher is not None else stage.by_task()).apply(model, context)
     return report.facts
+
+
+def _shown(display: TrainingDisplay, done: int, total: int, what: str) -> None:
+    kind, _, told = what.partition(", ")
+    if kind == "epochs":
+        display.finished(done, total, told)
+    else:
+        display.within(done, total, what)
 
 
 def _record(

@@ -14,6 +14,7 @@ from rcc.errors import Problems
 from rcc.jobs import recover
 from rcc.jobs.claim import claimed, finished, started_by
 from rcc.jobs.job import Job
+from rcc.learning.callback import StepLines
 from rcc.plugins import TARGET, build, checked, locate
 from rcc.reporting.formats import metric_text
 from rcc.reporting.run_manifest import note_data
@@ -22,7 +23,7 @@ from rcc.stages.recover import Recovery
 from rcc.training.pretrain import Trained, save_checkpoint
 
 TRAINING = "training"  # the folder of what a resume needs; `rcc.composing.resume` looks for it
-HANDED = ("splits", "seed", "measure", "device", "progress", "checkpoints", "resume")
+HANDED = ("splits", "seed", "measure", "device", "progress", "callbacks", "checkpoints", "resume")
 """What a trainer is given beside its own options."""
 
 
@@ -41,6 +42,7 @@ class Train(Job):
         where, options = self.node("trainer")
         with found.collecting():
             self._read_trainer(where, options, found)
+        self.refuse_precision(found, options.get("precision"))
         self.refuse_costs_alone(found)
         processes = os.environ.get("WORLD_SIZE", "1")  # set by torchrun and `accelerate launch`
         found.check(
@@ -113,6 +115,7 @@ class Train(Job):
                 measure=self.measure,
                 device=self.settings["device"],
                 progress=display.finished,
+                callbacks=[StepLines(display.within)],
                 checkpoints=self.training_path,
                 resume=self.resumed,
             )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,13 @@ from rcc.errors import Problems, UserError, WorkError
 from rcc.layers.model import Model
 from rcc.learning.average import Average
 from rcc.learning.callback import Callback as Callback
-from rcc.learning.checkpoint import (
-    copy_into,
-    damage,
-    has_training,
-    load_optimiser,
-    optimiser_tensors,
-    read_training,
-    refuse_differences,
-    refuse_others,
-    tensors_of,
-    under,
-    write_training,
-)
+from rcc.learning.checkpoint import damage, has_training, read_training, tensors_of, write_training
 from rcc.learning.history import Epoch, History, Standing, lost
 from rcc.learning.loop import Best, Loop, no_batches
 from rcc.learning.optimisers import optimiser_for
 from rcc.learning.parameters import batch_norm_counts, clamp_scales, logit_scales
 from rcc.learning.precision import precision_of
-from rcc.learning.randomness import random_state, restore_random_state
+from rcc.learning.resuming import items_left, load_state, state_of
 from rcc.learning.schedules import LearningRates
 from rcc.learning.supervised import Supervised
 from rcc.learning.training_options import TrainingOptions as TrainingOptions
@@ -130,7 +117,7 @@ class CompressionTrainer:
         self.average = Average(self.module, options.average) if options.average else None
         self.best = Best(partial(tensors_of, self.module), operator.ge)
         self.standing = Standing()
-        self._schedule: dict[str, Any] | None = None  # that of a state that was loaded before the schedule was made
+        self.loaded_schedule: dict[str, Any] | None = None  # of a state that was loaded before there was a schedule
         self._started, self._first_step = time.monotonic(), 0
 
     @property
@@ -142,6 +129,11 @@ class CompressionTrainer:
     def global_step(self) -> int:
         """Steps so far, those that moved nothing included."""
         return self.standing.step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; 0 before the first one is begun."""
+        return 0 if self.scheduler is None else self.scheduler.total // self.options.epochs
 
     @property
     def history(self) -> History:
@@ -259,9 +251,9 @@ class CompressionTrainer:
                 raise UserError(f"{self.folder} holds the checkpoint of a training: resume it, or give another folder.")
             self.load_state_dict(read_training(self.folder))
         else:
-            if self._schedule is not None:
+            if self.loaded_schedule is not None:
                 with damage():
-                    self.scheduler.load_state_dict(self._schedule)
+                    self.scheduler.load_state_dict(self.loaded_schedule)
             if self.folder is not None:
                 self.save()  # a place that cannot be written to is found before an epoch's work
         self._started, self._first_step = time.monotonic(), self.global_step
@@ -269,7 +261,7 @@ class CompressionTrainer:
     def _train_epoch(self, batches: Callable[[int], Iterable[Any]]) -> Epoch:
         number = self.current_epoch + 1
         self.module.train(not self.evaluating)
-        for step in self.loop.steps(self._left(batches, number)):
+        for step in self.loop.steps(items_left(batches, number, self.standing)):
             self.standing.take(step)
             if self.standing.skipped > self.options.most_skipped:
                 raise lost(step, self.standing, self.options)
@@ -283,26 +275,6 @@ class CompressionTrainer:
         if not any(step.taken for step in self.standing.steps):
             raise lost(self.standing.steps[-1], self.standing, self.options)
         return Epoch.of(number, self.standing.finish_epoch())
-
-    def _left(self, batches: Callable[[int], Iterable[Any]], number: int) -> Iterator[Any]:
-        """The batches of an epoch that were not trained on yet, counted as they are taken.
-
-        Those before are made and dropped, under the random state that the epoch began with.
-        """
-        standing = self.standing
-        now = random_state() if standing.position else None
-        if standing.epoch_random is None:
-            standing.epoch_random = random_state()
-        if now is not None:
-            restore_random_state(standing.epoch_random)
-        items = iter(batches(number))
-        for _ in islice(items, standing.position):
-            pass
-        if now is not None:
-            restore_random_state(now)
-        for item in items:
-            standing.position += 1
-            yield item
 
     def _measure(self, epoch: Epoch, score: Callable[[], float]) -> None:
         """Score the model as it is after an epoch, and keep it if it is the best."""
@@ -327,25 +299,7 @@ class CompressionTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on: 'tensors' by name, and 'state' as plain data (JSON)."""
-        averaged = {} if self.average is None else self.average.tensors()
-        parts = {
-            "model": tensors_of(self.module),
-            "optimiser": optimiser_tensors(self.optimizer, self.module),
-            "average": averaged,
-            "best": self.best.kept,
-        }
-        state = {
-            "asked": self._asked(),
-            "standing": self.standing.to_json(),
-            "best": [self.best.epoch, self.best.value],
-            "schedule": None if self.scheduler is None else self.scheduler.state_dict(),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "averaged": 0 if self.average is None else self.average.steps,
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
-            "random": random_state(),
-        }
-        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-        return {"tensors": tensors, "state": state}
+        return state_of(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned, by a trainer of the same model and options.
@@ -354,32 +308,7 @@ class CompressionTrainer:
             UserError: it is of another training, of which every difference is said and nothing changed; or damaged.
         """
         with damage():
-            self._load(state_dict)
-
-    def _load(self, state_dict: Mapping[str, Any]) -> None:
-        state = state_dict["state"]
-        refuse_differences(state["asked"], self._asked())
-        parts = {part: under(f"{part}.", state_dict["tensors"]) for part in ("model", "optimiser", "average", "best")}
-        ours, averaged = tensors_of(self.module), {} if self.average is None else self.average.tensors()
-        refuse_others("model", parts["model"], ours)
-        refuse_others("average", parts["average"], averaged)
-        if parts["best"]:
-            refuse_others("best", parts["best"], ours)
-        self._schedule = state["schedule"]
-        if self.scheduler is not None and self._schedule is not None:
-            self.scheduler.load_state_dict(self._schedule)
-        load_optimiser(self.optimizer, self.module, parts["optimiser"])
-        copy_into(ours, parts["model"])
-        if self.average is not None:
-            self.average.load(parts["average"], state["averaged"])
-        self.best.epoch, self.best.value = state["best"]
-        self.best.kept = {name: tensor.to(ours[name].device) for name, tensor in parts["best"].items()}
-        self.standing = Standing.read(state["standing"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
-        for callback, kept in zip(self.callbacks, state["callbacks"], strict=True):
-            callback.load_state_dict(kept)
-        restore_random_state(state["random"])
+            load_state(self, state_dict)
 
     def save(self) -> None:
         """Write a checkpoint of the training as it stands, and remove what it replaces.
@@ -391,9 +320,3 @@ class CompressionTrainer:
         if self.folder is None:
             raise UserError("training: there is no folder for checkpoints; give checkpoints=<folder>.")
         write_training(self.folder, self.state_dict())
-
-    def _asked(self) -> dict[str, Any]:
-        """What must be the same for a training to go on as it began."""
-        asked = {name: value for name, value in asdict(self.options).items() if name not in self.options.free}
-        asked["betas"] = list(asked["betas"])
-        return asked | self.identity

@@ -64,13 +64,13 @@ class TrainingOptions:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "betas", tuple(self.betas))  # a config has lists
         problems = Problems("training")
         self.check(problems)
         problems.done()
 
     def check(self, problems: Problems) -> None:
         """Note everything that is out of range or without effect."""
+        object.__setattr__(self, "betas", tuple(self.betas))  # a config has lists
         problems.whole("epochs", self.epochs, 1)
         problems.positive("learning_rate", self.learning_rate)
         problems.at_least("weight_decay", self.weight_decay, 0)

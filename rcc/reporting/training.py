@@ -53,3 +53,10 @@ class TrainingDisplay:
         took = (self._clock() - self._started) / (done - self._before)
         left = f", {clock_text(took * (total - done))} left" if done < total else ""
         say(self.terminal, f"epoch {done} of {total}: {what}{left}")
+
+    def within(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` steps of the present epoch are done."""
+        if self._bar is not None:
+            self._bar.update(self._row, what=f"{done} of {total} {what}")
+        else:
+            say(self.terminal, f"{done} of {total} {what}")

@@ -26,6 +26,7 @@ from rcc.layers.obstacles import lone_matrices
 from rcc.layers.redirect import standing_in
 from rcc.layers.selection import Selection, Skipped
 from rcc.layers.units import Unit
+from rcc.learning.augmentation import UNCHANGED as UNCHANGED
 from rcc.ops.nonzeros import count_nonzeros
 
 DID_NOT_PAY = "did_not_pay"
@@ -37,10 +38,6 @@ CODED = "coded_bytes"
 """The fact of a report on the bytes that all whole numbers take, of a stage that was given a number of bytes."""
 WITHOUT_DATA = "without_calibration_data"
 """The fact of a report that these options would have come to something else with calibration data."""
-
-
-UNCHANGED = "none"
-"""The augmentation of training data that changes nothing."""
 
 
 class Epochs(Protocol):

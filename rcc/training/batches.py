@@ -14,14 +14,13 @@ from rcc.data.loading import readable_fields
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems
 from rcc.layers.model import Batch
+from rcc.learning.affine import Affine
+from rcc.learning.augmentation import AFFINE, AUGMENTATIONS, UNCHANGED
+from rcc.learning.cropping import Crop
 from rcc.models.adapter import Adapter
-from rcc.training.augmentation import Affine
-from rcc.training.cropping import Crop
 from rcc.training.pairs import Pairs, pairs_of
 
 BATCH_SIZE = 64
-NONE, AFFINE, CROP = "none", "affine", "crop"
-AUGMENTATIONS = (NONE, AFFINE, CROP)
 PIXELS = "pixel_values"
 CACHED = 512_000_000
 """Bytes that prepared items may take to be kept; above it each epoch prepares them anew."""
@@ -46,7 +45,7 @@ class TrainingSplit:
         split = self.splits.train
         size = min(BATCH_SIZE, max(1, len(split))) if batch_size is None else batch_size
         problems = Problems("training")
-        problems.choice("augmentation", augmentation, AUGMENTATIONS)
+        problems.choice("augmentation", augmentation, (UNCHANGED, *AUGMENTATIONS))
         problems.check(len(split) > 0, "the data has no training split; give it one (data.train=), or other data.")
         if len(split):
             problems.check(
@@ -60,8 +59,9 @@ class TrainingSplit:
         )
         fields = [name for name in readable_fields(self.adapter, split) if pairs is None or name != "texts"]
         problems.check(
-            augmentation == NONE or "images" in fields,
-            f"augmentation={augmentation} changes images, and the model reads {', '.join(fields)}. Leave it at {NONE}.",
+            augmentation == UNCHANGED or "images" in fields,
+            f"augmentation={augmentation} changes images, and the model reads {', '.join(fields)}. Leave it at"
+            f" {UNCHANGED}.",
         )
         problems.done()
         return SplitEpochs(self.adapter, split, tuple(fields), pairs, size, augmentation, seed)
@@ -92,7 +92,7 @@ class SplitEpochs:
         self.adapter, self.split, self.fields, self.pairs = adapter, split, fields, pairs
         self.batch_size, self.seed = batch_size, seed
         self.steps = len(split) // batch_size
-        self._change = partial(_changed, augmentation=augmentation) if augmentation != NONE else None
+        self._change = partial(_changed, augmentation=augmentation) if augmentation != UNCHANGED else None
         self._kept: dict[str, Tensor] | None = None
 
     def __call__(self, epoch: int) -> Iterator[Batch]:

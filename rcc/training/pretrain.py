@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator
 from rcc.layers.model import Batch
+from rcc.learning.callback import Callback
 from rcc.learning.history import History
 from rcc.learning.trainer import CompressionTrainer, Progress
 from rcc.measurement import Measurement
@@ -62,6 +63,7 @@ def pretrain(
     measure: Measure | None = None,
     device: str = "auto",
     progress: Progress = lambda done, total, what: None,
+    callbacks: Sequence[Callback] = (),
     checkpoints: Path | None = None,
     resume: bool = False,
     **options: Any,
@@ -73,6 +75,7 @@ def pretrain(
     for each word of the prompts; where there are captions it is trained on those of `splits.train`.
 
     Args:
+        callbacks: called between steps.
         checkpoints: a folder for what a resume needs; None keeps nothing.
         resume: go on from that folder, where it holds a checkpoint.
         options: `PretrainingOptions`.
@@ -115,6 +118,7 @@ def pretrain(
         adapter,
         config=asked,
         progress=progress,
+        callbacks=callbacks,
         checkpoints=checkpoints,
         resume=resume,
         identity={"seed": seed},

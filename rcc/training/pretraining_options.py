@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from rcc.errors import Problems
+from rcc.learning.affine import Affine
+from rcc.learning.augmentation import AUGMENTATIONS
+from rcc.learning.cropping import Crop
 from rcc.learning.training_options import TrainingOptions
 from rcc.training.architecture import Architecture
-from rcc.training.augmentation import Affine
-from rcc.training.cropping import Crop
 from rcc.training.order import SAMPLERS
 from rcc.training.tokenizer import FIXED
-
-AUGMENTATIONS = {"affine": ("degrees", "scale", "shift"), "crop": ("area", "flip", "jitter")}
-"""Ways to change an image at random, and the options of each."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class PretrainingOptions(TrainingOptions):
         )
         problems.choice("sampler", self.sampler, SAMPLERS)
         if problems.choice("augmentation", self.augmentation, AUGMENTATIONS):
-            for kind, names in AUGMENTATIONS.items():
-                for name in names:
+            for kind, options in AUGMENTATIONS.items():
+                for name in (field.name for field in fields(options)):
                     used = self.augmentation == kind
                     self.refuse_unused(problems, name, used, f"with augmentation={self.augmentation}: take {kind}")
         for made in (self.affine, self.crop, self.sizes):

@@ -143,6 +143,7 @@ def test_a_stage_file_has_every_option_of_its_constructor_with_the_same_default(
     node = OmegaConf.to_container(configs.compose([f"stage={name}"]).stage[name])
     assert isinstance(node, dict)
     options = _parameters(get_class(node.pop("_target_")))
+    options = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
     assert node == {key: default for key, default in options.items() if key not in WITH_A_MODEL}
 
 
@@ -158,7 +159,7 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
     assert dict(cfg.data) == {"_target_": "rcc.data.sets.digits.load_digits", **_parameters(load_digits)}
     assert set(cfg.logger) - {"_target_"} == set(_parameters(WandbObserver)) - {"directory", "config"}
-    given_elsewhere = {"splits", "seed", "measure", "device", "progress", "checkpoints", "resume"}
+    given_elsewhere = {"splits", "seed", "measure", "device", "progress", "callbacks", "checkpoints", "resume"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(train.trainer) == {"_target_": "rcc.training.pretrain.pretrain", **trainer}
 

@@ -29,6 +29,8 @@ def test_a_range_is_refused_before_data_are_loaded(rcc_run, monkeypatch, tmp_pat
     assert "degrees is -1; it must be a number in [0, 180]." in err
     assert "unknown optimiser 'adam'. Did you mean 'adamw'?" in err
     assert not (tmp_path / "run").exists()
+    code, _, err = rcc_run("job=train", "trainer.precision=float16", "device=cpu", "hydra.run.dir=run")
+    assert (code, "precision is float16 and the model is on a CPU" in err) == (2, True), err
 
 
 def test_several_processes_are_refused_by_name(rcc_run, monkeypatch):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from rcc.errors import UserError, WorkError
 from rcc.layers.model import Batch
-from rcc.learning.callback import Callback
+from rcc.learning.callback import Callback, StepLines
 from rcc.learning.loop import Step
 from rcc.learning.precision import mixed_precision_forward
 from rcc.learning.trainer import CompressionTrainer, TrainingOptions
@@ -205,3 +205,19 @@ def test_a_forward_pass_that_overflows_under_autocast_is_done_again_in_full_prec
     assert mixed_precision_forward(module, {"x": -x}, torch.bfloat16)["out"].dtype is torch.bfloat16
     with pytest.raises(UserError, match="float16 and the model is on a CPU"):
         mixed_precision_forward(module, {"x": x})
+
+
+def test_a_long_epoch_says_where_it_stands_at_most_once_a_minute() -> None:
+    model, batches = regression()
+    ticks = iter(range(0, 100_000, 25))
+    said: list[tuple[int, int, str]] = []
+    lines = StepLines(lambda done, total, what: said.append((done, total, what)), clock=lambda: float(next(ticks)))
+    trainer = CompressionTrainer(model, config=TrainingOptions(epochs=2, warmup=0), callbacks=[lines])
+    trainer.fit(lambda epoch: batches * 2, lambda: 0.0, 8)
+    assert [(done, total, what.split(",")[0]) for done, total, what in said] == [
+        (4, 8, "steps of epoch 1 of 2"),
+        (7, 8, "steps of epoch 1 of 2"),
+        (3, 8, "steps of epoch 2 of 2"),
+        (6, 8, "steps of epoch 2 of 2"),
+    ]
+    assert said[0][2].endswith("0.04 steps/s")

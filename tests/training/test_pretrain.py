@@ -18,13 +18,13 @@ from rcc.data.sets.digits import load_digits
 from rcc.data.splits import Split, Splits
 from rcc.errors import UserError
 from rcc.evaluation.classes.zero_shot import ZeroShotEvaluator, prompts
+from rcc.learning.affine import Affine
 from rcc.learning.trainer import CompressionTrainer
 from rcc.measurement import Measurement, Metric
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.clip import CLIPWrapper
 from rcc.models.transformers.clip_tiny import embedded
 from rcc.training.architecture import Architecture, new_clip
-from rcc.training.augmentation import Affine
 from rcc.training.pretrain import pretrain, save_checkpoint
 
 SMALL = {"hidden": 32, "mlp": 64, "heads": 2, "vision_layers": 1, "text_layers": 1, "projection": 16}

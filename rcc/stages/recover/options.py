@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import ClassVar
 
 from rcc.errors import Problems
+from rcc.learning.augmentation import AUGMENTATIONS, UNCHANGED
 from rcc.learning.distillation import Weights
 from rcc.learning.training_options import TrainingOptions
 from rcc.stages.options import StageOptions
@@ -16,16 +17,12 @@ TAUGHT = tuple(field.name for field in fields(Weights) if field.name != "task")
 
 
 @dataclass(frozen=True)
-class RecoveryOptions(StageOptions):
-    """How long and by what to learn, and from which losses.
+class RecoveryOptions(StageOptions, TrainingOptions):
+    """How long and by what to learn, and from which losses; of those of training with defaults of its own.
 
     Attributes:
-        epochs: passes over the training data.
-        learning_rate: of the optimiser at its peak.
         batch_size: items of a step; None: 64 of a data set, or the batches of a loader as they come.
-        augmentation: how images are changed at random: 'none', 'affine' or 'crop'.
-        optimiser, weight_decay, schedule, warmup, clip_norm, accumulate, precision, average, patience,
-            checkpoint_every: see `rcc.learning.training_options.TrainingOptions`.
+        augmentation: how images are changed at random: 'none', or one of `AUGMENTATIONS`.
         temperature: that scores are softened by.
         features, logits, interactive, hidden, attention, task: what each loss counts, see
             `rcc.learning.distillation.Weights`.
@@ -38,17 +35,10 @@ class RecoveryOptions(StageOptions):
     learning_rate: float = 2e-3
     _: KW_ONLY
     batch_size: int | None = None
-    augmentation: str = "none"
+    augmentation: str = UNCHANGED
     optimiser: str = "muon"
     weight_decay: float = 0.0
-    schedule: str = "cosine"
     warmup: int = 10
-    clip_norm: float = 1.0
-    accumulate: int = 1
-    precision: str = "float32"
-    average: float = 0.0
-    patience: int | None = None
-    checkpoint_every: int | None = None
     temperature: float = 2.0
     features: float = 1.0
     logits: float = 1.0
@@ -59,10 +49,10 @@ class RecoveryOptions(StageOptions):
     when: str = LAST
 
     def check(self, problems: Problems) -> None:
-        with problems.collecting():
-            self.training  # noqa: B018
+        TrainingOptions.check(self, problems)
         if self.batch_size is not None:
             problems.whole("batch_size", self.batch_size, 1)
+        problems.choice("augmentation", self.augmentation, (UNCHANGED, *AUGMENTATIONS))
         problems.positive("temperature", self.temperature)
         self.weights.check(problems)
         problems.choice("when", self.when, (LAST, ROUND))
@@ -70,16 +60,6 @@ class RecoveryOptions(StageOptions):
             problems.check(self.weights.any, "every loss counts 0: give features, logits, or another one a weight.")
             if not self.logits:
                 self.unused(problems, ("temperature",), "with logits=0", "weigh logits")
-
-    @property
-    def training(self) -> TrainingOptions:
-        """How to train.
-
-        Raises:
-            UserError: what is out of range.
-        """
-        shared = [field.name for field in fields(TrainingOptions) if hasattr(self, field.name)]
-        return TrainingOptions(**{name: getattr(self, name) for name in shared})
 
     @property
     def weights(self) -> Weights:

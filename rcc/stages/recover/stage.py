@@ -17,6 +17,7 @@ from rcc.calibration.targets import output_distance
 from rcc.errors import UserError
 from rcc.layers.model import Model
 from rcc.layers.modes import differentiating, train_only
+from rcc.learning.callback import StepLines
 from rcc.learning.distillation import Distillation
 from rcc.learning.held import Held, held
 from rcc.learning.trainer import CompressionTrainer
@@ -99,12 +100,13 @@ class Recovery(ConfiguredStage[RecoveryOptions]):
 
         trainer = CompressionTrainer(
             model,
-            config=self.options.training,
+            config=self.options,
             loss=loss,
             progress=lambda done, total, what: context.progress(done, total, f"epochs, {what}"),
+            callbacks=[StepLines(context.progress)],
             checkpoints=context.scratch,
             resume=True,
-            identity={"seed": context.seed, "batch_size": self.options.batch_size, **context.identity},
+            identity={"seed": context.seed, **context.identity},
             as_measured=holding.as_stored,
             evaluating=True,
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rcc.errors import UserError
-from rcc.training.augmentation import Affine
+from rcc.learning.affine import Affine
 
 BLACK = torch.tensor([-1.0, -1.0, -1.0])
 

@@ -29,7 +29,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
         ValueError, TypeError, KeyError, RuntimeError: `state` is not what `random_state` returned.
     """
     torch.set_rng_state(_bytes(state["torch"]))
-    if state["cuda"] and torch.cuda.is_available():
+    if state.get("cuda") and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([_bytes(each) for each in state["cuda"]])
     keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rcc.errors import UserError
-from rcc.training.cropping import Crop
+from rcc.learning.cropping import Crop
 
 STILL = {"area": 1.0, "flip": 0.0, "jitter": 0.0}
 
