@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rcc.stages.nullu.projector import NulluProjector as NulluProjector
     from rcc.stages.quant import Quantizer as Quantizer
     from rcc.stages.recover import Recovery as Recovery
+    from rcc.store.store import EmbeddingStore as EmbeddingStore
     from rcc.sweeps.optimizer import BayesianOptimizer as BayesianOptimizer
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ _PUBLIC = {
     "DARECompressor": "rcc.stages.dare.compressor",
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
     "EmbeddingCache": "rcc.evaluation.embeddings.cache",
+    "EmbeddingStore": "rcc.store.store",
     "ImageNetDataset": "rcc.data.torch_dataset",
     "KnowledgeDistillationLoss": "rcc.learning.distillation",
     "Measurement": "rcc.measurement",

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
     "reporting": ("sweeps.record", "cascade.records", "cascade.plan", "runtime.records"),
     "engine": ("artifact", "models", "data.files", "layers.model"),
+    "store": (),
     "composing": ("sweeps",),
     "sweeps": (),
     "assets": (),
