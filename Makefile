@@ -23,7 +23,7 @@ PIP   := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test long lint format bench attack audit train clean
+.PHONY: help install run test long lint format bench attack kill audit train clean
 
 help:  ## Show this list
 	@echo "Targets:"
@@ -57,6 +57,9 @@ bench: $(STAMP)  ## Compress ViT-B/32 shapes and report the peak memory and the 
 
 attack: $(STAMP)  ## Try hostile inputs of eight classes; ARGS="--seed 1 --count 20" draws others or fewer
 	$(BIN)/python scripts/attack $(ARGS)
+
+kill: $(STAMP)  ## Kill a search of six trials at 20 points, resume each and compare; ARGS="--trials 4 --points 5" is less
+	$(BIN)/python scripts/kill_sweep.py $(ARGS)
 
 audit: $(STAMP)  ## Look up known vulnerabilities of what is installed, where the network allows
 	$(PYTHON) scripts/audit.py $(BIN)/python

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcc.command_line import repeating, resume_line
+from rcc.command_line import command_line, repeating, resume_line
 from rcc.composing.interruption import exit_code, interruptible
 from rcc.composing.telling import exit_is_failure, hydra_raises, plain, report, stacks_wanted, tell
 from rcc.errors import Problems, RccError, UserError, abridged, text_fault
@@ -115,7 +115,7 @@ def _checked(flags: Namespace) -> _Asked:
     from rcc.composing.composition import composer, config_folder, own
     from rcc.composing.folders import Folder, folder_of
     from rcc.composing.overrides import verbatim
-    from rcc.composing.sweep_options import forced, spelled_out
+    from rcc.composing.sweep_options import forced, spelled_out, without_passwords
 
     overrides, where, multirun = list(flags.overrides), resume.asked(flags.overrides), _is_sweep(flags)
     folder = config_folder(flags.config_dir)
@@ -128,7 +128,7 @@ def _checked(flags: Namespace) -> _Asked:
         goes_on = directory is not None and resume.is_sweep(directory)
         multirun = multirun or goes_on
         if multirun:
-            overrides = spelled_out(overrides)
+            overrides = without_passwords(spelled_out(overrides))
         if directory is not None:
             overrides = (resumed_sweep if goes_on else resume).arguments(directory, overrides)
         deep = None if flags.cfg or flags.info else _deep_check
@@ -187,8 +187,8 @@ def _job(cfg: DictConfig, told: Command, stacks: bool, folder: Path | None) -> O
         with composer(folder) as configs:
             cfg, overrides = heard(cfg, overrides, configs.shipped(settings.runtime.choices))
     swept = settings.mode == RunMode.MULTIRUN
-    number = int(settings.job.num) if swept else 0
-    outcome = Outcome(number, tuple(overrides), _as_typed(settings.runtime.output_dir))
+    directory = _as_typed(settings.runtime.output_dir)
+    outcome = Outcome(int(directory.name) if swept else 0, tuple(overrides), directory)
     told.outcomes.append(outcome)
     if swept:
         print(f"\n== job {outcome.number}: {' '.join(outcome.overrides)}", flush=True)
@@ -236,9 +236,9 @@ def _exit_code(outcomes: Sequence[Outcome], alone: bool) -> int:
 def _interrupted(told: Command) -> str:
     from rcc.composing.resume import RECORD
 
-    overrides = told.outcomes[-1].overrides if told.outcomes else ()
     if told.sweep is not None:
-        return f"interrupted. Continue with: {resume_line(told.sweep, overrides)}"
+        return f"interrupted. Continue with: {command_line(f'resume={told.sweep}', *told.again)}"
+    overrides = told.outcomes[-1].overrides if told.outcomes else ()
     directory = told.outcomes[-1].directory if told.outcomes else None
     if directory is None or not (directory / RECORD).is_file():
         return "interrupted before anything was saved."

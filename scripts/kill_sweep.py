@@ -1,6 +1,6 @@
 """Kill a search at points spread over it, resume each, and compare with the search that nothing interrupted.
 
-    python scripts/kill_sweep.py <empty folder> [--trials 6] [--points 20]
+    python scripts/kill_sweep.py [<empty folder>] [--trials 6] [--points 20]
 
 Each search runs in a process of its own, forked from one that has loaded everything, and kills itself with SIGKILL at a
 call that changes the disk. Prints a row a point: when it died, in which trial, and whether trials, folders, parameters
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -100,16 +101,17 @@ def begun(folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; returns 1 if a resumed search is not the uninterrupted one."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="by default a new one among the temporary ones")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--points", type=int, default=20)
     asked = parser.parse_args(arguments)
-    asked.folder.mkdir(parents=True, exist_ok=True)
+    folder = asked.folder or Path(tempfile.mkdtemp(prefix="rcc-killed-"))
+    folder.mkdir(parents=True, exist_ok=True)
     import optuna  # noqa: F401  loaded once, for all forks
 
     import rcc.jobs.compress  # noqa: F401
 
-    os.chdir(asked.folder)
+    os.chdir(folder)
     search = [*SEARCH, f"n_trials={asked.trials}"]
     started = time.monotonic()
     status, calls = forked([*search, "hydra.sweep.dir=whole"], Path("whole.log"))

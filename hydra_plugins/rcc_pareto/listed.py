@@ -11,9 +11,14 @@ from rcc.sweeps import trials
 from rcc.sweeps.record import LIST, SweepRecord
 from rcc.sweeps.space import every_point
 
+ALL = 1_000_000
+"""Trials of a list that a launcher is handed at a time: none waits for another's result."""
+
 
 class ListSweeper(ResumableSweeper):
     """Hydra's grids and lists, resumable; see conf/hydra/sweeper/basic.yaml."""
+
+    handed = ALL
 
     def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
         return SweepRecord(LIST, fixed, space, versions=code_versions())
@@ -21,14 +26,21 @@ class ListSweeper(ResumableSweeper):
     def begin(self) -> None:
         space = dimensions(self.record.space, self.context.config_loader)
         self.combinations = [
-            (*(each.setting(point[each.option]) for each in space), *self.record.fixed) for point in every_point(space)
+            (*(each.setting(point[each.option]) for each in space), *self.fixed) for point in every_point(space)
         ]
+        states = [trials.state_of(self.place(number)) for number in range(self.total)]
+        self._attempts = [state.attempts for state in states]  # what fails from here on is not tried again
+
+    @property
+    def total(self) -> int:
+        return len(self.combinations)
 
     def choose(self) -> tuple[Trial, Any] | None:
         for number, overrides in enumerate(self.combinations):
             state = trials.state_of(self.place(number))
             failed = state.status == trials.FAILED or str(number) in self.record.failed
-            due = self.retry if failed else state.status in (trials.NEW, trials.STOPPED)
+            again = self.retry and state.attempts == self._attempts[number]
+            due = again if failed else state.status in (trials.NEW, trials.STOPPED)
             if due and number not in self.done and (claim := trials.claim(self.folder, number)) is not None:
                 return Trial(number, overrides, state), claim
         return None
@@ -46,9 +58,10 @@ class ListSweeper(ResumableSweeper):
         found = []
         for number, overrides in enumerate(self.combinations):
             state = trials.state_of(self.place(number))
-            outcome = self.read(number, overrides, state.result)
+            outcome = self.read(number, overrides, state)
             if failure := self.record.failed.get(str(number)):
                 outcome.error, outcome.exit_code = str(failure["message"]), int(failure.get("exit_code", 1))
+                outcome.done = True
             elif state.status == trials.FAILED:  # killed between the trial's end and its note
                 outcome.error, outcome.exit_code = "see its run.json", 1
             found.append(outcome)

@@ -1,25 +1,27 @@
-"""Run the trials of a sweep one after another, each in the folder of its number, whatever was done of them before.
+"""Run the trials of a sweep, each in the folder of its number, whatever was done of them before.
 
 A trial that finished is read from its folder, one that was stopped goes on from its own state, one that another process
-works on is left to it. Which trials there are is a subclass's matter.
+works on is left to it. Which trials there are is a subclass's matter. One process runs them one after another; a
+launcher of Hydra's may be handed several at a time, and `workers=` starts processes that do as this one does.
 """
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from rcc.command_line import command_line
+from hydra_plugins.rcc_pareto.launching import launched, set_aside
+from hydra_plugins.rcc_pareto.sharing import share, words
 from rcc.composing.outcomes import Command, Outcome
 from rcc.composing.overrides import of_sweeper, quoted
 from rcc.composing.space import parted
@@ -45,13 +47,20 @@ class ResumableSweeper(Sweeper):
     Args:
         params: arguments with several values, of an experiment's file.
         retry: whether to try again what failed.
+        workers: processes to start, or how many trials a launcher is handed at a time; None: this process alone, all of
+            a list and one of a search.
     """
 
-    def __init__(self, params: Any = None, retry: bool = False) -> None:
+    handed = 1
+    """How many trials a launcher is handed at a time where `workers` does not say."""
+
+    def __init__(self, params: Any = None, retry: bool = False, workers: int | None = None) -> None:
         problems = Problems()
         problems.flag("retry", retry)
+        if workers is not None:
+            problems.whole("workers", workers, 1)
         problems.done()
-        self.params, self.retry = params, retry
+        self.params, self.retry, self.workers = params, retry, workers
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.composition, self.context = config, hydra_context
@@ -60,6 +69,7 @@ class ResumableSweeper(Sweeper):
             config=config, hydra_context=hydra_context, task_function=task_function
         )
         self.folder = Path(config.hydra.sweep.dir)
+        self.local = isinstance(self.launches, BasicLauncher)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run what is left of the sweep.
@@ -69,26 +79,67 @@ class ResumableSweeper(Sweeper):
         """
         given = [*of_sweeper(self.params), *arguments]
         fixed, swept = parted(given, self.context.config_loader)
-        self._refuse_subfolders()
+        self._refuse_without_effect()
         with trials.exclusive(self.folder):
             asked = self.asked(tuple(fixed), tuple(swept.values()))
             self.record = self._recorded(asked)
+            self.fixed = asked.fixed  # the recorded ones, but for those that may be others
             self.begin()
             if self.record.n_trials != asked.n_trials:
                 self.record = replace(self.record, n_trials=asked.n_trials)
                 self.record.write(self.folder)
-        self.command.sweep = self.folder
+        self.command.sweep, self.command.again = self.folder, self.record.again()
         self.done: dict[int, Outcome] = {}  # of this process, so that none is run twice whatever its folder says
-        while (chosen := self._next()) is not None:
-            trial, claim = chosen
-            try:
-                outcome = self.done[trial.number] = self._launched(trial)
-                with trials.exclusive(self.folder):
-                    self.note(trial, outcome)
-            finally:
-                claim.release()
+        if self.local and (self.workers or 1) > 1:
+            self._share(self.workers or 1)
+        self._run_what_is_left()  # with workers, what one left that died after the others
         with trials.exclusive(self.folder):
             self.command.outcomes[:] = self.outcomes()
+
+    def _run_what_is_left(self) -> None:
+        most = 1 if self.local else self.workers or self.handed
+        while batch := self._chosen(most):
+            try:
+                outcomes = self._launched([trial for trial, _ in batch])
+                with trials.exclusive(self.folder):
+                    for (trial, _), outcome in zip(batch, outcomes, strict=True):
+                        self.done[trial.number] = outcome
+                        if outcome.done:
+                            self.note(trial, outcome)
+            finally:
+                for _, claim in batch:
+                    claim.release()
+            if not all(outcome.done for outcome in outcomes):  # the launcher failed, and would do so again
+                return
+
+    def _launched(self, batch: Sequence[Trial]) -> list[Outcome]:
+        """Run trials, each afresh or from its own state."""
+        jobs = {}
+        for trial in batch:
+            overrides, place = list(trial.overrides), self.place(trial.number)
+            if trial.state.status in (trials.STOPPED, trials.FAILED):
+                if "resume" in self.composed(overrides):
+                    overrides.append(f"resume={quoted(str(place))}")
+                else:
+                    set_aside(place)
+            jobs[trial.number] = overrides
+        return launched(self.launches, jobs, self.local, lambda number: self._lost(number, jobs[number]))
+
+    def _lost(self, number: int, overrides: Sequence[str]) -> Outcome:
+        """What a job came to that did not come back from its launcher, by its run.json."""
+        state = trials.state_of(self.place(number))
+        outcome = self.read(number, overrides, state)
+        if state.status != trials.FINISHED:
+            outcome.error, outcome.exit_code = "see its run.json" if outcome.done else "its process did not end it", 1
+        return outcome
+
+    def _share(self, count: int) -> None:
+        def outcomes() -> list[Outcome]:
+            with trials.exclusive(self.folder):
+                return self.outcomes()
+
+        hydras = [str(text) for text in self.composition.hydra.overrides.hydra]
+        share(words(self.folder, self.record, self.fixed, hydras), count, self.folder, self.total, outcomes)
 
     @abstractmethod
     def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
@@ -97,6 +148,11 @@ class ResumableSweeper(Sweeper):
     @abstractmethod
     def begin(self) -> None:
         """Get ready, once the record is written."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many trials the sweep is to come to."""
 
     @abstractmethod
     def choose(self) -> tuple[Trial, Any] | None:
@@ -118,11 +174,13 @@ class ResumableSweeper(Sweeper):
         """The configuration of a trial, with Hydra's node."""
         return self.context.config_loader.load_sweep_config(self.composition, list(overrides))
 
-    def read(self, number: int, overrides: Sequence[str], result: trials.Result | None) -> Outcome:
-        """The outcome of a trial that finished, from what its folder says."""
+    def read(self, number: int, overrides: Sequence[str], state: trials.State) -> Outcome:
+        """The outcome of a trial, from what its folder says."""
         if number in self.done:
             return self.done[number]
         outcome = Outcome(number, tuple(text.removeprefix("++") for text in overrides), self.place(number))
+        outcome.done = state.status in (trials.FINISHED, trials.FAILED)
+        result = state.result
         if result is not None:
             outcome.numbers = dict(result.numbers)
             outcome.missed, outcome.target = result.missed, result.target
@@ -141,41 +199,38 @@ class ResumableSweeper(Sweeper):
         if not is_sweep(self.folder):
             asked.write(self.folder)
             return asked
+        found = read_record(self.folder)
         if not self.command.resumes:
             raise UserError(
-                f"{self.folder} already holds a sweep. Continue it with `{command_line(f'resume={self.folder}')}`, or"
-                " give another hydra.sweep.dir (by default every sweep gets a folder of its own)."
+                f"{self.folder} already holds a sweep. Continue it with `{found.resume_line(self.folder)}`, or give"
+                " another hydra.sweep.dir (by default every sweep gets a folder of its own)."
             )
-        found = read_record(self.folder)
         refuse_differences(self.folder, found, asked)
         if found.versions != asked.versions:
             print(f"{self.folder} was started by other versions of the code; {FILE} and each run.json hold them.")
         return found
 
-    def _refuse_subfolders(self) -> None:
+    def _refuse_without_effect(self) -> None:
         written = OmegaConf.to_container(self.composition.hydra.sweep, resolve=False)
         assert isinstance(written, dict)
-        if written["subdir"] != SUBFOLDER:
-            raise UserError(
-                f"hydra.sweep.subdir is {written['subdir']}; the folder of a trial is its number. Leave it out."
-            )
+        problems = Problems()
+        problems.check(
+            written["subdir"] == SUBFOLDER,
+            f"hydra.sweep.subdir is {written['subdir']}; the folder of a trial is its number. Leave it out.",
+        )
+        problems.check(
+            self.workers is None or self.composition.get("dry_run") is not True,
+            f"workers={self.workers} has no effect: a plan runs nothing. Leave it out.",
+        )
+        problems.done()
 
-    def _next(self) -> tuple[Trial, Any] | None:
+    def _chosen(self, most: int) -> list[tuple[Trial, Any]]:
+        """The next trials that nobody works on, claimed for this process."""
+        chosen: list[tuple[Trial, Any]] = []
         with trials.exclusive(self.folder):
-            return self.choose()
-
-    def _launched(self, trial: Trial) -> Outcome:
-        """Run a trial, afresh or from its own state."""
-        overrides, place = list(trial.overrides), self.place(trial.number)
-        if trial.state.status in (trials.STOPPED, trials.FAILED):
-            if "resume" in self.composed(overrides):
-                overrides.append(f"resume={quoted(str(place))}")
-            else:
-                _set_aside(place)
-        (returned,) = self.launches.launch([overrides], initial_job_idx=trial.number)
-        outcome = returned.return_value
-        assert isinstance(outcome, Outcome)
-        return outcome
+            while len(chosen) < most and (found := self.choose()) is not None:
+                chosen.append(found)
+        return chosen
 
 
 def code_versions() -> dict[str, Any]:
@@ -184,11 +239,3 @@ def code_versions() -> dict[str, Any]:
 
     here = environment()
     return {"git": here["git"], "packages": here["versions"]}
-
-
-def _set_aside(place: Path) -> None:
-    """Keep what a job left that has no steps to continue from, and free its folder for the job afresh."""
-    number = 1
-    while (aside := place.with_name(f"{place.name}.stopped-{number}")).exists():
-        number += 1
-    os.rename(place, aside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from rcc.sweeps.objectives import read_constraints, read_objectives, values_of, 
 from rcc.sweeps.proposal import check_sampler, propose
 from rcc.sweeps.record import SEARCH, SweepRecord
 from rcc.sweeps.space import Dimension, Value, in_order
-from rcc.sweeps.study import CODE, MESSAGE, RETRY, SweepStudy, without_password
+from rcc.sweeps.storage import keep_password
+from rcc.sweeps.study import CODE, MESSAGE, NAME, RETRY, SweepStudy
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -39,8 +41,9 @@ class ParetoSweeper(ResumableSweeper):
         n_trials: int = 12,
         retry: bool = False,
         storage: str | None = None,
+        workers: int | None = None,
     ) -> None:
-        super().__init__(params, retry)
+        super().__init__(params, retry, workers)
         problems = Problems()
         problems.whole("n_trials", n_trials, 1)
         problems.whole("seed", seed, 0)
@@ -53,7 +56,7 @@ class ParetoSweeper(ResumableSweeper):
             check_sampler(sampler, self.options)
         problems.done()
         self.sampler, self.seed, self.n_trials, self.first = sampler, seed, n_trials, tuple(_plain(first))
-        self.url = storage or ""
+        self.url = keep_password(storage or "")
 
     def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
         if not space:
@@ -78,14 +81,18 @@ class ParetoSweeper(ResumableSweeper):
             self.seed,
             self.first,
             self.n_trials,
-            without_password(self.url),
+            self.url,
+            f"rcc-{self.folder.resolve().name}-{secrets.token_hex(4)}" if self.url else NAME,
             code_versions(),
         )
 
     def begin(self) -> None:
         self.space = dimensions(self.record.space, self.context.config_loader)
         self.directions = [objective.direction for objective in self.objectives]
-        self.study = SweepStudy(self.folder, self.url, self.directions, self.space)
+        begun = any(path.name.isdecimal() for path in self.folder.iterdir())
+        self.study = SweepStudy(self.folder, self.url, self.directions, self.space, self.record.study, begun)
+        if self.url:
+            print(f"study: {self.record.study} in {self.url}", flush=True)
         self._places: dict[tuple[str, ...], dict[str, bool]] = {}
         done = sum(trial.state.is_finished() and RETRY not in trial.user_attrs for trial in self.study.trials())
         if done > self.n_trials:
@@ -93,6 +100,10 @@ class ParetoSweeper(ResumableSweeper):
                 f"n_trials is {self.n_trials}, and {self.folder} holds {done} trials that are done; give more, or leave"
                 " it out."
             )
+
+    @property
+    def total(self) -> int:
+        return self.n_trials
 
     def choose(self) -> tuple[Trial, Any] | None:
         found = self.study.trials()
@@ -141,7 +152,8 @@ class ParetoSweeper(ResumableSweeper):
                 continue
             numbers, missed = trial.user_attrs.get("numbers", {}), str(trial.user_attrs.get("missed", ""))
             result = trials.Result(numbers, missed, trial.user_attrs.get("target_bytes")) if numbers else None
-            outcome = self.read(trial.number, self._overrides(trial), result)
+            status = trials.FINISHED if trial.state.is_finished() else trials.LIVE
+            outcome = self.read(trial.number, self._overrides(trial), trials.State(status, result))
             outcome.violated = tuple(name for name, excess in trial.constraints.items() if excess > 0 and "=" in name)
             if trial.state.name == "FAIL":
                 outcome.error = str(trial.user_attrs.get(MESSAGE, "failed"))
@@ -161,7 +173,7 @@ class ParetoSweeper(ResumableSweeper):
         if state.status == trials.LIVE:  # somebody resumes it alone
             claim.release()
             return None
-        outcome = self.read(trial.number, left.overrides, state.result)
+        outcome = self.read(trial.number, left.overrides, state)
         if state.status == trials.FAILED:
             outcome.error, outcome.exit_code = "see its run.json", 1
         self.note(left, outcome)
@@ -181,7 +193,7 @@ class ParetoSweeper(ResumableSweeper):
 
     def _overrides(self, trial: FrozenTrial) -> tuple[str, ...]:
         point = [each.setting(trial.params[each.option]) for each in self.space if each.option in trial.params]
-        return (*point, *self.record.fixed)
+        return (*point, *self.fixed)
 
     def _has_place(self, dimension: Dimension, point: Mapping[str, Value]) -> bool:
         """Whether a trial with these choices has the option: that of a stage which its cascade lacks is not asked."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rcc.command_line import key_of
+
 Objective = tuple[float, float]
 
 
@@ -24,6 +26,7 @@ class Outcome:
         violated: the constraints of a search that it does not keep.
         error: why it failed; empty where it did not.
         exit_code: that a run of it alone would have had.
+        done: whether it has come to its end; another process may be at it still.
     """
 
     number: int
@@ -35,6 +38,7 @@ class Outcome:
     violated: tuple[str, ...] = ()
     error: str = ""
     exit_code: int = 0
+    done: bool = True
 
     def take(self, value: Any) -> None:
         """Note what a job returned: (retention, bytes), and what it says beside them."""
@@ -63,11 +67,13 @@ class Command:
         outcomes: of the jobs, so far; in the end of all jobs of a sweep, whichever process ran them.
         resumes: whether the command goes on with a sweep.
         sweep: the folder of the sweep, once it can be gone on with.
+        again: what a command that goes on with it must say again.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     resumes: bool = False
     sweep: Path | None = None
+    again: Sequence[str] = ()
 
 
 def front(objectives: Sequence[Objective]) -> set[Objective]:
@@ -90,8 +96,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.objective or (0.0, float("inf")))[1]):
         objective = outcome.objective
         retention = f"{objective[0]:.2%}" if objective else "-"
-        nbytes = f"{objective[1]:,.0f}" if objective else ("failed" if outcome.error else "-")
-        words = " ".join(_short(text) for text in outcome.overrides if text not in alike)
+        nothing = "unfinished" if not outcome.done else "failed" if outcome.error else "-"
+        nbytes = f"{objective[1]:,.0f}" if objective else nothing
+        words = " ".join(_short(text) for text in outcome.overrides if text not in alike and key_of(text) != "resume")
         words += " (target missed)" * bool(outcome.missed)
         words += f" (not {' and '.join(outcome.violated)})" if outcome.violated else ""
         on_front = objective in best and outcome.feasible

@@ -20,7 +20,7 @@ from rcc.composing.overrides import quoted, unquoted, without
 from rcc.errors import UserError, nearest
 from rcc.limits import expanded, read_bytes
 from rcc.nested import leaves
-from rcc.sweeps.record import is_sweep
+from rcc.sweeps.record import is_free, is_sweep
 
 KEY = "resume"
 LATEST = "latest"
@@ -28,8 +28,6 @@ RECORD = "run.json"
 TRAINING = "training"
 """The folder of a run's directory that holds what the resume of a training needs."""
 RUNS = ("outputs/*/*", "multirun/*/*/*")
-FREE = ("resume", "dry_run", "logger", "state", "limits")
-"""Options that say nothing about the result, so that a resumed run may be given others."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's parser: the one in Python takes the square of the depth for brackets within brackets."""
 PLACES = ("path", "images", "names", "clip_score_model")
@@ -168,7 +166,7 @@ def _another_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for key in dict.fromkeys([*then, *now]):
-        if key.split(".")[0] in FREE:
+        if is_free(key):
             continue
         if key not in then:
             yield f"{key}: not recorded, asked {now[key]!r}.{nearest(key, then)}"

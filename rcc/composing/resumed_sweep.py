@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rcc.command_line import key_of, names_code, resume_line
+from rcc.command_line import key_of, names_code
 from rcc.composing.overrides import quoted, without
-from rcc.composing.resume import FREE, KEY
+from rcc.composing.resume import KEY
 from rcc.errors import UserError
-from rcc.sweeps.record import SEARCH, SweepRecord, read_record
+from rcc.sweeps.record import SEARCH, SweepRecord, is_free, read_record
+from rcc.sweeps.storage import PASSWORD
 
 SWEEPER = "hydra.sweeper"
 
@@ -18,12 +19,12 @@ SWEEPER = "hydra.sweeper"
 def arguments(folder: Path, given: Sequence[str]) -> list[str]:
     """The arguments of the sweep in `folder` as they were recorded, and what is `given` beside `resume=` now.
 
-    What chooses code comes from `given` alone, here as for a run; options of the sweep that decide which trials it has
-    are compared by the sweeper.
+    What chooses code, and the database that is opened, come from `given` alone, here as for a run; options of the sweep
+    that decide which trials it has are compared by the sweeper.
 
     Raises:
-        UserError: the record cannot be read; it chooses code that was not given again; or something else is given that
-            it does not hold.
+        UserError: the record cannot be read; it chooses code or a database that was not given again; or something else
+            is given that it does not hold.
     """
     record = read_record(folder)
     recorded = [*record.fixed, *record.space]
@@ -33,25 +34,27 @@ def arguments(folder: Path, given: Sequence[str]) -> list[str]:
     if unsaid:  # whoever handed the folder over may have written them
         raise UserError(
             f"resume={folder}: its sweep.json chooses the code to run, by {', '.join(unsaid)}, and code is never taken"
-            f" from a directory. If it is yours, say it again: {resume_line(folder, recorded)}"
+            f" from a directory. If it is yours, say it again: {record.resume_line(folder)}"
         )
-    _refuse_news(folder, recorded, given)
-    if record.storage and f"{SWEEPER}.storage" not in said:
+    _refuse_news(folder, record, given)
+    if record.storage and f"{SWEEPER}.storage" not in said:  # as with code: a stranger's would be opened
         raise UserError(
-            f"resume={folder}: its study lies in {record.storage}, whose password is nowhere stored. Add"
-            " storage=<url> as the sweep was started with."
+            f"resume={folder}: its study lies in {record.storage}, and no directory decides which database is opened."
+            f" If it is yours, say it again: {record.resume_line(folder)}. A password that is not in the URL comes from"
+            f" {PASSWORD}."
         )
-    kept = [text for text in recorded if key_of(text) not in said]
-    return [*kept, *given, *_sweepers(record, said), f"hydra.sweep.dir={quoted(str(folder))}"]
+    anew = {key_of(text): text for text in given}
+    kept = [anew.pop(key_of(text), text) for text in recorded]  # in the recorded order, which counts
+    return [*kept, *anew.values(), *_sweepers(record, said), f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
-def _refuse_news(folder: Path, recorded: Sequence[str], given: Sequence[str]) -> None:
+def _refuse_news(folder: Path, record: SweepRecord, given: Sequence[str]) -> None:
     """Refuse arguments that would make other trials than the record's."""
-    known = {key_of(text): text.lstrip("+") for text in recorded}
+    known = {key_of(text): text.lstrip("+") for text in (*record.fixed, *record.space)}
     lines = []
     for text in given:
         key = key_of(text)
-        if key.split(".")[0] in FREE or key.split(".")[0].split("/")[0] == "hydra":
+        if is_free(key) or key.split(".")[0].split("/")[0] == "hydra":
             continue
         if key not in known:
             lines.append(f"{text}: not recorded")
@@ -61,7 +64,7 @@ def _refuse_news(folder: Path, recorded: Sequence[str], given: Sequence[str]) ->
         raise UserError(
             f"resume={folder}: the sweep would be another than the recorded one:\n    "
             + "\n    ".join(lines)
-            + f"\n  Continue as recorded with `{resume_line(folder, recorded)}`, with"
+            + f"\n  Continue as recorded with `{record.resume_line(folder)}`, with"
             " n_trials=<more> or retry=true if you like, or start another sweep without resume=."
         )
 

@@ -12,9 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from rcc.command_line import key_of
 from rcc.composing.composition import Composer
+from rcc.composing.overrides import quoted, unquoted
+from rcc.sweeps.storage import keep_password
 
-OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "storage")
+OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "storage", "workers")
 """Options of conf/hydra/sweeper/ that may be given by their name alone."""
+STORAGE = "hydra.sweeper.storage"
 
 
 def option_of(text: str) -> str:
@@ -38,6 +41,17 @@ def has(cfg: DictConfig, option: str) -> bool:
 def spelled_out(texts: Sequence[str]) -> list[str]:
     """The arguments with options of the sweep itself as Hydra knows them: n_trials=40 is hydra.sweeper.n_trials=40."""
     return [f"hydra.sweeper.{text}" if key_of(text) in OF_A_SWEEP else text for text in texts]
+
+
+def without_passwords(texts: Sequence[str]) -> list[str]:
+    """The arguments with the URL of a database as it may be shown; its password goes to the environment."""
+    return [_shown(text) if key_of(text) == STORAGE else text for text in texts]
+
+
+def _shown(text: str) -> str:
+    key, _, value = text.partition("=")
+    url = unquoted(value)
+    return f"{key}={quoted(keep_password(url))}" if "://" in url and "${" not in url else text
 
 
 def forced(texts: Sequence[str], configs: Composer) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.atomic import write_text
-from rcc.command_line import command_line
+from rcc.command_line import command_line, key_of, names_code
 from rcc.errors import UserError, is_whole
 from rcc.limits import read_bytes
 
@@ -18,6 +18,8 @@ FORMAT = 1
 LIST, SEARCH = "list", "search"
 SAME = ("kind", "fixed", "space", "objectives", "constraints", "sampler", "options", "seed", "first")
 """What decides which trials a sweep has."""
+FREE = ("resume", "dry_run", "logger", "state", "limits")
+"""Options that say nothing about a result, so that what is resumed may be given others."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class SweepRecord:
         objectives, constraints, sampler, options, seed, first: of a search; see conf/hydra/sweeper/pareto.yaml.
         n_trials: of a search; what it is to come to in all.
         storage: the URL of a study that lies elsewhere, without its password; empty: in the sweep's folder.
+        study: the name of that study, which no other sweep in the database has; empty: in the sweep's folder.
         versions: of the code that started it.
         failed: of a list, by number: why a trial failed, and its exit code.
     """
@@ -46,12 +49,23 @@ class SweepRecord:
     first: tuple[dict[str, Any], ...] = ()
     n_trials: int = 0
     storage: str = ""
+    study: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write or replace the file, in one instant."""
         write_text(folder / FILE, json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n")
+
+    def again(self) -> list[str]:
+        """What every command that goes on with the sweep says again, because no folder decides it: the code to run, and
+        the database that is opened."""
+        storage = [f"storage={self.storage}"] if self.storage else []
+        return [*filter(names_code, (*self.fixed, *self.space)), *storage]
+
+    def resume_line(self, folder: Path) -> str:
+        """The command that goes on with the sweep, quoted for the shell."""
+        return command_line(f"resume={folder}", *self.again())
 
     def without_failure(self, number: int) -> SweepRecord:
         """The record after a trial was done."""
@@ -60,6 +74,11 @@ class SweepRecord:
     def with_failure(self, number: int, message: str, code: int) -> SweepRecord:
         """The record after a trial failed."""
         return replace(self, failed=self.failed | {str(number): {"message": message, "exit_code": code}})
+
+
+def is_free(override: str) -> bool:
+    """Whether an argument may be another one when a run or a sweep is resumed."""
+    return key_of(override).split(".")[0] in FREE
 
 
 def is_sweep(folder: Path) -> bool:
@@ -96,7 +115,7 @@ def _is_whole(content: Mapping[str, Any]) -> bool:
         and all(isinstance(each, dict) for each in (*content["first"], *(content[n] for n in ("options", "versions"))))
         and isinstance(content["failed"], dict)
         and all(isinstance(each, dict) and "message" in each for each in content["failed"].values())
-        and all(isinstance(content[name], str) for name in ("sampler", "storage"))
+        and all(isinstance(content[name], str) for name in ("sampler", "storage", "study"))
         and all(is_whole(content[name]) for name in ("seed", "n_trials"))
     )
 
@@ -112,14 +131,16 @@ def refuse_differences(folder: Path, then: SweepRecord, now: SweepRecord) -> Non
         raise UserError(
             f"{folder} holds a sweep that was asked otherwise:\n    "
             + "\n    ".join(lines)
-            + f"\n  Continue it as recorded with `{command_line(f'resume={folder}')}`, or start another in a folder of"
-            " its own: leave resume= and hydra.sweep.dir out."
+            + f"\n  Continue it as recorded with `{then.resume_line(folder)}`, or start another in a folder of its own:"
+            " leave resume= and hydra.sweep.dir out."
         )
 
 
 def _differences(then: SweepRecord, now: SweepRecord) -> Iterator[str]:
     for name in SAME:
         old, new = getattr(then, name), getattr(now, name)
+        if name == "fixed":
+            old, new = (tuple(text for text in texts if not is_free(text)) for texts in (old, new))
         if old == new:
             continue
         if name in ("fixed", "space"):

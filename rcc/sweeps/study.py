@@ -6,16 +6,15 @@ parameters in one operation, so that a process may be killed at any instant.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from rcc.atomic import foreign_errors
 from rcc.errors import UserError
-from rcc.sweeps.space import Dimension, Value
+from rcc.sweeps.space import Dimension
+from rcc.sweeps.storage import PASSWORD, database, hidden, journal, without_password
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -33,23 +32,39 @@ class SweepStudy:
     Args:
         folder: the sweep's.
         url: of a database; empty: the journal file in the folder.
+        name: of the study in that database.
         directions: 'maximize' or 'minimize' for each objective.
+        begun: whether the sweep has trials, so that its study must be there.
 
     Raises:
-        UserError: the study cannot be opened, or belongs to another search.
+        UserError: the study cannot be opened, is not there, or belongs to another search.
     """
 
-    def __init__(self, folder: Path, url: str, directions: Sequence[Any], space: Sequence[Dimension]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        directions: Sequence[Any],
+        space: Sequence[Dimension],
+        name: str = NAME,
+        begun: bool = False,
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # the command line says what happens
         self.folder, self.space = folder, {dimension.option: dimension for dimension in space}
         self.where = folder / JOURNAL if not url else without_password(url)
         self._elsewhere = bool(url)
-        name = NAME if not url else f"{NAME}-{folder.resolve().name}"
         with self._errors():
-            storage = _journal(folder / JOURNAL) if not url else _database(url)
-            if name in [study.study_name for study in storage.get_all_studies()]:
+            storage = journal(folder / JOURNAL) if not url else database(url)
+            there = name in [study.study_name for study in storage.get_all_studies()]
+        if begun and not there:
+            raise UserError(
+                f"{folder} holds trials of the study {name}, and {self.where} holds no such study. Put it back, or"
+                " start another sweep in a folder of its own."
+            )
+        with self._errors():
+            if there:
                 self._study: Study = optuna.load_study(study_name=name, storage=storage)
             else:
                 self._study = optuna.create_study(study_name=name, storage=storage, directions=[*directions])
@@ -127,61 +142,15 @@ class SweepStudy:
                 yield
         except (OSError, UserError):
             raise
+        except ImportError as error:
+            raise UserError(
+                f"the study in {self.where} needs a package for its kind of database ({error}); for postgresql://:"
+                " pip install 'rcc[postgresql]'."
+            ) from error
         except Exception as error:
-            reason = " ".join(str(error).split("\n(Background")[0].split())
+            reason = hidden(" ".join(str(error).split("\n(Background")[0].split()))
             raise UserError(
                 f"the study in {self.where} cannot be used: {type(error).__name__}: {reason}. By default it is a"
-                " file in the sweep's folder; storage=<url> names a database that runs and may be written to."
+                " file in the sweep's folder; storage=<url> names a database that runs and may be written to, whose"
+                f" password may stand in {PASSWORD}."
             ) from error
-
-
-def values_of(trial: FrozenTrial) -> dict[str, Value]:
-    """The parameters of a trial by option."""
-    return dict(trial.params)
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be printed and stored."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}@{host}"))
-
-
-def _journal(path: Path) -> BaseStorage:
-    """The storage of a journal file, behind a lock that ends with the process that holds it."""
-    from filelock import FileLock
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-    from optuna.storages.journal._file import BaseJournalFileLock
-
-    class Lock(BaseJournalFileLock):
-        def __init__(self) -> None:
-            self._lock = FileLock(path.with_name(f".{path.name}.lock"))
-
-        def acquire(self) -> bool:
-            self._lock.acquire()
-            return True
-
-        def release(self) -> None:
-            self._lock.release()
-
-    _drop_torn_line(path)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=Lock()))
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line that a killed process did not finish: nothing after it could be read."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
-
-
-def _database(url: str) -> BaseStorage:
-    from optuna.storages import RDBStorage
-
-    return RDBStorage(url)

@@ -31,10 +31,11 @@ class Result:
 
 @dataclass(frozen=True)
 class State:
-    """What a trial's folder says of it; `result` where it is finished and was a compression."""
+    """What a trial's folder says of it; `result` where it is finished and was a compression; how often it was begun."""
 
     status: str
     result: Result | None = None
+    attempts: int = 0
 
 
 def state_of(folder: Path) -> State:
@@ -46,11 +47,13 @@ def state_of(folder: Path) -> State:
         return State(NEW)
     except (OSError, ValueError, LookupError, TypeError, RecursionError, UserError):
         return State(STOPPED)  # its own resume says what is wrong with the file
+    begun = content.get("attempts")
+    attempts = len(begun) if isinstance(begun, list) else 0
     if status == FINISHED:
-        return State(FINISHED, _result(content.get("result")))
+        return State(FINISHED, _result(content.get("result")), attempts)
     if status == FAILED:
-        return State(FAILED)
-    return State(LIVE if _is_live(folder) else STOPPED)
+        return State(FAILED, None, attempts)
+    return State(LIVE if _is_live(folder) else STOPPED, None, attempts)
 
 
 def _result(found: Any) -> Result | None:

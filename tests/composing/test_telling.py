@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from importlib.util import find_spec
 
 import pytest
 from hydra.errors import HydraException, MissingConfigException
@@ -103,7 +104,12 @@ def test_what_is_raised_inside_comes_out_as_its_kind(raised: Exception, kind: ty
 
 @pytest.mark.parametrize(
     ("group", "name", "package"),
-    [(group, name, package) for group, names in PLUGINS.items() for name, package in names.items()],
+    [
+        (group, name, package)
+        for group, names in PLUGINS.items()
+        for name, package in names.items()
+        if find_spec(f"hydra_plugins.{package.replace('-', '_')}") is None
+    ],
 )
 def test_a_plugin_of_hydra_that_is_not_installed_is_told_with_its_package(group, name, package) -> None:
     with composer() as configs:
@@ -116,4 +122,4 @@ def test_a_plugin_of_hydra_that_is_not_installed_is_told_with_its_package(group,
 def test_a_launcher_that_nobody_knows_is_told_with_those_there_are() -> None:
     with composer() as configs:
         (problem,) = problems(["hydra/launcher=basix"], configs, multirun=True)
-    assert problem == "unknown hydra/launcher 'basix'. Did you mean 'basic'? Available: basic."
+    assert problem.startswith("unknown hydra/launcher 'basix'. Did you mean 'basic'? Available: basic")

@@ -39,6 +39,7 @@ def test_a_damaged_record_is_refused(tmp_path, change):
 
 def test_every_difference_is_told_and_the_count_is_none(tmp_path):
     refuse_differences(tmp_path, RECORD, replace(RECORD, n_trials=40))
+    refuse_differences(tmp_path, RECORD, replace(RECORD, fixed=("debug=quick", "logger=wandb", "limits.layers=4")))
     other = replace(RECORD, fixed=("debug=quick", "seed=1"), space=("seed=interval(0,5)",), sampler="random", seed=3)
     with pytest.raises(UserError) as told:
         refuse_differences(tmp_path, RECORD, other)
@@ -50,3 +51,10 @@ def test_every_difference_is_told_and_the_count_is_none(tmp_path):
         "start another in a folder of its own",
     ):
         assert line in str(told.value)
+
+
+def test_the_command_that_goes_on_says_again_what_no_folder_decides(tmp_path):
+    record = replace(RECORD, fixed=("model.target=mine:Net", "debug=quick"), storage="postgresql://me@host/studies")
+    assert record.resume_line(tmp_path) == (
+        f"rcc-run resume={tmp_path} model.target=mine:Net storage=postgresql://me@host/studies"
+    )

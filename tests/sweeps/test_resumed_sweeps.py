@@ -154,6 +154,46 @@ def test_settings_that_name_code_are_asked_for_again(stand_in, capsys, monkeypat
     assert main(["resume=s", code]) == 0
 
 
+def test_what_says_nothing_about_results_may_be_another_in_the_trials_that_are_left(stand_in):
+    stand_in.job = stopped_at(2, stand_in)
+    assert main([*SEARCH, "n_trials=2", "logger=local"]) == 130
+    before = Path("s/sweep.json").read_bytes()
+    assert main(["resume=s", "logger=wandb", "logger.tags=[late]"]) == 0
+    assert [list(cfg.logger.get("tags", ())) for cfg in stand_in.configs] == [[], [], ["late"]]
+    assert Path("s/sweep.json").read_bytes() == before
+
+
+def test_arguments_that_are_said_again_stand_in_their_recorded_order(stand_in):
+    code = "logger._target_=rcc.reporting.observers.RunObserver"
+    assert main(["-m", code, "stage=dare", "seed=0,1", "hydra.sweep.dir=s"]) == 0
+    assert main(["resume=s", code]) == 0
+
+
+def test_a_database_is_opened_only_when_it_is_named_again(stand_in, capsys, monkeypatch):
+    monkeypatch.setenv("RCC_STORAGE_PASSWORD", "none")
+    stand_in.job = stopped_at(2, stand_in)
+    assert main([*SEARCH, "n_trials=3", "storage=sqlite:///studies.db"]) == 130
+    told = capsys.readouterr()
+    assert "study: rcc-s-" in told.out
+    assert told.err == "rcc-run: interrupted. Continue with: rcc-run resume=s storage=sqlite:///studies.db\n"
+    assert main(["resume=s"]) == 2
+    assert "say it again: rcc-run resume=s storage=sqlite:///studies.db." in capsys.readouterr().err
+    assert main(["resume=s", "storage=sqlite:///others.db"]) == 2
+    assert "sqlite:///others.db holds no such study" in capsys.readouterr().err
+    Path("s").rename("moved")
+    assert main(["resume=moved", "storage=sqlite:///studies.db"]) == 0
+    assert len(stand_in.configs) == 4
+
+
+def test_a_password_reaches_no_file_and_no_message(stand_in, capsys, monkeypatch):
+    monkeypatch.setenv("RCC_STORAGE_PASSWORD", "none")
+    assert main([*SEARCH, "storage=nosuch://me:s3cret@host/studies"]) == 2
+    told = capsys.readouterr()
+    assert "the study in nosuch://me@host/studies cannot be used" in told.err
+    files = [path.read_text() for path in Path("s").rglob("*") if path.is_file()]
+    assert "s3cret" not in "".join([told.out, told.err, *files])
+
+
 def test_a_violated_constraint_makes_a_trial_infeasible_and_not_failed(stand_in, capsys):
     stand_in.job = compressed
     assert main([*SEARCH, "n_trials=4", "objectives=[retention:max]", 'constraints=["bytes<=300"]']) == 0

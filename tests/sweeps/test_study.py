@@ -8,7 +8,7 @@ from toys.studies import study_in
 from rcc.errors import UserError
 from rcc.sweeps.proposal import propose
 from rcc.sweeps.space import Dimension
-from rcc.sweeps.study import SweepStudy, without_password
+from rcc.sweeps.study import SweepStudy
 
 SPACE = [Dimension("seed", "seed", low=0, high=9)]
 
@@ -57,22 +57,16 @@ def test_a_file_that_is_no_journal_is_told(tmp_path):
         begun(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@host:5432/studies", "postgresql://me@host:5432/studies"),
-        ("sqlite:///study.db", "sqlite:///study.db"),
-    ],
-)
-def test_a_password_is_never_shown(url, shown):
-    assert without_password(url) == shown
-
-
 def test_a_database_holds_the_study_of_each_sweep_under_a_name_of_its_own(tmp_path):
     url = f"sqlite:///{tmp_path}/studies.db"
     for name in ("a", "b"):
-        study = SweepStudy(tmp_path / name, url, ["minimize"], SPACE)
+        study = SweepStudy(tmp_path, url, ["minimize"], SPACE, name)
         study.add(propose(SPACE, "random", {}, 0, 0, ["minimize"], [], lambda *_: True))
-    assert [len(SweepStudy(tmp_path / name, url, ["minimize"], SPACE).trials()) for name in ("a", "b")] == [1, 1]
+    assert [len(SweepStudy(tmp_path, url, ["minimize"], SPACE, name).trials()) for name in ("a", "b")] == [1, 1]
     with pytest.raises(UserError, match="cannot be used"):
         SweepStudy(tmp_path, "sqlite:////nowhere/at/all.db", ["minimize"], SPACE)
+
+
+def test_a_study_that_is_gone_is_not_begun_anew_beside_its_trials(tmp_path):
+    with pytest.raises(UserError, match=r"holds trials of the study rcc, and .*study\.journal holds no such study"):
+        SweepStudy(tmp_path, "", ["minimize"], SPACE, begun=True)
