@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rcc.models.transformers.clip import CLIPWrapper as CLIPWrapper
     from rcc.stages.alpha.editor import AlphaEditor as AlphaEditor
     from rcc.stages.dare.compressor import DARECompressor as DARECompressor
+    from rcc.stages.gradual import GradualPruning as GradualPruning
     from rcc.stages.nullu.projector import NulluProjector as NulluCompressor  # noqa: F401
     from rcc.stages.nullu.projector import NulluProjector as NulluProjector
     from rcc.stages.quant import Quantizer as Quantizer
@@ -77,6 +78,7 @@ _PUBLIC = {
     "Measurement": "rcc.measurement",
     "Metric": "rcc.measurement",
     "MetricComputer": "rcc.evaluation.captioning.metrics",
+    "GradualPruning": "rcc.stages.gradual",
     "ModuleAdapter": "rcc.models.own.module",
     "NulluCompressor": "rcc.stages.nullu.projector:NulluProjector",
     "NulluProjector": "rcc.stages.nullu.projector",

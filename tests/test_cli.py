@@ -25,6 +25,8 @@ from rcc.errors import UserError, WorkError
 
 Job = Callable[[DictConfig, Path], Any]
 
+STAGES = ("alpha", "dare", "gradual", "nullu", "quant", "recover")
+
 
 class StandIn(ModuleType):
     """In place of `rcc.run`: leaves in the directory what a run leaves, then does `job`."""
@@ -97,7 +99,7 @@ def test_a_typing_error_loads_neither_torch_nor_transformers() -> None:
 def test_one_problem_is_one_line_and_several_are_listed(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stage=dar"]) == 2
     assert capsys.readouterr().err == (
-        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant, recover.\n"
+        "rcc-run: unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, gradual, nullu, quant, recover.\n"
     )
     stand_in.refuses = lambda cfg: ["stage 'dare': target_sparsity is 7."]
     assert main(["model=clp", "stage.dare.target_sparsity=7"]) == 2
@@ -289,8 +291,8 @@ def test_configs_of_ones_own_are_used_and_checked(
 @pytest.mark.parametrize(
     ("line", "completions"),
     [
-        ("rcc-run stage=", ["stage=alpha", "stage=dare", "stage=nullu", "stage=quant", "stage=recover"]),
-        ("rcc-run stage=dare+", [f"stage=dare+{stage}" for stage in ("alpha", "dare", "nullu", "quant", "recover")]),
+        ("rcc-run stage=", [f"stage={stage}" for stage in STAGES]),
+        ("rcc-run stage=dare+", [f"stage=dare+{stage}" for stage in STAGES]),
         ("rcc-run stage=dare+nullu+a", ["stage=dare+nullu+alpha"]),
         ("rcc-run -m stage=dare+nullu,nullu+d", ["stage=dare+nullu,nullu+dare"]),
         ("rcc-run -m stage=dare,n", ["stage=dare,nullu"]),

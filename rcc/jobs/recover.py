@@ -43,8 +43,9 @@ from rcc.reporting.formats import difference_text, interval_text, metric_text
 from rcc.reporting.run_manifest import note_result
 from rcc.reporting.training import TrainingDisplay
 from rcc.stages.base import StageContext
+from rcc.stages.learning import TAUGHT
 from rcc.stages.recover import Recovery
-from rcc.stages.recover.options import LAST, TAUGHT
+from rcc.stages.recover.options import LAST
 from rcc.training.batches import BATCH_SIZE, TrainingSplit
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ smaller than half a quantisation step, while a latent adds them up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -122,11 +122,26 @@ class Held:
 
     def _on_grids(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """What the optimiser moves of the matrices that are held on grids, each with its steps."""
+        return ((latent, keep.step) for keep, latent in self._kept() if keep.step is not None)
+
+    def prunable(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """What the optimiser moves of each matrix whose zeros may be chosen anew, and the mask of its zeros, to be
+        written to. The masks are in the network's state; gradients pass through them until `stop_pruning`."""
+        masks = {latent: keep.zeros for keep, latent in self._kept() if keep.open}
+        return ((latent, mask) for latent, mask in masks.items() if mask is not None)
+
+    def stop_pruning(self) -> None:
+        """Hold the zeros as they are now."""
+        for keep, _ in self._kept():
+            keep.open = False
+
+    def _kept(self) -> Iterator[tuple[_FormOf, nn.Parameter]]:
+        """What holds each matrix, and what the optimiser moves of it: of a tied one the same each time."""
         for module in self.root.modules():
             if parametrize.is_parametrized(module):
                 for each in module.parametrizations.values():  # type: ignore[operator, union-attr]
-                    if isinstance(each[0], _FormOf) and each[0].step is not None:
-                        yield each.original, each[0].step
+                    if isinstance(each[0], _FormOf):
+                        yield each[0], each.original
 
     def release(self) -> None:
         """Leave every matrix as the form allowed it last, as a plain parameter: the one that was trained; and every
@@ -146,7 +161,12 @@ class Held:
         self.release()
 
 
-def held(model: Model | nn.Module, units: Sequence[Unit] | None = None, storage: torch.dtype = torch.float32) -> Held:
+def held(
+    model: Model | nn.Module,
+    units: Sequence[Unit] | None = None,
+    storage: torch.dtype = torch.float32,
+    pruned: Collection[Unit] = (),
+) -> Held:
     """Hold the form of every compressed layer of `model` from now on, until `Held.release`.
 
     Zeros stay zeros. A matrix of whole numbers of a step stays on its grid, no number larger than the largest it has
@@ -163,19 +183,24 @@ def held(model: Model | nn.Module, units: Sequence[Unit] | None = None, storage:
         model: a model or a module; changed in place, its parameters stay the same objects.
         units: which of its units to hold; by default all that can be compressed.
         storage: what an artifact is to store values in, see `Held.as_stored`.
+        pruned: those of the units whose zeros are to be chosen anew, see `Held.prunable`.
     """
+    names = {unit.name for unit in pruned}
     if units is None:
         units = find_units(model) if isinstance(model, nn.Module) else model.units()
     root = model if isinstance(model, nn.Module) else model.module
     norms = [_HeldNorm(norm) for norm in root.modules() if is_fixed(norm) and is_without_statistics(norm)]
     places = []
+    masks: dict[int, Tensor | None] = {}
     for unit in units:
         if unit.obstacle:
             continue
         for module in unit.modules():
             for name in MATRICES if isinstance(module, FormModule) else ("weight",):
-                keep = None if parametrize.is_parametrized(module, name) else _of(module, name)
+                keep = None if parametrize.is_parametrized(module, name) else _of(module, name, unit.name in names)
                 if keep is not None:
+                    # One mask for a matrix that several modules share, so that they see the same zeros chosen.
+                    keep.zeros = masks.setdefault(id(getattr(module, name)), keep.zeros)
                     # `unsafe` leaves out a check by a forward, which the form passes by construction.
                     parametrize.register_parametrization(module, name, keep, unsafe=True)
                     places.append((module, name))
@@ -197,7 +222,7 @@ class _HeldNorm:
             parameter.requires_grad_(True)
 
 
-def _of(module: Any, name: str) -> _FormOf | None:
+def _of(module: Any, name: str, pruned: bool) -> _FormOf | None:
     """What holds the matrix; None where it is absent or has nothing to hold."""
     matrix = getattr(module, name, None)
     if not isinstance(matrix, nn.Parameter):
@@ -205,33 +230,49 @@ def _of(module: Any, name: str) -> _FormOf | None:
     step = getattr(module, f"{name}_step", None)
     zeros = matrix.detach() == 0
     some = bool(zeros.any())
-    if step is None and not some:
+    if step is None and not some and not pruned:
         return None
     largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
-    return _FormOf(zeros if some else None, step, largest)
+    return _FormOf(zeros if some or pruned else None, step, largest, pruned)
 
 
 class _FormOf(nn.Module):
-    """What the form allows of a latent matrix: zeros where they were, and whole numbers of a step."""
+    """What the form allows of a latent matrix: zeros where they were, and whole numbers of a step.
+
+    One that is `open` lets gradients pass through its zeros, so that others may be chosen.
+    """
 
     holds_form = True
     zeros: Tensor | None
     step: Tensor | None
 
-    def __init__(self, zeros: Tensor | None, step: Tensor | None, largest: int) -> None:
+    def __init__(self, zeros: Tensor | None, step: Tensor | None, largest: int, open_: bool = False) -> None:
         super().__init__()
-        self.register_buffer("zeros", zeros, persistent=False)
+        self.open = open_
+        self.register_buffer("zeros", zeros, persistent=open_)
         self.register_buffer("step", step, persistent=False)
         self.largest = largest
 
     def forward(self, latent: Tensor) -> Tensor:
         if self.step is not None:
-            return _OnGrid.apply(latent, self.step, self.largest, self.zeros)  # type: ignore[no-any-return]
+            return _OnGrid.apply(latent, self.step, self.largest, self.zeros, self.open)  # type: ignore[no-any-return]
         assert self.zeros is not None  # what has neither a step nor zeros is not held
-        return latent.masked_fill(self.zeros, 0.0)
+        return _Masked.apply(latent, self.zeros) if self.open else latent.masked_fill(self.zeros, 0.0)
 
     def right_inverse(self, matrix: Tensor) -> Tensor:
         return matrix
+
+
+class _Masked(torch.autograd.Function):
+    """Fills zeros in, and passes gradients on as if it did not."""
+
+    @staticmethod
+    def forward(context: Any, latent: Tensor, zeros: Tensor) -> Tensor:
+        return latent.masked_fill(zeros, 0.0)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 class _OnGrid(torch.autograd.Function):
@@ -241,18 +282,19 @@ class _OnGrid(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context: Any, latent: Tensor, step: Tensor, largest: int, zeros: Tensor | None) -> Tensor:
+    def forward(context: Any, latent: Tensor, step: Tensor, largest: int, zeros: Tensor | None, open_: bool) -> Tensor:
         steps = latent / step.to(latent.dtype)[:, None]
         limit = largest + 0.5  # up to here a latent rounds to the largest number by itself
         still = (steps > limit).logical_or_(steps < -limit)
         whole = steps.round_().clamp_(-largest, largest)
         if zeros is not None:
             whole.masked_fill_(zeros, 0.0)
-            still.logical_or_(zeros)
+            if not open_:
+                still.logical_or_(zeros)
         context.save_for_backward(still)
         return from_grid(whole, step).to(latent.dtype)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (still,) = context.saved_tensors
-        return gradients[0].masked_fill(still, 0.0), None, None, None
+        return gradients[0].masked_fill(still, 0.0), None, None, None, None

@@ -59,6 +59,7 @@ class CompressionTrainer:
         resume: go on from the checkpoint in that folder, where there is one.
         identity: plain data that must be the same for a resume to go on the same way, as the batch size and the seed.
         as_measured: inside it, parameters have the values that are to be measured and kept.
+        ready: whether the weights after an epoch may be kept; it holds after the last one.
         evaluating: train in evaluation mode, with running statistics fixed and without dropout.
 
     Raises:
@@ -78,6 +79,7 @@ class CompressionTrainer:
         resume: bool = False,
         identity: Mapping[str, Any] | None = None,
         as_measured: Callable[[], AbstractContextManager[object]] = nullcontext,
+        ready: Callable[[], bool] = lambda: True,
         evaluating: bool = False,
     ) -> None:
         self.model, self.teacher_model = model, teacher_model
@@ -93,7 +95,7 @@ class CompressionTrainer:
         self.progress, self.callbacks = progress, list(callbacks)
         self.folder = None if checkpoints is None else Path(checkpoints)
         self.resume, self.identity = resume, dict(identity or {})
-        self.as_measured, self.evaluating = as_measured, evaluating
+        self.as_measured, self.ready, self.evaluating = as_measured, ready, evaluating
         self.trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         problems = Problems("training")
         problems.check(bool(self.trained), "everything is frozen: no parameter of the model takes a gradient.")
@@ -285,7 +287,8 @@ class CompressionTrainer:
             epoch = replace(epoch, score=score())
             if not math.isfinite(epoch.score):
                 raise WorkError(f"the score after epoch {epoch.number} is {epoch.score}; lower learning_rate.")
-            self.best.offer(epoch.number, epoch.score)
+            if self.ready():
+                self.best.offer(epoch.number, epoch.score)
         self.history.epochs.append(epoch)
         self.scheduler.after_epoch(epoch.score)
         for callback in self.callbacks:

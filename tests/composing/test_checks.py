@@ -12,6 +12,7 @@ from rcc.composing.checks import problems
 from rcc.composing.composition import Composer, composer
 from rcc.composing.folders import folder_of
 
+STAGES = "alpha, dare, gradual, nullu, quant, recover"
 MODELS = "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, siglip, transformers, vit"
 
 
@@ -54,7 +55,10 @@ def test_a_right_command_is_composed_as_it_is_its_job_and_its_choices_as_shipped
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("stage=dar", "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, nullu, quant, recover."),
+        (
+            "stage=dar",
+            "unknown stage 'dar'. Did you mean 'dare'? Available: alpha, dare, gradual, nullu, quant, recover.",
+        ),
         ("stage=", "stage= names no stage."),
         ("stage=null", "stage= names no stage."),
         ("stage=dare+", "stage=dare+ has an empty name."),
@@ -222,7 +226,10 @@ def test_what_an_experiment_file_gets_wrong_is_told_like_an_argument(tmp_path: P
     write("# @package _global_\ndefaults:\n  - override /stage: dare+nulu\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)
-        assert found_one == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, nullu, quant, recover."
+        assert (
+            found_one
+            == "unknown stage 'nulu'. Did you mean 'nullu'? Available: alpha, dare, gradual, nullu, quant, recover."
+        )
     write("# @package _global_\ndefaults:\n  - override /model: clp\n")
     with composer(tmp_path) as configs:
         (found_one,) = problems(["experiment=mine"], configs)

@@ -1,4 +1,4 @@
-"""Recovery: what it gives back, what it leaves as it is, whom it refuses, and that it is never worse."""
+"""Learning from the dense model: what it gives back, what it leaves as it is, whom it refuses; never worse."""
 
 from __future__ import annotations
 
