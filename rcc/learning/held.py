@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from rcc.layers.grid import from_grid, round_vector, to_grid, to_multiples
 from rcc.layers.model import Model
 from rcc.layers.modules import FormModule
 from rcc.layers.units import Unit, find_units
+from rcc.learning.form_of import FormOf
 from rcc.learning.trimming import VECTORS, least_level, with_fewer_raised, with_shorter_mantissas
 
 
@@ -43,7 +44,9 @@ class Held:
         storage: torch.dtype = torch.float32,
     ) -> None:
         self.root, self.places, self.norms, self.storage = root, list(places), list(norms), storage
-        vectors = [each for each in self._floating() if each.dim() == 1 and len(each) > 1]
+        factors = {keep.factor for keep, _ in self._kept() if keep.factor is not None}
+        self._free = [each for each in self._floating() if each not in factors]
+        vectors = [each for each in self._free if each.dim() == 1 and len(each) > 1]
         self._alike = {each for each in vectors if bool((each == each[0]).all())}
         self._fits: Callable[[], bool] | None = None
         self._before: dict[nn.Parameter, Tensor] = {}
@@ -83,15 +86,18 @@ class Held:
         the nearest multiples of one step.
         """
         grids = dict(self._on_grids())
-        moved = [each for each in self._floating() if self._fits is not None or each not in grids]
+        moved = [each for each in self._free if each not in grids] if self._fits is None else self._floating()
         kept = [each.detach().clone() for each in moved]
         with torch.no_grad():
-            for each in moved:
+            for each in self._free:
                 if each not in grids:
                     whole = each in self._multiples
                     each.copy_(round_vector(each, self.storage) if whole else each.to(self.storage))
         if self._fits is not None:
-            self._trim(self._fits, dict(zip(moved, kept, strict=True)), grids)
+            values = (
+                (each, each.clone() if each.dim() < 2 else before) for each, before in zip(moved, kept, strict=True)
+            )
+            self._trim(self._fits, dict(values), grids)
         try:
             yield
         finally:
@@ -106,13 +112,18 @@ class Held:
 
         @torch.no_grad()
         def at(level: float) -> bool:
+            for each, values in trained.items():  # vectors first, the factors of learned steps among them
+                if each.dim() < 2:
+                    each.copy_(self._before[each] if level > VECTORS else values)
+            for keep, _ in self._kept():
+                keep.take_steps()
             for each, values in trained.items():
                 before = self._before[each]
                 if each in grids:
                     step = grids[each]
                     latent = values / step.to(values.dtype)[:, None]
                     each.copy_(from_grid(before if level == 1 else with_fewer_raised(latent, before, level), step))
-                elif level == 1 or (each.dim() < 2 and level > VECTORS):
+                elif level == 1:
                     each.copy_(before)
                 elif each.dim() > 1:
                     each.copy_(with_shorter_mantissas(values, level, self.storage))
@@ -127,20 +138,20 @@ class Held:
     def prunable(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """What the optimiser moves of each matrix whose zeros may be chosen anew, and the mask of its zeros, to be
         written to. The masks are in the network's state; gradients pass through them until `stop_pruning`."""
-        masks = {latent: keep.zeros for keep, latent in self._kept() if keep.open}
+        masks = {latent: keep.zeros for keep, latent in self._kept() if keep.is_open}
         return ((latent, mask) for latent, mask in masks.items() if mask is not None)
 
     def stop_pruning(self) -> None:
         """Hold the zeros as they are now."""
         for keep, _ in self._kept():
-            keep.open = False
+            keep.is_open = False
 
-    def _kept(self) -> Iterator[tuple[_FormOf, nn.Parameter]]:
+    def _kept(self) -> Iterator[tuple[FormOf, nn.Parameter]]:
         """What holds each matrix, and what the optimiser moves of it: of a tied one the same each time."""
         for module in self.root.modules():
             if parametrize.is_parametrized(module):
                 for each in module.parametrizations.values():  # type: ignore[operator, union-attr]
-                    if isinstance(each[0], _FormOf):
+                    if isinstance(each[0], FormOf):
                         yield each[0], each.original
 
     def release(self) -> None:
@@ -166,6 +177,7 @@ def held(
     units: Sequence[Unit] | None = None,
     storage: torch.dtype = torch.float32,
     pruned: Collection[Unit] = (),
+    learn_steps: bool = False,
 ) -> Held:
     """Hold the form of every compressed layer of `model` from now on, until `Held.release`.
 
@@ -184,6 +196,7 @@ def held(
         units: which of its units to hold; by default all that can be compressed.
         storage: what an artifact is to store values in, see `Held.as_stored`.
         pruned: those of the units whose zeros are to be chosen anew, see `Held.prunable`.
+        learn_steps: whether the steps of whole numbers are trained too, see `rcc.learning.form_of`.
     """
     names = {unit.name for unit in pruned}
     if units is None:
@@ -191,16 +204,19 @@ def held(
     root = model if isinstance(model, nn.Module) else model.module
     norms = [_HeldNorm(norm) for norm in root.modules() if is_fixed(norm) and is_without_statistics(norm)]
     places = []
-    masks: dict[int, Tensor | None] = {}
+    first: dict[int, FormOf] = {}
     for unit in units:
         if unit.obstacle:
             continue
         for module in unit.modules():
             for name in MATRICES if isinstance(module, FormModule) else ("weight",):
-                keep = None if parametrize.is_parametrized(module, name) else _of(module, name, unit.name in names)
+                if parametrize.is_parametrized(module, name):
+                    continue
+                keep = FormOf.of(module, name, unit.name in names, storage if learn_steps else None)
                 if keep is not None:
-                    # One mask for a matrix that several modules share, so that they see the same zeros chosen.
-                    keep.zeros = masks.setdefault(id(getattr(module, name)), keep.zeros)
+                    # What is chosen and learned of a matrix that several modules share is one.
+                    same = first.setdefault(id(getattr(module, name)), keep)
+                    keep.zeros, keep.factor = same.zeros, same.factor
                     # `unsafe` leaves out a check by a forward, which the form passes by construction.
                     parametrize.register_parametrization(module, name, keep, unsafe=True)
                     places.append((module, name))
@@ -220,81 +236,3 @@ class _HeldNorm:
         self._hook.remove()
         for parameter in self._frozen:
             parameter.requires_grad_(True)
-
-
-def _of(module: Any, name: str, pruned: bool) -> _FormOf | None:
-    """What holds the matrix; None where it is absent or has nothing to hold."""
-    matrix = getattr(module, name, None)
-    if not isinstance(matrix, nn.Parameter):
-        return None
-    step = getattr(module, f"{name}_step", None)
-    zeros = matrix.detach() == 0
-    some = bool(zeros.any())
-    if step is None and not some and not pruned:
-        return None
-    largest = 0 if step is None else int(to_grid(matrix.detach(), step).abs().max())
-    return _FormOf(zeros if some or pruned else None, step, largest, pruned)
-
-
-class _FormOf(nn.Module):
-    """What the form allows of a latent matrix: zeros where they were, and whole numbers of a step.
-
-    One that is `open` lets gradients pass through its zeros, so that others may be chosen.
-    """
-
-    holds_form = True
-    zeros: Tensor | None
-    step: Tensor | None
-
-    def __init__(self, zeros: Tensor | None, step: Tensor | None, largest: int, open_: bool = False) -> None:
-        super().__init__()
-        self.open = open_
-        self.register_buffer("zeros", zeros, persistent=open_)
-        self.register_buffer("step", step, persistent=False)
-        self.largest = largest
-
-    def forward(self, latent: Tensor) -> Tensor:
-        if self.step is not None:
-            return _OnGrid.apply(latent, self.step, self.largest, self.zeros, self.open)  # type: ignore[no-any-return]
-        assert self.zeros is not None  # what has neither a step nor zeros is not held
-        return _Masked.apply(latent, self.zeros) if self.open else latent.masked_fill(self.zeros, 0.0)
-
-    def right_inverse(self, matrix: Tensor) -> Tensor:
-        return matrix
-
-
-class _Masked(torch.autograd.Function):
-    """Fills zeros in, and passes gradients on as if it did not."""
-
-    @staticmethod
-    def forward(context: Any, latent: Tensor, zeros: Tensor) -> Tensor:
-        return latent.masked_fill(zeros, 0.0)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
-
-
-class _OnGrid(torch.autograd.Function):
-    """Rounds to the grid, exactly: x + (q(x) − x).detach(), the usual way, is off by the rounding of its sums.
-
-    One operation with its mask of zeros, in place where it can: each new matrix costs as much as the arithmetic on it.
-    """
-
-    @staticmethod
-    def forward(context: Any, latent: Tensor, step: Tensor, largest: int, zeros: Tensor | None, open_: bool) -> Tensor:
-        steps = latent / step.to(latent.dtype)[:, None]
-        limit = largest + 0.5  # up to here a latent rounds to the largest number by itself
-        still = (steps > limit).logical_or_(steps < -limit)
-        whole = steps.round_().clamp_(-largest, largest)
-        if zeros is not None:
-            whole.masked_fill_(zeros, 0.0)
-            if not open_:
-                still.logical_or_(zeros)
-        context.save_for_backward(still)
-        return from_grid(whole, step).to(latent.dtype)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (still,) = context.saved_tensors
-        return gradients[0].masked_fill(still, 0.0), None, None, None, None

@@ -26,6 +26,7 @@ from rcc.learning.training_options import TrainingOptions
 from rcc.stages.base import Epochs, StageContext, StageReport
 from rcc.stages.options import ConfiguredStage, StageOptions
 
+FIXED, LEARNED = "fixed", "learned"
 TIE = 1e-6
 """What the distance to the dense outputs, in [0, 2], counts beside the score: it tells epochs of one score apart."""
 TAUGHT = tuple(field.name for field in fields(Weights) if field.name != "task")
@@ -37,6 +38,7 @@ class LearningOptions(StageOptions, TrainingOptions):
     """How long and by what to learn, and from which losses; those of training with defaults of its own.
 
     Attributes:
+        steps: of whole numbers: 'fixed', as they are, or 'learned' with the values (LSQ, Esser et al. 2020).
         batch_size: items of a step; None: 64 of a data set, or the batches of a loader as they come.
         augmentation: how images are changed at random: 'none', or one of `AUGMENTATIONS`.
         temperature: that scores are softened by.
@@ -47,6 +49,7 @@ class LearningOptions(StageOptions, TrainingOptions):
     epochs: int = 8
     learning_rate: float = 2e-3
     _: KW_ONLY
+    steps: str = FIXED
     batch_size: int | None = None
     augmentation: str = UNCHANGED
     optimiser: str = "muon"
@@ -62,6 +65,7 @@ class LearningOptions(StageOptions, TrainingOptions):
 
     def check(self, problems: Problems) -> None:
         TrainingOptions.check(self, problems)
+        problems.choice("steps", self.steps, (FIXED, LEARNED))
         if self.batch_size is not None:
             problems.whole("batch_size", self.batch_size, 1)
         problems.choice("augmentation", self.augmentation, (UNCHANGED, *AUGMENTATIONS))
@@ -120,13 +124,24 @@ class LearningStage(ConfiguredStage[Options]):
         with (
             differentiating(model.module),
             context.dense_beside(model) if taught else nullcontext() as teacher,
-            held(model, storage=context.storage, pruned=chosen if self.pruned else ()) as holding,
+            self._held(model, chosen, context.storage) as holding,
         ):
             frozen = {id(parameter) for unit in self.left(model, chosen) for parameter in _parameters(unit)}
             train_only(model.module, [each for each in holding.trained() if id(each) not in frozen])
             report.facts.update(self._train(model, teacher, holding, batches, context))
         report.touched.update((unit.name, {}) for unit in chosen)
         return report
+
+    def _held(self, model: Model, chosen: Sequence[Unit], storage: torch.dtype) -> Held:
+        learned = self.options.steps == LEARNED
+        holding = held(model, storage=storage, pruned=chosen if self.pruned else (), learn_steps=learned)
+        if learned and not any(unit.read().quantised for unit in model.units()):
+            holding.release()
+            raise UserError(
+                f"{self.who}: steps={LEARNED} has no effect: no matrix is of whole numbers here. Put it after quant, or"
+                f" leave steps at {FIXED}."
+            )
+        return holding
 
     def left(self, model: Model, chosen: Sequence[Unit]) -> Sequence[Unit]:
         """The units whose values stay as they are."""
