@@ -39,7 +39,10 @@ def test_the_gradient_of_a_step_is_that_of_lsq(is_open: bool) -> None:
     assert keep.factor is not None
     for row in range(4):
         kept = [column for column in range(9) if not zeros[row, column]]
-        each = [float(slopes[row, column]) * lsq(float(latent[row, column]), float(step[row]), 3) for column in kept]
+        each = [
+            float(slopes[row, column]) * lsq(float(latent.detach()[row, column]), float(step[row]), 3)
+            for column in kept
+        ]
         wanted = sum(each) / math.sqrt(len(kept) * 3) * float(step[row])  # of the factor, the step's over its start
         assert float(keep.factor.grad[row]) == pytest.approx(wanted, rel=1e-6)
     inside = (latent / step[:, None]).abs() <= 3.5
