@@ -5,7 +5,7 @@ Shapes: T texts, N images, D dimensions of the shared space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rcc.engine.images import several, taken
+from rcc.engine.encoding import LARGEST, Embeddings, encoded_images, encoded_texts
 from rcc.engine.opening import check_there, opened
 from rcc.errors import Problems, UserError
-from rcc.layers.model import Batch
 from rcc.models.transformers.dual import DualEncoder
-
-Embeddings = NDArray[np.float32]
-LARGEST = 32
-"""Items in one forward pass, unless said: more gain little on a CPU (docs/engine.md)."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +120,7 @@ class CLIPEngine:
         Raises:
             UserError: no text, or an item that is none.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        strange = [place for place, text in enumerate(texts) if not isinstance(text, str)]
-        if not texts or strange:
-            found = f"item {strange[0]} is {type(texts[strange[0]]).__name__}" if strange else "there are none"
-            raise UserError(f"texts must be one or more strings; {found}.")
-        unique = sorted(set(texts), key=lambda text: (len(text), text))
-        place = {text: index for index, text in enumerate(unique)}
-        batches = (self.model.prepare(texts=part) for part in _parts(unique, self.batch_size))
-        return self._encoded(batches, "text_embeds", normalize)[[place[text] for text in texts]]
+        return encoded_texts(self.model, texts, self.batch_size, None if normalize else self.model.projected)
 
     def encode_image(self, images: Any, normalize: bool = True) -> Embeddings:
         """(N, D) embeddings of one image or several, in order: paths, bytes of files, PIL images, uint8 arrays
@@ -143,9 +129,7 @@ class CLIPEngine:
         Raises:
             UserError: no image, an item of another kind, or one that cannot be decoded.
         """
-        parts = _parts(several(images), self.batch_size)
-        batches = (self.model.prepare(images=[taken(image) for image in part]) for part in parts)
-        return self._encoded(batches, "image_embeds", normalize)
+        return encoded_images(self.model, images, self.batch_size, None if normalize else self.model.projected)
 
     def compute_similarity(
         self, text_embeddings: Any, image_embeddings: Any, apply_temperature: bool = True
@@ -182,15 +166,6 @@ class CLIPEngine:
         if not return_probabilities:
             return predictions
         return predictions, F.softmax(torch.from_numpy(similarity), dim=1).numpy()
-
-    @torch.inference_mode()
-    def _encoded(self, batches: Iterable[Batch], name: str, normalize: bool) -> Embeddings:
-        given: Callable[[Batch], dict[str, Tensor]] = self.model.outputs if normalize else self.model.projected
-        return torch.cat([given(batch)[name].float().cpu() for batch in batches]).numpy()
-
-
-def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _unit_rows(name: str, embeddings: Any) -> Embeddings:

@@ -20,7 +20,7 @@ FILE, FORMAT, VERSION = "store.json", "rcc-store", 1
 SEGMENT = re.compile(r"segment-\d{8}")
 DEAD = re.compile(r"segment-\d{8}\.dead-\d{8}")
 _KEYS: dict[str, Any] = {
-    "kind": str, "dimensions": int, "model": str, "generation": int, "fields": dict[str, str],
+    "kind": str, "dimensions": int, "model": str, "source": str, "generation": int, "fields": dict[str, str],
     "segments": list[dict[str, Any]],
 }  # fmt: skip
 _ENTRY: dict[str, Any] = {"name": str, "rows": int, "dead": str, "dead_rows": int}
@@ -44,6 +44,7 @@ class StoreManifest:
         kind: of its vectors, see `rcc.store.schema.KINDS`.
         dimensions: of each vector.
         model: the checksum of the weights that made them; '' where that was not said.
+        source: the path of that model from the store's directory, to be found again; '' where it has none.
         generation: grows with every change.
         fields: the type of each field that rows have beside their id: 'text', 'number' or 'truth'.
     """
@@ -51,6 +52,7 @@ class StoreManifest:
     kind: str
     dimensions: int
     model: str = ""
+    source: str = ""
     generation: int = 0
     fields: dict[str, str] = field(default_factory=dict)
     segments: tuple[SegmentEntry, ...] = ()

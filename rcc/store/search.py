@@ -11,34 +11,36 @@ from rcc.store.filters import Condition
 from rcc.store.schema import Vectors
 from rcc.store.segment import BLOCK, Segment, codes_of
 
-EXACT, CODES, AUTO = "exact", "codes", "auto"
-METHODS = (AUTO, EXACT, CODES)
-MANY = 20_000
-"""Rows from which codes pay: below, a product with all vectors costs less than looking at codes first."""
+EXACT, CODES = "exact", "codes"
+METHODS = (EXACT, CODES)
 CANDIDATES = 20
-"""Times as many rows as are asked for, and `LEAST` at least, whose vectors are compared after their codes."""
+"""Times as many rows as are asked for, and `LEAST` at least, whose vectors are compared after their codes, unless said.
+"""
 LEAST = 200
 Places = NDArray[np.int64]
 
 
 def nearest(
-    segment: Segment, queries: Vectors, top_k: int, conditions: Sequence[Condition], method: str
+    segment: Segment, queries: Vectors, top_k: int, conditions: Sequence[Condition], candidates: int | None
 ) -> tuple[Places, Vectors]:
     """For each query (Q, D) the rows of the `top_k` highest cosines among those that meet the conditions, and these
-    cosines, (Q, K) each in falling order, of equal ones the first row first; K ≤ top_k is alike for all queries."""
+    cosines, (Q, K) each in falling order, of equal ones the first row first; K ≤ top_k is alike for all queries.
+
+    Args:
+        candidates: how many rows of the nearest codes are compared; None compares all.
+    """
     rows = segment.chosen(conditions)
     count = len(segment) if rows is None else len(rows)
     if count == 0:
         return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-    by_codes = method == CODES or (method == AUTO and count >= MANY)
-    if by_codes and count > candidates_of(top_k):
-        found = [_by_codes(segment, query, top_k, rows) for query in queries]
+    if candidates is not None and count > candidates:
+        found = [_by_codes(segment, query, top_k, rows, candidates) for query in queries]
         return np.stack([places for places, _ in found]), np.stack([scores for _, scores in found])
     return _exact(segment, queries, top_k, rows)
 
 
-def candidates_of(top_k: int) -> int:
-    """How many rows are compared exactly after their codes."""
+def usual_candidates(top_k: int) -> int:
+    """How many rows are compared after their codes where nobody says."""
     return max(LEAST, CANDIDATES * top_k)
 
 
@@ -55,11 +57,13 @@ def _exact(segment: Segment, queries: Vectors, top_k: int, rows: Places | None) 
     return places, scores
 
 
-def _by_codes(segment: Segment, query: Vectors, top_k: int, rows: Places | None) -> tuple[Places, Vectors]:
+def _by_codes(
+    segment: Segment, query: Vectors, top_k: int, rows: Places | None, candidates: int
+) -> tuple[Places, Vectors]:
     (code,) = codes_of(query[None], segment.mean)
     codes = segment.codes if rows is None else segment.codes[rows]
     apart = np.bitwise_count(codes ^ code).sum(axis=1, dtype=np.uint32)
-    near = np.argpartition(apart, candidates_of(top_k) - 1)[: candidates_of(top_k)]
+    near = np.argpartition(apart, candidates - 1)[:candidates]
     within = np.sort(near if rows is None else rows[near])
     places, scores = best(within[None], (segment.vectors[within] @ query)[None], top_k)
     return places[0], scores[0]

@@ -21,7 +21,7 @@ from rcc.errors import Problems, UserError
 from rcc.store.filters import read_filter
 from rcc.store.manifest import DEAD, FILE, SEGMENT, SegmentEntry, StoreManifest, read_manifest
 from rcc.store.schema import ID, KINDS, Fields, Vectors, checked_fields, checked_ids, unit_vectors
-from rcc.store.search import AUTO, METHODS, best, nearest
+from rcc.store.search import EXACT, METHODS, best, nearest, usual_candidates
 from rcc.store.segment import BLOCK, Segment, write_dead, write_segment
 
 LOCK = ".lock"
@@ -55,13 +55,20 @@ class EmbeddingStore:
         kind: of the vectors, one of `KINDS`; None for what the store says, 'clip' for a new one.
         dimensions: of a vector; None for what the store says, or the first vectors have.
         model: the checksum of the weights that make the vectors; None for what the store says.
+        source: of a new store: the path of the model from the store's directory.
 
     Raises:
         UserError: the store there is damaged, or is of another kind, width or model.
     """
 
     def __init__(
-        self, path: str | Path, *, kind: str | None = None, dimensions: int | None = None, model: str | None = None
+        self,
+        path: str | Path,
+        *,
+        kind: str | None = None,
+        dimensions: int | None = None,
+        model: str | None = None,
+        source: str = "",
     ) -> None:
         problems = Problems("EmbeddingStore")
         if kind is not None:
@@ -69,7 +76,7 @@ class EmbeddingStore:
         if dimensions is not None:
             problems.whole("dimensions", dimensions, 1)
         problems.done()
-        self.path = Path(path)
+        self.path, self._source = Path(path), source
         self._asked: dict[str, Any] = {"kind": kind, "dimensions": dimensions, "model": model}
         self._manifest: StoreManifest | None = None
         self._segments: tuple[Segment, ...] = ()
@@ -158,7 +165,9 @@ class EmbeddingStore:
             names = checked_ids(ids, len(rows))
             described, types = checked_fields(fields, len(rows), {} if before is None else before.fields)
             if before is None:
-                before = StoreManifest(self._asked["kind"] or KINDS[0], rows.shape[1], self._asked["model"] or "")
+                before = StoreManifest(
+                    self._asked["kind"] or KINDS[0], rows.shape[1], self._asked["model"] or "", self._source
+                )
             after = self._without(before, names)
             entry = write_segment(
                 self.path,
@@ -198,14 +207,17 @@ class EmbeddingStore:
             if self._manifest is not None:
                 self._merge(self._segments)
 
-    def search(self, queries: Any, top_k: int = 10, where: str = "", method: str = AUTO) -> list[list[Match]]:
+    def search(
+        self, queries: Any, top_k: int = 10, where: str = "", method: str = EXACT, candidates: int | None = None
+    ) -> list[list[Match]]:
         """For each query the nearest rows by cosine, the nearest first; all where there are fewer than `top_k`.
 
         Args:
             queries: (Q, D), or (D,) for one.
             where: conditions on fields, see `rcc.store.filters`; they are met before anything is compared.
-            method: 'exact' compares with every vector, 'codes' with those alone that are nearest by their codes,
-                'auto' by how many rows there are.
+            method: 'exact' compares with every vector, 'codes' with those alone that are nearest by their codes: how
+                many of the nearest that misses depends on the vectors, see `recall_of_codes`.
+            candidates: of codes: how many vectors of each segment are compared; None: 20 times `top_k`, 200 at least.
 
         Raises:
             UserError: queries of another width or that point nowhere, or a filter that cannot be read.
@@ -213,12 +225,16 @@ class EmbeddingStore:
         problems = Problems("search")
         problems.whole("top_k", top_k, 1)
         problems.choice("method", method, METHODS)
+        if candidates is not None:
+            problems.whole("candidates", candidates, 1)
+            problems.check(method != EXACT, "candidates has no effect with method=exact, which compares all.")
         problems.done()
+        compared = None if method == EXACT else max(top_k, candidates or usual_candidates(top_k))
         asked = unit_vectors("queries", queries, self.manifest.dimensions)
         conditions = read_filter(where, self.manifest.fields) if where else []
         numbers, places, scores = [], [], []
         for number, segment in enumerate(self._segments):
-            found, values = nearest(segment, asked, top_k, conditions, method)
+            found, values = nearest(segment, asked, top_k, conditions, compared)
             numbers.append(np.full(found.shape, number))
             places.append(found)
             scores.append(values)
@@ -236,6 +252,18 @@ class EmbeddingStore:
             ]
             for query in range(len(asked))
         ]
+
+    def recall_of_codes(self, queries: Any, top_k: int = 10, candidates: int | None = None) -> float:
+        """The share of the `top_k` nearest of each query that search by codes finds."""
+        exact, coded = (
+            self.search(queries, top_k),
+            self.search(queries, top_k, method="codes", candidates=candidates),
+        )
+        found = sum(
+            len({match.id for match in one} & {match.id for match in other})
+            for one, other in zip(exact, coded, strict=True)
+        )
+        return found / max(1, sum(map(len, exact)))
 
     def _match(self, segment: int, place: int, score: float) -> Match:
         row = self._segments[segment].rows[place]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rcc.composing.composition import Composer
+from rcc.composing.overrides import verbatim
 from rcc.shipped import config_dir
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def test_there_are_commands_of_every_kind() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_documented_command_composes_and_its_evaluator_fits(configs: Composer, command: str) -> None:
-    words = shlex.split(re.sub(r"<[^>]*>", "somewhere", command))
+    words = [verbatim(word) for word in shlex.split(re.sub(r"<[^>]*>", "somewhere", command))]
     cfg = configs.compose(words)
     if cfg.get("eval") is None:  # a job that measures nothing
         return

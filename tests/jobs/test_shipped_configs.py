@@ -80,11 +80,11 @@ def test_the_ladder_is_a_run_a_rung_each_in_one_file(rcc_run, tmp_path, small_cl
 
 
 def test_every_stage_has_a_space_of_options_that_it_has() -> None:
-    assert choices(CONF, "space") == choices(CONF, "stage")
+    assert choices(CONF, "hydra/space") == choices(CONF, "stage")
     with composer() as configs:
         for stage in choices(CONF, "stage"):
             taken = configs.compose([f"stage={stage}"]).stage[stage]
-            space = OmegaConf.load(CONF / f"space/{stage}.yaml")
+            space = OmegaConf.load(CONF / f"hydra/space/{stage}.yaml")
             assert space, stage
             for option in space:
                 place, _, name = str(option).rpartition(".")

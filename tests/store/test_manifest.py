@@ -26,7 +26,7 @@ def test_it_comes_back_as_it_was_written(tmp_path: Path) -> None:
         SegmentEntry("segment-00000001", 5),
         SegmentEntry("segment-00000004", 9, "segment-00000004.dead-00000006", 2),
     )
-    manifest = StoreManifest("text", 384, "a" * 64, 6, {"year": "number"}, entries)
+    manifest = StoreManifest("text", 384, "a" * 64, "../artifact", 6, {"year": "number"}, entries)
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
     assert manifest.rows == 12

@@ -52,6 +52,12 @@ def test_codes_find_nearly_all_of_the_nearest_and_score_them_exactly(store: Embe
             assert match.score == pytest.approx(cosines[query, int(match.id)], abs=1e-6)
 
 
+def test_what_codes_miss_is_told_and_more_candidates_miss_less(store: EmbeddingStore, clustered: Any) -> None:
+    few, many, all_of_them = (store.recall_of_codes(clustered[:50], candidates=count) for count in (10, 100, 3000))
+    assert 0.2 < few < many
+    assert all_of_them == 1.0
+
+
 @pytest.mark.parametrize("method", ["exact", "codes"])
 def test_a_filter_is_met_before_anything_is_compared(store: EmbeddingStore, clustered: Any, method: str) -> None:
     (found,) = store.search(clustered[1], top_k=50, where="even=true", method=method)

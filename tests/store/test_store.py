@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rcc
 from rcc import EmbeddingStore, UserError
 from rcc.store import Match
 
@@ -210,6 +212,8 @@ def test_what_belongs_to_another_model_kind_or_width_is_refused(tmp_path: Path) 
         (lambda store: store.add("a", vectors(1), []), "0 rows of them for 1 vectors"),
         (lambda store: store.search(vectors(1), top_k=0), "top_k"),
         (lambda store: store.search(vectors(1), method="fast"), "unknown method 'fast'"),
+        (lambda store: store.search(vectors(1), candidates=5), "candidates has no effect with method=exact"),
+        (lambda store: store.search(vectors(1), method="codes", candidates=0), "candidates"),
         (lambda store: store.search(np.zeros(5)), "queries: row 0 is zero"),
         (lambda store: store.search(vectors(1), where="colour=red"), "unknown field 'colour'"),
         (lambda store: store.vectors_of(["no"]), "has no id 'no'; it holds 3"),
@@ -233,3 +237,13 @@ def test_a_place_that_is_no_store_is_refused(tmp_path: Path) -> None:
         EmbeddingStore(tmp_path / "new").search(vectors(1))
     assert EmbeddingStore(tmp_path / "new").delete("a") == 0
     assert not (tmp_path / "new").exists()
+
+
+def test_the_page_of_the_store_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(rcc.__file__).parents[1] / "docs/store.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    given: dict[str, Any] = {"checksum": "a" * 64, "ids": names(5), "vectors": vectors(5)}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "store.md", "exec"), given)
+    assert [match.fields["year"] >= 2020 for match in given["found"][0]] == [True] * 3
+    assert len(EmbeddingStore("store")) == 4
