@@ -15,7 +15,7 @@ from rcc.errors import UserError
 from rcc.jobs.job import Job
 from rcc.plugins import build
 
-NAMED = ("model", "data", "trainer", "logger")
+NAMED = ("model", "data", "trainer")
 """Groups whose choice reports and messages call by name."""
 
 

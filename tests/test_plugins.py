@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,12 @@ def test_the_guide_adds_a_stage_a_model_data_an_evaluator_and_a_logger_from_outs
     from rcc.models.transformers.clip_tiny import embedded
 
     own = ["model=grey_clip", f"model.path={embedded()}", "data=even_digits", "eval=own_text"]
-    words = [*own, "stage=smallest+quant", "stage.smallest.share=0.25", "logger=steps", "schedule=one_shot"]
+    words = [*own, "stage=smallest+quant", "stage.smallest.share=0.25", "logger=steps+tensorboard", "schedule=one_shot"]
     assert run(outside, *words, "hydra.run.dir=one") == 0
     lines = Path("one/steps.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["smallest", "quant"]
+    logged = [path.name for path in Path("one").glob("events.out.tfevents.*")]
+    assert bool(logged) == (find_spec("tensorboard") is not None), "without the package a warning, and the run goes on"
     manifest = json.loads(Path("one/artifact/manifest.json").read_text())
     assert manifest["adapter"] == "grey_clip"
     assert "own_text_similarity" in manifest["metrics"]["test"]
@@ -135,7 +138,7 @@ def test_the_trainer_and_the_job_of_the_guide_run(outside: Path, capsys: pytest.
     ("words", "told"),
     [
         (["stage=smallest", "stage.smallest.share=2"], "stage 'smallest': share is 2; it must be a number in [0, 1)."),
-        (["logger=steps", "logger.fil=x"], "unknown option 'logger.fil'. Did you mean 'file'?"),
+        (["logger=steps", "logger.steps.fil=x"], "unknown option 'logger.steps.fil'. Did you mean 'file'?"),
         (["data=wrong"], "data 'wrong': its _target_ 'os.system' is not a subclass of rcc.data.splits.Splits"),
         (["model=wrong"], "model=wrong: its _target_ 'mine.Smallest' is not a subclass of rcc.models.adapter.Adapter"),
         (["eval=wrong"], "eval.wrong: its _target_ 'mine.Count' is not a subclass of"),
@@ -155,7 +158,7 @@ def test_what_a_file_from_outside_gets_wrong_is_told_before_anything_runs(
         "trainer": "mine.even_digits",
     }
     for group, target in targets.items():
-        head = "# @package eval.wrong\n" if group == "eval" else ""
+        head = f"# @package {group}.wrong\n" if group in ("eval", "logger") else ""
         (outside / f"conf_mine/{group}/wrong.yaml").write_text(f"{head}_target_: {target}\n")
     (outside / "conf_mine/job/wrong.yaml").write_text("# @package _global_\njob:\n  _target_: subprocess.run\n")
     assert run(outside, *words) == 2

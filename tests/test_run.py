@@ -14,7 +14,7 @@ from rcc.errors import UserError
 from rcc.jobs.compress import Compress
 from rcc.jobs.job import Job
 
-CHOICES = {"job": "compress", "model": "clip_tiny", "data": "digits", "trainer": "none", "logger": "local"}
+CHOICES = {"job": "compress", "model": "clip_tiny", "data": "digits", "trainer": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_the_default_describes_a_cascade_a_gate_and_an_evaluator(configs: Compos
     assert (job.directory, job.overrides) == (tmp_path, ["threads=1"])
     recorded = OmegaConf.to_container(OmegaConf.create(job.config_text))
     assert isinstance(recorded, dict)
-    named = {group: {"name": CHOICES[group], **recorded[group]} for group in ("model", "data", "trainer", "logger")}
+    named = {group: {"name": CHOICES[group], **recorded[group]} for group in ("model", "data", "trainer")}
     assert job.settings == recorded | named
 
 

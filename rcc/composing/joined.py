@@ -30,6 +30,7 @@ GROUPS = {
     for joined in (
         Joined("stage", "stage", "dare+nullu+alpha", "in the order in which they run", repeats=True),
         Joined("eval", "evaluator", "zero_shot+efficiency", "the first with the metric of the gate", repeats=False),
+        Joined("logger", "logger", "wandb+csv", "each is told of everything", repeats=False),
     )
 }
 

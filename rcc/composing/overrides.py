@@ -21,7 +21,7 @@ from rcc.shipped import HYDRA_GROUP
 VERBATIM = (
     "resume", "artifact", "model.path", "data.path", "data.images", "data.names", "stage.*.base",
     "stage.*.paired_features", "eval.*.embeddings", "eval.*.clip_score_model", "hydra.run.dir", "hydra.sweep.dir",
-    "logger.project", "logger.entity", "logger.group", "store.path", "query", "filter", "out",
+    "logger.*.project", "logger.*.entity", "logger.*.group", "store.path", "query", "filter", "out",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)  # the grammar takes no other letters outside quotes

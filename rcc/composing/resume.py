@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import filterfalse
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def check(path: Path, cfg: DictConfig) -> None:
 
 def _another_order(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """The labels of a joined group are in the order of their mapping, the one place where order means something."""
-    for group in joined.GROUPS:
+    for group in filterfalse(is_free, joined.GROUPS):
         labels = [joined.SEPARATOR.join(config.get(group) or ()) for config in (then, now)]
         if labels[0] != labels[1]:
             yield f"{group}: recorded {labels[0]}, asked {labels[1]}"

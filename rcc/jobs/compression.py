@@ -42,7 +42,7 @@ class Compression(Job):
     stages: list[Stage]
     schedule: Schedule
     gate: Gate
-    logger: RunObserver
+    loggers: list[RunObserver]
 
     def read(self, found: Problems) -> None:
         super().read(found)
@@ -57,9 +57,11 @@ class Compression(Job):
             self.schedule = Schedule(**self.settings["schedule"])
         with found.collecting():
             self.gate = Gate(**self.settings["gate"])
-        with found.collecting():
-            where, options = self.node("logger")  # what it opens is opened when the run starts
-            self.logger = build(where, RunObserver, options, directory=self.directory, config=self.published)
+        self.loggers = []
+        for label, node in self.settings["logger"].items():
+            with found.collecting():  # what one opens is opened when the run starts
+                given = {"directory": self.directory, "config": self.published}
+                self.loggers.append(build(f"logger '{label}'", RunObserver, node, **given))
         self._read_stages(found)
         self.refuse_costs_alone(found)
         self.refuse_checkpointing(found, any(stage.takes_gradients for stage in self.stages))
@@ -133,7 +135,7 @@ class Compression(Job):
 
     def observers(self) -> Observers:
         """Those who watch the run: the terminal, the metrics log, and what `logger=` adds."""
-        return Observers([Console(), MetricsLog(self.directory), self.logger])
+        return Observers([Console(), MetricsLog(self.directory)], loggers=self.loggers)
 
     @property
     def dtype(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from rcc.cascade.records import Attempt, Baseline, Observer, Step, StepRecord, Summary, TargetOutcome
+from rcc.reporting.apart import Apart
 from rcc.reporting.delivery import Delivery
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,18 @@ class Observers(RunObserver):
     An observer that raises is named in one warning and disabled. KeyboardInterrupt passes.
     As a context manager it closes them all, also when the run fails.
 
+    Args:
+        loggers: observers that may wait for a server. Each is called in a thread of its own and only where it takes up
+            an event, and is disabled as well when it does not come back.
+
     >>> with Observers([Console(), MetricsLog(directory)]) as observers:
     ...     RCCPipeline(..., observer=observers).run(...)
     """
 
-    def __init__(self, observers: Iterable[RunObserver]) -> None:
-        self.observers = list(observers)
+    def __init__(self, observers: Iterable[RunObserver], loggers: Iterable[RunObserver] = ()) -> None:
+        apart = list(loggers)
+        self.observers = [*observers, *apart]
+        self._apart = {id(logger): Apart(type(logger).__name__) for logger in apart if _takes_up(logger, EVENTS)}
 
     def run_started(self, steps: Sequence[Step], finished: int) -> None:
         self._tell("run_started", steps, finished)
@@ -87,12 +94,19 @@ class Observers(RunObserver):
     def _tell(self, event: str, *details: object) -> None:
         for observer in list(self.observers):
             try:
-                getattr(observer, event)(*details)
+                self._call(observer, event, *details)
             except Exception as error:
                 self.observers.remove(observer)
                 self._warn(observer, event, error)
-                if event != "close":
+                if event != "close" and not isinstance(error, TimeoutError):
                     self._close_quietly(observer)
+
+    def _call(self, observer: RunObserver, event: str, *details: object) -> None:
+        function, apart = getattr(observer, event), self._apart.get(id(observer))
+        if apart is None:
+            function(*details)
+        elif _takes_up(observer, (event,)):
+            apart.call(function, *details)
 
     @staticmethod
     def _warn(observer: RunObserver, event: str, error: Exception) -> None:
@@ -104,10 +118,17 @@ class Observers(RunObserver):
             error,
         )
 
-    @staticmethod
-    def _close_quietly(observer: RunObserver) -> None:
+    def _close_quietly(self, observer: RunObserver) -> None:
         """Let a failed observer give back the terminal and its files; it has already been warned about."""
         try:
-            observer.close(failed=True)
+            self._call(observer, "close", True)
         except Exception as error:
             log.debug("%s could not be closed either: %s", type(observer).__name__, error)
+
+
+EVENTS = tuple(name for name, value in vars(Observers).items() if callable(value) and not name.startswith("_"))
+
+
+def _takes_up(observer: RunObserver, events: Iterable[str]) -> bool:
+    """Whether an observer does anything at one of these events."""
+    return any(getattr(type(observer), event) is not getattr(RunObserver, event) for event in events)

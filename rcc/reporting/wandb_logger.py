@@ -44,7 +44,7 @@ class WandbObserver(RunObserver):
             and 'offline' without one; `wandb sync <directory>/wandb/offline-run-*` uploads that later.
 
     Raises:
-        UserError: an unknown mode.
+        UserError: an unknown mode, or 'online' without a key.
         WorkError: from `run_started`, when the package is missing.
     """
 
@@ -61,6 +61,10 @@ class WandbObserver(RunObserver):
     ) -> None:
         problems = Problems("logger 'wandb'")
         problems.choice("mode", mode, MODES)
+        problems.check(
+            mode != "online" or _has_key(),
+            "mode=online needs a key: `wandb login` stores one, WANDB_API_KEY holds one. mode=auto needs none.",
+        )
         problems.done()
         self.directory = Path(directory)
         self.config = dict(config or {})
@@ -168,7 +172,7 @@ def _mode(asked: str) -> str:
 
 def _has_key() -> bool:
     """Whether an API key is where W&B looks for one: the environment or a netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     named = os.environ.get("NETRC")

@@ -158,7 +158,7 @@ def test_other_files_have_the_options_of_what_they_configure(configs: Composer) 
     assert dict(cfg.gate) == {field.name: field.default for field in fields(Gate)}
     assert set(cfg.schedule) == {field.name for field in fields(Schedule)}
     assert dict(cfg.data) == {"_target_": "rcc.data.sets.digits.load_digits", **_parameters(load_digits)}
-    assert set(cfg.logger) - {"_target_"} == set(_parameters(WandbObserver)) - {"directory", "config"}
+    assert set(cfg.logger.wandb) - {"_target_"} == set(_parameters(WandbObserver)) - {"directory", "config"}
     given_elsewhere = {"splits", "seed", "measure", "device", "progress", "callbacks", "checkpoints", "resume"}
     trainer = {key: value for key, value in _parameters(pretrain).items() if key not in given_elsewhere}
     assert dict(train.trainer) == {"_target_": "rcc.training.pretrain.pretrain", **trainer}

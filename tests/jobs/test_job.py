@@ -47,7 +47,7 @@ def test_the_command_that_measures_again_names_the_model_only_where_its_code_is_
         (["data._target_=os.system"], "data 'digits': its _target_ 'os.system' is not a subclass of"),
         (["model._target_=os.system"], "model=clip_tiny: its _target_ 'os.system' is not a subclass of"),
         (["job._target_=os.system"], "job=compress: its _target_ 'os.system' is not a subclass of"),
-        (["logger._target_=os.system"], "logger 'local': its _target_ 'os.system' is not a subclass of"),
+        (["logger.local._target_=os.system"], "logger 'local': its _target_ 'os.system' is not a subclass of"),
         (["eval.zero_shot._target_=os.system"], "eval.zero_shot: its _target_ 'os.system' is not a subclass of"),
     ],
 )

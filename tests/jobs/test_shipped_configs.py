@@ -134,10 +134,11 @@ def test_a_wandb_run_is_logged_offline_and_finished(rcc_run, tmp_path, monkeypat
 
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     code, _, err = rcc_run(
-        *QUICK, *small_clip, "stage=dare", "logger=wandb", "logger.mode=offline", "hydra.run.dir=run"
+        *QUICK, *small_clip, "stage=dare", "logger=wandb+csv", "logger.wandb.mode=offline", "hydra.run.dir=run"
     )
     assert code == 0, err
     assert wandb.run is None
+    assert "artifact,,,artifact_bytes" in (tmp_path / "run/metrics.csv").read_text()
     for _ in range(200):  # W&B's own process writes the file a moment after the run is finished
         if list((tmp_path / "run").rglob("*.wandb")):
             return

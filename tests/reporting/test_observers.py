@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
+from rcc.reporting import apart
 from rcc.reporting.observers import Observers, RunObserver
 
 
@@ -93,6 +95,49 @@ def test_an_observer_that_cannot_even_close_is_warned_about_once(run, caplog):
     with caplog.at_level(logging.WARNING):
         play(Observers([Failing("close", RuntimeError("stuck"))]), *run)
     assert len(caplog.records) == 1
+
+
+def test_a_logger_that_does_not_come_back_is_left_behind_and_the_others_go_on(run, caplog, monkeypatch):
+    monkeypatch.setattr(apart, "SECONDS", 0.05)
+    stuck = threading.Event()
+
+    class Hanging(RunObserver):
+        def baseline_measured(self, baseline):
+            stuck.wait()
+
+    healthy = Recorder()
+    with caplog.at_level(logging.WARNING):
+        play(Observers([], loggers=[Hanging(), healthy]), *run)
+    stuck.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Hanging failed (baseline_measured: TimeoutError: it did not come back within 0.05 s) and was disabled; the run"
+        " continues."
+    ]
+    assert healthy.events[-1] == "close"
+
+
+def test_a_logger_that_ends_the_program_only_fails(run, caplog):
+    class Leaving(RunObserver):
+        def step_finished(self, record):
+            raise SystemExit(3)
+
+    with caplog.at_level(logging.WARNING):
+        play(Observers([], loggers=[Leaving()]), *run)
+    assert "RuntimeError: it called sys.exit(3)" in caplog.text
+
+
+def test_a_logger_is_called_in_one_thread_and_only_for_what_it_takes_up(run):
+    threads = []
+
+    class Noting(RunObserver):
+        def step_finished(self, record):
+            threads.append(threading.current_thread().name)
+
+    before = threading.active_count()
+    observers = Observers([], loggers=[Noting(), RunObserver()])
+    assert threading.active_count() == before + 1
+    play(observers, *run)
+    assert threads == ["Noting"] * 3
 
 
 def test_an_interrupt_by_the_user_is_not_swallowed(records):

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from toys.wandb_file import read
 
+from rcc.cascade.records import TargetOutcome
 from rcc.errors import UserError, WorkError
 from rcc.reporting import wandb_logger
 from rcc.reporting.observers import Observers
@@ -32,6 +34,8 @@ def play(observer, steps, baseline, records, summary, delivery, finished: int = 
     observer.run_started(steps, finished)
     observer.baseline_measured(baseline)
     for record in records[finished:]:
+        for attempt in record.attempts:
+            observer.attempt_finished(record.step, attempt)
         observer.step_finished(record)
     observer.run_finished(summary)
     observer.delivered(delivery)
@@ -53,26 +57,42 @@ def run(tmp_path, steps, baseline, records, summary, delivery):
     return steps, baseline, records, summary, replace(delivery, artifact=str(artifact))
 
 
-def test_without_a_key_a_whole_run_is_recorded_offline_inside_the_run_directory(tmp_path, run, no_key):
-    observer = WandbObserver(tmp_path, {"stage": {"dare": {"target_sparsity": 0.9}}}, tags=["digits"])
-    play(observer, *run)
-    kept = dict(observer._run.summary)
-    config = dict(observer._run.config)
-    observer.close()
-    [recorded] = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
+def test_without_a_key_a_whole_run_of_a_sweep_is_recorded_offline_and_read_back(tmp_path, run, no_key):
+    directory = tmp_path / "day/time/3"
+    directory.mkdir(parents=True)
+    (directory.parent / "sweep.json").write_text("{}")
+    steps, baseline, records, summary, delivery = run
+    summary = replace(summary, target=TargetOutcome(100_000, 99_000, 1))
+    settings = {"stage": {"dare": {"target_sparsity": 0.9}, "quant": {}}}
+    with Observers([], loggers=[WandbObserver(directory, settings, tags=["digits"])]) as observers:
+        play(observers, steps, baseline, records, summary, delivery)
+    [recorded] = (directory / "wandb").glob("offline-run-*/*.wandb")
     content = written_by_the_service(recorded)
-    assert config["stage"]["dare"]["target_sparsity"] == 0.9
+    said = read(recorded)
+    about, kept = said["run"], said["summary"]
+    assert (about.run_group, about.job_type, list(about.tags)) == ("day/time", "dare+quant", ["digits"])
+    assert about.display_name == "time/3"
+    assert said["config"]["sweep"] == {"id": "time", "trial": "3"}
+    assert said["config"]["stage"]["dare"]["target_sparsity"] == 0.9
+    assert [row["step/index"] for row in said["history"] if "step/index" in row] == [0, 1, 2, 3]
     assert kept["stage/001-dare/retention"] == 0.99
     assert kept["stage/002-nullu/outcome"] == "skipped"
     assert kept["stage/003-alpha/bytes"] == 900_000
+    assert kept["attempt/001-dare/1/seconds"] == records[0].attempts[0].seconds
     assert kept["test/compressed/accuracy"] == 0.9917
     assert kept["test/compressed/accuracy.low"] == pytest.approx(0.9797)
+    assert any(name.endswith(".standard_error") for name in kept)
     assert (kept["test/difference/accuracy"], kept["test/difference/accuracy.low"]) == (-0.0055, -0.0189)
     assert "test/difference/top5_accuracy.low" not in kept
     assert kept["disk/dense_float32_bytes"] == 5_050_000
+    assert kept["target/bytes"] == 100_000
+    assert (kept["layers/_type"], kept["layers/ncols"]) == ("table-file", 4)
     assert b"manifest.json" in content
-    assert b"step/retention" in content
     assert list(no_key.rglob("*manifest*")) == []
+    assert "environment" not in said["kinds"], "nothing of the machine"
+    assert not about.host
+    shown = json.dumps([said["config"], kept, said["history"]])
+    assert str(tmp_path) not in shown
 
 
 def test_two_jobs_of_a_sweep_make_two_runs_and_a_resumed_one_keeps_its_id(tmp_path, run):
@@ -121,6 +141,13 @@ def test_a_missing_package_without_the_fan_out_is_an_error(tmp_path, run, monkey
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(WorkError, match="cannot be imported"):
         WandbObserver(tmp_path, {}).run_started(run[0], 0)
+
+
+def test_online_without_a_key_is_refused_before_the_run(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"logger 'wandb': mode=online needs a key: `wandb login` stores one"):
+        WandbObserver(tmp_path, {}, mode="online")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert WandbObserver(tmp_path, {}, mode="online").mode == "online"
 
 
 def test_an_unknown_mode_is_refused_before_the_run(tmp_path):

@@ -147,7 +147,7 @@ def test_another_sweep_than_the_recorded_one_is_refused_with_every_difference(st
 
 
 def test_settings_that_name_code_are_asked_for_again(stand_in, capsys, monkeypatch):
-    code = "logger._target_=rcc.reporting.observers.RunObserver"
+    code = "logger.local._target_=rcc.reporting.observers.RunObserver"
     assert main(["-m", "seed=0,1", code, "hydra.sweep.dir=s"]) == 0
     assert main(["resume=s"]) == 2
     assert f"say it again: rcc-run resume=s {code}" in capsys.readouterr().err
@@ -158,13 +158,13 @@ def test_what_says_nothing_about_results_may_be_another_in_the_trials_that_are_l
     stand_in.job = stopped_at(2, stand_in)
     assert main([*SEARCH, "n_trials=2", "logger=local"]) == 130
     before = Path("s/sweep.json").read_bytes()
-    assert main(["resume=s", "logger=wandb", "logger.tags=[late]"]) == 0
-    assert [list(cfg.logger.get("tags", ())) for cfg in stand_in.configs] == [[], [], ["late"]]
+    assert main(["resume=s", "logger=wandb", "logger.wandb.tags=[late]"]) == 0
+    assert [list(cfg.logger.get("wandb", {}).get("tags", ())) for cfg in stand_in.configs] == [[], [], ["late"]]
     assert Path("s/sweep.json").read_bytes() == before
 
 
 def test_arguments_that_are_said_again_stand_in_their_recorded_order(stand_in):
-    code = "logger._target_=rcc.reporting.observers.RunObserver"
+    code = "logger.local._target_=rcc.reporting.observers.RunObserver"
     assert main(["-m", code, "stage=dare", "seed=0,1", "hydra.sweep.dir=s"]) == 0
     assert main(["resume=s", code]) == 0
 
