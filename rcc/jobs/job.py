@@ -17,6 +17,7 @@ from rcc.evaluation.suite import Suite, load_suite
 from rcc.jobs.input_check import likelier_normalisation
 from rcc.jobs.source import described, load_artifact, load_source
 from rcc.learning.precision import PRECISIONS, precision_of
+from rcc.learning.processes import check_launch, launched
 from rcc.limits import set_limits
 from rcc.measurement import Measurement
 from rcc.models.adapter import Adapter
@@ -47,6 +48,8 @@ class Job(ABC):
 
     resumes: ClassVar[bool] = False
     """Whether `resume=` continues it."""
+    shared: ClassVar[bool] = False
+    """Whether several processes can do it together."""
 
     def __init__(
         self,
@@ -85,6 +88,12 @@ class Job(ABC):
     def read(self, found: Problems) -> None:
         """Build what the settings describe, and note in `found` all that is wrong with them."""
         found.whole("seed", self.settings["seed"], 0)
+        if found.check(
+            self.shared or launched() == 1,
+            f"{type(self).__name__.lower()} was launched as {launched()} processes, and runs in one: each would do the"
+            " same. Start it by rcc-run alone; job=train is what several can do together.",
+        ):
+            check_launch(found)
         if self.settings["threads"] is not None:
             found.whole("threads", self.settings["threads"], 1)
         with found.collecting():

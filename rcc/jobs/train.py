@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,8 @@ from rcc.jobs import recover
 from rcc.jobs.claim import claimed, finished, started_by
 from rcc.jobs.job import Job
 from rcc.learning.callback import StepLines
+from rcc.learning.processes import Processes, joined, launched
+from rcc.models.device import pick_device
 from rcc.plugins import TARGET, build, checked, locate
 from rcc.reporting.formats import metric_text
 from rcc.reporting.run_manifest import note_data
@@ -35,6 +37,7 @@ class Train(Job):
     """
 
     resumes: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     recovery: Recovery | None = None
 
     def read(self, found: Problems) -> None:
@@ -44,12 +47,20 @@ class Train(Job):
             self._read_trainer(where, options, found)
         self.refuse_precision(found, options.get("precision"))
         self.refuse_costs_alone(found)
-        processes = os.environ.get("WORLD_SIZE", "1")  # set by torchrun and `accelerate launch`
+        if launched() > 1:
+            self._check_processes(options, found)
+
+    def _check_processes(self, options: Mapping[str, object], found: Problems) -> None:
+        """Note what several processes cannot do together."""
         found.check(
-            processes == "1",
-            f"job=train was launched as {processes} processes, and trains in one: each would train the same model."
+            self.recovery is None,
+            f"trainer={self.settings['trainer']['name']} was launched as {launched()} processes, and trains in one."
             " Start it by rcc-run alone.",
         )
+        size = options.get("batch_size")
+        with found.collecting():
+            if isinstance(size, int):
+                Processes(0, launched()).check_batch(size)
 
     def _read_trainer(self, where: str, options: dict[str, object], found: Problems) -> None:
         if not found.check(
@@ -95,31 +106,39 @@ class Train(Job):
                 " again."
             )
             return
-        with claimed(self, makes=[leaves, self.training_path]):
-            splits = self.data()
-            note_data(self.directory, splits.fingerprint)
-            if self.recovery is None:
-                self._pretrain(splits)
-            else:
-                recover.recover(self, self.recovery, splits)
+        with joined(pick_device(str(self.settings["device"]))) as processes:
+            if not processes.leads:
+                self.set_threads()
+                self._pretrained(self.data(), None)
+                return
+            with claimed(self, makes=[leaves, self.training_path]):
+                splits = self.data()
+                note_data(self.directory, splits.fingerprint)
+                if self.recovery is not None:
+                    recover.recover(self, self.recovery, splits)
+                    return
+                with TrainingDisplay() as display:
+                    trained = self._pretrained(splits, display)
+                self._leave(trained, splits)
 
-    def _pretrain(self, splits: Splits) -> None:
+    def _pretrained(self, splits: Splits, display: TrainingDisplay | None) -> Trained:
+        """What the trainer makes of the splits. Without a display, in a process that follows another one, which
+        measures and writes."""
         where, options = self.node("trainer")
-        with TrainingDisplay() as display:
-            trained: Trained = build(
-                where,
-                Trained,
-                options,
-                splits=splits,
-                seed=self.seed,
-                measure=self.measure,
-                device=self.settings["device"],
-                progress=display.finished,
-                callbacks=[StepLines(display.within)],
-                checkpoints=self.training_path,
-                resume=self.resumed,
-            )
-        self._leave(trained, splits)
+        trained: Trained = build(
+            where,
+            Trained,
+            options,
+            splits=splits,
+            seed=self.seed,
+            measure=self.measure,
+            device=self.settings["device"],
+            progress=_silent if display is None else display.finished,
+            callbacks=[StepLines(_silent if display is None else display.within)],
+            checkpoints=None if display is None and not self.resumed else self.training_path,
+            resume=self.resumed,
+        )
+        return trained
 
     def _leave(self, trained: Trained, splits: Splits) -> None:
         """Measure the model, write its checkpoint, and say how to compress it."""
@@ -142,3 +161,7 @@ class Train(Job):
         print(f"Checkpoint: {directory}")
         again = command_line("model=clip", f"model.path={directory}", *self.overrides_of("data", "eval"))
         print(f"Compress it: {again}")
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    """Say nothing of progress."""

@@ -83,19 +83,24 @@ def write_training(folder: Path, state_dict: Mapping[str, Any]) -> None:
     _remove_others(folder, best)
 
 
-def read_training(folder: Path) -> dict[str, Any]:
+def read_training(folder: Path, clean: bool = True) -> dict[str, Any]:
     """The state that `write_training` wrote, after what a kill left behind was removed.
+
+    Args:
+        clean: False leaves that to another process.
 
     Raises:
         UserError: as `read_checkpoint`.
     """
-    clean_leftovers(folder)
+    if clean:
+        clean_leftovers(folder)
     tensors, state = read_checkpoint(folder / LAST)
     with damage():
         best = _best(folder, state)
     if best is not None:
         tensors |= {f"best.{name}": tensor for name, tensor in read_checkpoint(best)[0].items()}
-    _remove_others(folder, best)
+    if clean:
+        _remove_others(folder, best)
     return {"tensors": tensors, "state": state}
 
 

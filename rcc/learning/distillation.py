@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcc.errors import Problems, UserError
+from rcc.layers.gather import gathered
 from rcc.layers.model import Batch, Model
 
 Outputs = Mapping[str, Tensor]
@@ -154,9 +155,10 @@ class Distillation:
             self.without_effect = []
             return wanted.task * self.student.loss(batch)
         with _blocks(self.teacher, wanted) as theirs, torch.no_grad():
-            target = self.teacher.outputs(inputs)
+            target = {name: gathered(each) for name, each in self.teacher.outputs(inputs).items()}
         with _blocks(self.student, wanted) as own:
-            found = self.student.outputs(inputs)
+            found = {name: gathered(each) for name, each in self.student.outputs(inputs).items()}
+        own, theirs = (list(map(gathered, each)) for each in (own, theirs))
         losses = self._losses(self.teacher, found, target, own, theirs, batch)
         if self.without_effect is None:
             self._note(losses)
@@ -182,7 +184,7 @@ class Distillation:
             if pairs:
                 losses["logits"] = _mean(kl_divergence(*pair, self.temperature) for pair in pairs)
         if weights.interactive and IMAGES in target and TEXTS in target:
-            losses["interactive"] = _interactive(found, target, _scale(teacher).detach(), batch.get("labels"))
+            losses["interactive"] = _interactive(found, target, _scale(teacher).detach(), self._labels(batch))
         if weights.hidden and theirs:
             losses["hidden"] = _mean(relative_error(*pair) for pair in zip(own, theirs, strict=True))
         if weights.attention and theirs:
@@ -190,6 +192,11 @@ class Distillation:
         if weights.task:
             losses["task"] = self.student.loss(batch)
         return losses
+
+    @staticmethod
+    def _labels(batch: Batch) -> Tensor | None:
+        labels = batch.get("labels")
+        return None if labels is None else gathered(labels)
 
     def _note(self, losses: Mapping[str, Tensor]) -> None:
         weighed = [field.name for field in fields(Weights) if getattr(self.weights, field.name) > 0]

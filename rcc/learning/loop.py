@@ -55,6 +55,8 @@ class Loop(Generic[Item]):
         after_step: called in order when the parameters have moved, as to clamp them.
         accumulate: items whose mean loss a step goes down; an epoch's last step takes those that are left.
         precision: in which forward passes compute.
+        reduce: called when the gradients of this process are complete, to make them those of all.
+        agreed: what the processes say of a number of which each has one.
         counted: tensors that a forward pass itself moves, as the running mean of a batch norm: put back where the step
             is not taken.
     """
@@ -67,6 +69,8 @@ class Loop(Generic[Item]):
     after_step: Hooks = ()
     accumulate: int = 1
     precision: Precision = FULL
+    reduce: Callable[[], object] = lambda: None
+    agreed: Callable[[float], float] = float
     counted: Sequence[Tensor] = ()
 
     def fit(
@@ -130,12 +134,13 @@ class Loop(Generic[Item]):
                 loss = self.loss(item)
             losses.append(loss.detach())
             precision.scaled(loss if len(items) == 1 else loss / len(items)).backward()  # type: ignore[no-untyped-call]
+        self.reduce()  # before scales are told by the gradients whether they were too high, in every process alike
         precision.unscale(self.optimiser)
         for call in self.after_backward:
             call()
         norm = None if self.clip is None else self.clip()
         # Asked for only now: on an accelerator each question waits for all that was queued before it.
-        value = sum(loss.item() for loss in losses) / len(losses)
+        value = self.agreed(sum(loss.item() for loss in losses) / len(losses))
         length = math.nan if norm is None else norm.item()
         taken = math.isfinite(value) and (norm is None or math.isfinite(length))
         precision.step(self.optimiser, taken)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rcc.learning.trainer import CompressionTrainer
 
 Item = TypeVar("Item")
+PROCESSES = "processes"
 
 
 def asked_of(trainer: CompressionTrainer) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def asked_of(trainer: CompressionTrainer) -> dict[str, Any]:
     options = trainer.options
     asked = {name: value for name, value in asdict(options).items() if name not in options.free}
     plain: dict[str, Any] = json.loads(json.dumps(asked | trainer.identity))
-    return plain
+    return plain | {PROCESSES: trainer.processes.count}
 
 
 def state_of(trainer: CompressionTrainer) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def load_state(trainer: CompressionTrainer, state_dict: Mapping[str, Any]) -> No
         LookupError, TypeError, ValueError, AttributeError, RuntimeError: no trainer wrote it.
     """
     state, average = state_dict["state"], trainer.average
-    refuse_differences(state["asked"], asked_of(trainer))
+    refuse_differences({PROCESSES: 1, **state["asked"]}, asked_of(trainer))
     parts = {part: under(f"{part}.", state_dict["tensors"]) for part in ("model", "optimiser", "average", "best")}
     ours, averaged = tensors_of(trainer.module), {} if average is None else average.tensors()
     refuse_others("model", parts["model"], ours)

@@ -25,6 +25,7 @@ from rcc.learning.loop import Best, Loop, no_batches
 from rcc.learning.optimisers import optimiser_for
 from rcc.learning.parameters import batch_norm_counts, clamp_scales, logit_scales
 from rcc.learning.precision import precision_of
+from rcc.learning.processes import current
 from rcc.learning.resuming import items_left, load_state, state_of
 from rcc.learning.schedules import LearningRates
 from rcc.learning.supervised import Supervised
@@ -96,6 +97,7 @@ class CompressionTrainer:
         self.folder = None if checkpoints is None else Path(checkpoints)
         self.resume, self.identity = resume, dict(identity or {})
         self.as_measured, self.ready, self.evaluating = as_measured, ready, evaluating
+        self.processes = current()
         self.trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         problems = Problems("training")
         problems.check(bool(self.trained), "everything is frozen: no parameter of the model takes a gradient.")
@@ -212,7 +214,7 @@ class CompressionTrainer:
         if entry and self.best.epoch is None:
             self.module.eval()
             with self.as_measured():
-                self.best.offer(0, score())
+                self.best.offer(0, self.processes.told(score() if self.processes.leads else 0.0))
         while self.current_epoch < self.options.epochs and not self._out_of_patience:
             self._measure(self._train_epoch(batches), score)
         self.module.eval()
@@ -246,24 +248,36 @@ class CompressionTrainer:
             after_step=after,
             accumulate=options.accumulate,
             precision=self.precision,
+            reduce=partial(self.processes.average, self.trained),
+            agreed=self.processes.mean,
             counted=batch_norm_counts(self.module),
         )
-        if self.folder is not None and has_training(self.folder):
+        if not self.evaluating:
+            self.processes.check_module(self.module)
+        if self.processes.told(float(self.folder is not None and has_training(self.folder))):
+            assert self.folder is not None
             if not self.resume:
                 raise UserError(f"{self.folder} holds the checkpoint of a training: resume it, or give another folder.")
-            self.load_state_dict(read_training(self.folder))
+            if not self.processes.leads:
+                self.processes.wait()  # until the first has removed what a kill left behind
+            self.load_state_dict(read_training(self.folder, clean=self.processes.leads))
+            if self.processes.leads:
+                self.processes.wait()
+            self.processes.wait()  # until all have read it
         else:
             if self.loaded_schedule is not None:
                 with damage():
                     self.scheduler.load_state_dict(self.loaded_schedule)
             if self.folder is not None:
                 self.save()  # a place that cannot be written to is found before an epoch's work
+            self.processes.take_over(tensors_of(self.module))
         self._started, self._first_step = time.monotonic(), self.global_step
 
     def _train_epoch(self, batches: Callable[[int], Iterable[Any]]) -> Epoch:
         number = self.current_epoch + 1
         self.module.train(not self.evaluating)
-        for step in self.loop.steps(items_left(batches, number, self.standing)):
+        left = items_left(batches, number, self.standing)
+        for step in self.loop.steps(map(self.processes.share, left)):
             self.standing.take(step)
             if self.standing.skipped > self.options.most_skipped:
                 raise lost(step, self.standing, self.options)
@@ -284,7 +298,7 @@ class CompressionTrainer:
         self.module.eval()
         averaged = nullcontext() if self.average is None else self.average.in_place()
         with averaged, self.as_measured():
-            epoch = replace(epoch, score=score())
+            epoch = replace(epoch, score=self.processes.told(score() if self.processes.leads else 0.0))
             if not math.isfinite(epoch.score):
                 raise WorkError(f"the score after epoch {epoch.number} is {epoch.score}; lower learning_rate.")
             if self.ready():
@@ -322,4 +336,5 @@ class CompressionTrainer:
         """
         if self.folder is None:
             raise UserError("training: there is no folder for checkpoints; give checkpoints=<folder>.")
-        write_training(self.folder, self.state_dict())
+        if self.processes.leads:
+            write_training(self.folder, self.state_dict())

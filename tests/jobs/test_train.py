@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -33,10 +35,37 @@ def test_a_range_is_refused_before_data_are_loaded(rcc_run, monkeypatch, tmp_pat
     assert (code, "precision is float16 and the model is on a CPU" in err) == (2, True), err
 
 
-def test_several_processes_are_refused_by_name(rcc_run, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, err = rcc_run("job=train", "hydra.run.dir=run")
-    assert (code, "job=train was launched as 2 processes, and trains in one" in err) == (2, True), err
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("job=train", "trainer.batch_size=63"), "batch_size is 63 and there are 2 processes"),
+        (("job=train", "trainer=recover"), "trainer=recover was launched as 2 processes, and trains in one"),
+        (("job=compress",), "compress was launched as 2 processes, and runs in one"),
+        (("job=train",), "accelerate was told to use FSDP"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused_by_name(rcc_run, monkeypatch, arguments, told):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true" if "FSDP" in told else "false")
+    code, _, err = rcc_run(*arguments, "hydra.run.dir=run")
+    assert (code, told in err) == (2, True), err
+
+
+@pytest.mark.long
+def test_two_processes_train_as_one_and_the_first_alone_writes(fresh_rcc_run, tmp_path):
+    every = (*SMALL[:3], *SMALL[4:])
+    assert fresh_rcc_run(*every, "hydra.run.dir=one").wait(timeout=300) == 0
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+    command = [*launch, "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "-m", "rcc.cli"]
+    done = subprocess.run(
+        [*command, *every, "hydra.run.dir=two"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 3 of 3") == 1
+    histories = [json.loads((tmp_path / f"{name}/checkpoint/TRAINING.json").read_text()) for name in ("one", "two")]
+    losses = [[epoch["loss"] for epoch in each["history"]["epochs"]] for each in histories]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_a_log_has_a_line_an_epoch_and_a_finished_training_has_nothing_to_do(rcc_run, tmp_path):

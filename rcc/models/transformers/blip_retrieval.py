@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
 from rcc.errors import UserError
+from rcc.layers.gather import several
 from rcc.layers.model import Batch
 from rcc.models.transformers.blip_parts import BlipAdapter
 from rcc.models.transformers.contrastive import contrastive_loss
@@ -61,6 +62,10 @@ class BLIPRetrievalWrapper(BlipAdapter):
         """
         if not {"pixel_values", "input_ids"} <= batch.keys() or len(batch["pixel_values"]) != len(batch["input_ids"]):
             raise UserError(f"the loss needs as many texts as images; the batch has {sorted(batch)}.")
+        if several():
+            raise UserError(
+                f"the loss of '{self.name}' takes the hardest text of its own batch: train it in one process."
+            )
         patches = self._patches(batch)
         image_embeds = F.normalize(self.module.vision_proj(patches[:, 0]), dim=-1)
         text_embeds = F.normalize(self.module.text_proj(self._encoded(batch)[:, 0]), dim=-1)

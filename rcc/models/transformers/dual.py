@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcc.errors import UserError
+from rcc.layers.gather import gathered
 from rcc.layers.model import Batch
 from rcc.models.transformers.pretrained import PretrainedAdapter
 
@@ -65,9 +66,11 @@ class DualEncoder(PretrainedAdapter):
         """The model's loss on a batch of image–text pairs.
 
         With `labels` (B,) in the batch, pairs of one label are all positives of each other. Without, pair i matches
-        itself.
+        itself. In several processes the pairs of all are compared.
         """
-        return self._pair_loss(self._paired(self.outputs(batch)), batch.get("labels"))
+        embeddings = {name: gathered(each) for name, each in self.outputs(batch).items()}
+        labels = batch.get("labels")
+        return self._pair_loss(self._paired(embeddings), None if labels is None else gathered(labels))
 
     # The specification's interface (§3.1).
 
