@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,8 @@ from rcc.jobs.source import load_source
 from rcc.layers.encoding import STORED_DTYPES
 from rcc.layers.entropy import ENTROPIES
 from rcc.layers.model import Batch
+from rcc.learning.processes import current
+from rcc.learning.trainer import Progress
 from rcc.limits import expanded
 from rcc.measurement import Measurement
 from rcc.measurement.paired import differences
@@ -161,7 +164,8 @@ def recover(job: Train, stage: Recovery, splits: Splits) -> None:
         directory_bytes(source) - DIGITS * sum(len(measured.metrics) for measured in before.values()),
         storing.nbytes(model),
     )
-    facts = _trained(job, stage, model, teacher, splits, storing, most)
+    with TrainingDisplay() as display:
+        facts = _trained(job, stage, model, teacher, splits, storing, most, partial(_shown, display))
     clean_leftovers(job.directory)
     if target.is_file():  # of an attempt that was killed right after
         target.unlink()
@@ -184,6 +188,15 @@ def recover(job: Train, stage: Recovery, splits: Splits) -> None:
     _tell(before, after, facts, sizes)
     print(f"Artifact: {target}")
     print(f"Measure it again: {job.command_to_measure(target)}")
+
+
+def follow(job: Train, stage: Recovery, splits: Splits) -> None:
+    """Train with the process that `recover`s, in another one, which measures and writes nothing."""
+    model, storing = job.model(), Storing(source_of(job))
+    teacher = None if job.settings["teacher"] is None else _teacher_of(job, model, splits)
+    with tempfile.TemporaryDirectory() as scratch:
+        storing.expect(model, Path(scratch))
+    _trained(job, stage, model, teacher, splits, storing, 0, lambda done, total, what: None)
 
 
 def _measured(job: Train, model: Adapter, splits: Splits) -> Measured:
@@ -237,9 +250,22 @@ def refuse_other_inputs(name: str, teacher: Adapter, model: Adapter, theirs: Bat
 
 
 def _trained(
-    job: Train, stage: Recovery, model: Adapter, teacher: Adapter | None, splits: Splits, storing: Storing, most: int
+    job: Train,
+    stage: Recovery,
+    model: Adapter,
+    teacher: Adapter | None,
+    splits: Splits,
+    storing: Storing,
+    most: int,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Train, leave the best epoch in `model`, and return what each was like."""
+    """Train, leave the best epoch in `model`, and return what each was like.
+
+    Args:
+        most: bytes that the artifact may take; what the first process says.
+    """
+    processes = current()
+    most = round(processes.told(most))
     calibration: Sequence[Batch] = []
     if teacher is not None:
         starts = range(0, len(splits.calibration), BATCH_SIZE)
@@ -249,24 +275,23 @@ def _trained(
         assert teacher is not None
         return nullcontext(teacher)
 
-    with TrainingDisplay() as display:
-        context = StageContext(
-            seed=job.seed,
-            calibration=calibration,
-            targets=None if teacher is None else dense_outputs(teacher, calibration),
-            dense=None if teacher is None else beside,
-            storage=STORED_DTYPES[storing.dtype],
-            training=TrainingSplit(model, splits),
-            score=lambda: score_of(model, lambda adapter: job.measure(adapter, splits.selection, splits)),
-            scratch=job.training_path,
-            identity={
-                "artifact": checksum(model.module),
-                "teacher": None if teacher is None else checksum(teacher.module),
-            },
-            fits=lambda: storing.nbytes(model) <= most,
-            progress=partial(_shown, display),
-        )
-        report = (stage if teacher is not None else stage.by_task()).apply(model, context)
+    context = StageContext(
+        seed=job.seed,
+        calibration=calibration,
+        targets=None if teacher is None else dense_outputs(teacher, calibration),
+        dense=None if teacher is None else beside,
+        storage=STORED_DTYPES[storing.dtype],
+        training=TrainingSplit(model, splits),
+        score=lambda: score_of(model, lambda adapter: job.measure(adapter, splits.selection, splits)),
+        scratch=job.training_path if processes.leads or job.resumed else None,
+        identity={
+            "artifact": checksum(model.module),
+            "teacher": None if teacher is None else checksum(teacher.module),
+        },
+        fits=lambda: storing.nbytes(model) <= most,
+        progress=progress,
+    )
+    report = (stage if teacher is not None else stage.by_task()).apply(model, context)
     return report.facts
 
 

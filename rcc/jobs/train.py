@@ -52,11 +52,6 @@ class Train(Job):
 
     def _check_processes(self, options: Mapping[str, object], found: Problems) -> None:
         """Note what several processes cannot do together."""
-        found.check(
-            self.recovery is None,
-            f"trainer={self.settings['trainer']['name']} was launched as {launched()} processes, and trains in one."
-            " Start it by rcc-run alone.",
-        )
         size = options.get("batch_size")
         with found.collecting():
             if isinstance(size, int):
@@ -109,7 +104,10 @@ class Train(Job):
         with joined(pick_device(str(self.settings["device"]))) as processes:
             if not processes.leads:
                 self.set_threads()
-                self._pretrained(self.data(), None)
+                if self.recovery is None:
+                    self._pretrained(self.data(), None)
+                else:
+                    recover.follow(self, self.recovery, self.data())
                 return
             with claimed(self, makes=[leaves, self.training_path]):
                 splits = self.data()

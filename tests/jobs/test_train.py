@@ -39,7 +39,7 @@ def test_a_range_is_refused_before_data_are_loaded(rcc_run, monkeypatch, tmp_pat
     ("arguments", "told"),
     [
         (("job=train", "trainer.batch_size=63"), "batch_size is 63 and there are 2 processes"),
-        (("job=train", "trainer=recover"), "trainer=recover was launched as 2 processes, and trains in one"),
+        (("job=train", "trainer=recover", "trainer.batch_size=33"), "batch_size is 33 and there are 2 processes"),
         (("job=compress",), "compress was launched as 2 processes, and runs in one"),
         (("job=train",), "accelerate was told to use FSDP"),
     ],
