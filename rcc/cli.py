@@ -77,6 +77,10 @@ def _compose_and_run(arguments: list[str], told: Command) -> int:
         _hydra([*_without(arguments, flags.overrides), *asked.flags, *asked.overrides, *where], told)
     if told.outcomes and asked.multirun:
         _summarise(told.outcomes, planned=asked.folder.dry)
+    if told.sweep is not None and not asked.folder.dry:
+        from rcc.run import report_sweep
+
+        report_sweep(told.sweep)
     return _exit_code(told.outcomes, alone=not asked.multirun)
 
 

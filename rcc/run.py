@@ -35,6 +35,13 @@ def run(
     return read(cfg, choices, directory, overrides).run()
 
 
+def report_sweep(folder: Path) -> None:
+    """Draw the page of a sweep that has ended."""
+    from rcc.jobs.pages import draw_sweep
+
+    draw_sweep(folder)
+
+
 def problems(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
     """Everything that is wrong with a composed config, without doing anything; empty when nothing is."""
     try:

@@ -53,7 +53,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "artifact": ("layers", "learning", "models"),
     "runtime": ("layers", "ops"),
     "cascade": ("stages.base", "stages.named", "calibration", "layers", "ops", "artifact", "analysis", "models"),
-    "reporting": ("sweeps.record", "cascade.records", "cascade.plan", "runtime.records"),
+    "reporting": (
+        *("cascade.records", "cascade.plan", "runtime.records"),
+        *("artifact.manifest", "artifact.container", "artifact.parts", "sweeps"),
+    ),
     "engine": ("artifact", "models", "data.files", "layers.model"),
     "store": (),
     "composing": ("sweeps",),

@@ -45,6 +45,10 @@ Evaluate
   rcc-run job=evaluate artifact=outputs/<date>/<time>/artifact        measure an artifact again
   rcc-run job=evaluate artifact=[dense,<artifact>,<artifact>] eval=zero_shot+efficiency      side by side
   rcc-run job=show artifact=<artifact>                                what is in an artifact, in bytes
+
+Look back
+  rcc-run job=runs                             the runs and sweeps there are; action=show|diff|verify|clean
+  rcc-run job=report runs=[<run>,<sweep>]      report.html of several, side by side
 """
 
 FLAGS = """\
@@ -116,7 +120,7 @@ def _comments(path: Path) -> dict[str, str]:
     parent = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         setting, _, comment = line.partition("#")
-        key = setting.strip().partition(":")[0]
+        key = setting.strip().partition(":")[0].strip('"')  # YAML reads a bare yes as true
         if not key or key.startswith("-"):
             continue
         if not setting.startswith(" "):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.command_line import key_of
+from rcc.sweeps.front import on_front
 
 Objective = tuple[float, float]
 
@@ -78,11 +79,7 @@ class Command:
 
 def front(objectives: Sequence[Objective]) -> set[Objective]:
     """The objectives that no other beats: none has as much retention in as few bytes, and more of one."""
-    return {
-        one
-        for one in objectives
-        if not any(other[0] >= one[0] and other[1] <= one[1] and other != one for other in objectives)
-    }
+    return {one for one, best in zip(objectives, on_front(objectives), strict=True) if best}
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

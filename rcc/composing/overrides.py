@@ -21,9 +21,11 @@ from rcc.shipped import HYDRA_GROUP
 VERBATIM = (
     "resume", "artifact", "model.path", "data.path", "data.images", "data.names", "stage.*.base",
     "stage.*.paired_features", "eval.*.embeddings", "eval.*.clip_score_model", "hydra.run.dir", "hydra.sweep.dir",
-    "logger.*.project", "logger.*.entity", "logger.*.group", "store.path", "query", "filter", "out",
+    "logger.*.project", "logger.*.entity", "logger.*.group", "store.path", "query", "filter", "out", "runs",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
+LISTED = ("artifact", "runs")
+"""Those that may be a list in brackets."""
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)  # the grammar takes no other letters outside quotes
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
@@ -90,13 +92,13 @@ def verbatim(text: str) -> str:
     """An argument of `VERBATIM` with its value quoted for the grammar, in which `a, b` is a sweep of two values and
     `a=b` an error; any other as it is.
 
-    What is quoted already, an interpolation, and a list of artifacts say what they mean in the grammar.
+    What is quoted already, an interpolation, and a list of artifacts or runs say what they mean in the grammar.
     """
     key, _, value = text.partition("=")
     if not _is_verbatim(key.lstrip("+")) or _PLAIN.fullmatch(value) or value.startswith("~") or "${" in value:
         return text
     in_quotes = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
-    is_list = key.lstrip("+") == "artifact" and value.startswith("[") and value.endswith("]") and not _exists(value)
+    is_list = key.lstrip("+") in LISTED and value.startswith("[") and value.endswith("]") and not _exists(value)
     return text if in_quotes or is_list else f"{key}={quoted(value)}"
 
 

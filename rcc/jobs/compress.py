@@ -10,6 +10,7 @@ from rcc.command_line import command_line
 from rcc.jobs.claim import claimed, finished
 from rcc.jobs.compression import Compression
 from rcc.jobs.deliver import deliver, provenance
+from rcc.jobs.pages import draw_page, keep_pictures
 from rcc.jobs.plan import show_plan
 from rcc.jobs.target import target_of
 from rcc.reporting.delivery import Delivery
@@ -89,7 +90,10 @@ class Compress(Compression):
             observers.delivered(delivery)
             write_report(self.directory, self._report(summary, delivery))
             objectives = _objectives(summary, delivery)
-            note_result(self.directory, objectives.numbers, objectives.missed, objectives.target)
+            primary = delivery.dense.primary
+            note_result(self.directory, objectives.numbers, objectives.missed, objectives.target, primary)
+            keep_pictures(self.directory, splits, delivery)
+        draw_page(self.directory)  # after run.json says that the run finished
         return objectives
 
     def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:

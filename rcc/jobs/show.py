@@ -10,11 +10,10 @@ from typing import Any
 
 from rich.console import Console as Terminal
 
-from rcc.artifact.container import FRAME_BYTES, read_layout
 from rcc.artifact.entries import Matrix, Vector
-from rcc.artifact.manifest import MANIFEST, Manifest, read_manifest
+from rcc.artifact.manifest import Manifest, read_manifest
+from rcc.artifact.parts import parts
 from rcc.artifact.size import directory_bytes
-from rcc.artifact.weights import PACKED_HEADER
 from rcc.errors import Problems
 from rcc.jobs.job import Job
 from rcc.reporting.drawing import draw, say
@@ -70,26 +69,7 @@ class Show(Job):
 def parts_table(path: Path, manifest: Manifest) -> Table:
     """The bytes of an artifact by what they are for; they sum up to those on disk."""
     total = directory_bytes(path)
-    matrices = [entry for entry in manifest.tensors.values() if isinstance(entry, Matrix)]
-    vectors = [entry for entry in manifest.tensors.values() if isinstance(entry, Vector)]
-    rows = [
-        (f"{len(matrices)} matrices", sum(sum(entry.lengths) for entry in matrices)),
-        (f"{len(vectors)} vectors", sum(sum(stream.lengths) for stream in manifest.streams.values())),
-    ]
-    if path.is_file():
-        layout = read_layout(path)
-        rows.append((f"{len(manifest.files)} files of the model, coded", len(layout.files)))
-        rest = total - len(layout.files) - FRAME_BYTES - layout.data
-        rows += [("manifest, coded", rest), ("container", FRAME_BYTES)]
-    else:
-        rows.append(
-            (f"{len(manifest.files)} files of the model", sum(entry.nbytes for entry in manifest.files.values()))
-        )
-        rows += [(MANIFEST, (path / MANIFEST).stat().st_size), ("header of the weights", PACKED_HEADER)]
-    other = total - sum(nbytes for _, nbytes in rows)
-    if other:
-        rows.append(("files that the manifest does not name", other))
-    rows.append(("all", total))
+    rows = [*parts(path, manifest), ("all", total)]
     return Table(
         ("part", "bytes", "share"),
         tuple((name, f"{n:,}", share_text(n / total if total else 0.0, 1)) for name, n in rows),

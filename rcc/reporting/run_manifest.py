@@ -95,7 +95,7 @@ def note_data(directory: Path | str, fingerprint: str) -> None:
 
 
 def note_result(
-    directory: Path | str, numbers: Mapping[str, float], missed: str = "", target: int | None = None
+    directory: Path | str, numbers: Mapping[str, float], missed: str = "", target: int | None = None, primary: str = ""
 ) -> None:
     """Note what the run came to, for a sweep that its process does not live to tell.
 
@@ -103,10 +103,11 @@ def note_result(
         numbers: by name; one that is not finite is left out.
         missed: why its target in bytes was missed; empty where it was not.
         target: that target.
+        primary: the metric that retention is of.
     """
     manifest = read_run_manifest(directory)
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    manifest["result"] = {"numbers": finite, "missed": missed, "target_bytes": target}
+    manifest["result"] = {"numbers": finite, "missed": missed, "target_bytes": target, "primary": primary}
     _write(Path(directory) / FILE, manifest)
 
 

@@ -27,6 +27,9 @@ class StandIn(ModuleType):
     def problems(self, cfg: Any, choices: Any) -> list[str]:
         return []
 
+    def report_sweep(self, folder: Path) -> None:
+        return None
+
     def run(self, cfg: Any, choices: Any, directory: Path, overrides: Any) -> Objective:
         self.configs.append(cfg)
         record, hidden = directory / "run.json", directory / ".hydra"

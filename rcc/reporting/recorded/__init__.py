@@ -1,0 +1,1 @@
+"""Read what runs and sweeps recorded, from their files alone, which anybody may have written."""
