@@ -22,6 +22,7 @@ VERBATIM = (
     "resume", "artifact", "model.path", "data.path", "data.images", "data.names", "stage.*.base",
     "stage.*.paired_features", "eval.*.embeddings", "eval.*.clip_score_model", "hydra.run.dir", "hydra.sweep.dir",
     "logger.*.project", "logger.*.entity", "logger.*.group", "store.path", "query", "filter", "out", "runs",
+    "serve.search",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
 LISTED = ("artifact", "runs")

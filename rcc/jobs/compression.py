@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rich.console import Console as Terminal
-
 from rcc.artifact.container import CONTAINERS, FILE
 from rcc.cascade.bytes.balance import SPLITS, solved_for
 from rcc.cascade.bytes.budget import Target
@@ -28,7 +26,7 @@ from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 from rcc.plugins import TARGET, build, locate
 from rcc.reporting.console import Console
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 from rcc.reporting.metrics_log import MetricsLog
 from rcc.reporting.observers import Observers, RunObserver
 from rcc.stages.base import Stage

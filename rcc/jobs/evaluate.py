@@ -8,8 +8,6 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from rich.console import Console as Terminal
-
 from rcc.atomic import write_text
 from rcc.data.loading import batch_of
 from rcc.data.splits import Split, Splits
@@ -21,7 +19,7 @@ from rcc.measurement.interval import LEVEL
 from rcc.measurement.paired import differences
 from rcc.models.adapter import Adapter
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.formats import bytes_text
 from rcc.reporting.inference import runtime_lines, runtime_table
 from rcc.reporting.items import FILE as ITEMS

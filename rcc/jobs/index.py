@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as Terminal
-
 from rcc.artifact.contents import checksum
 from rcc.command_line import command_line
 from rcc.data.splits import ROLES, Split, Splits
@@ -19,7 +17,7 @@ from rcc.jobs.job import Job
 from rcc.jobs.subjects import DENSE, Subject, subjects_of
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.dual import DualEncoder
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 from rcc.store import EmbeddingStore
 
 ALL = "all"

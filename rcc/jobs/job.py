@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from rich.console import Console as Terminal
 
 from rcc.command_line import command_line, key_of
 from rcc.data.splits import Split, Splits
@@ -25,7 +24,7 @@ from rcc.models.device import pick_device
 from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import loader_class
 from rcc.plugins import TARGET, build, checked
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 
 MEASURING = ("data", "eval", "debug", "device", "threads", "limits")
 """What decides the numbers of a measurement beside the model: groups and options."""

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console as Terminal
-
 from rcc.command_line import command_line
 from rcc.data.files.images import Images
 from rcc.data.splits import Splits
 from rcc.reporting.changed import write_pictures
 from rcc.reporting.delivery import Delivery
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 from rcc.reporting.page.write import FILE, write_page
 from rcc.sweeps.trials import exclusive
 

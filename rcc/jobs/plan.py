@@ -5,15 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rich.console import Console as Terminal
-
 from rcc.cascade.bytes.budget import Target
 from rcc.jobs.compression import Compression, is_targeted
 from rcc.jobs.source import plan_source
 from rcc.jobs.target import target_of
 from rcc.jobs.trial_batch import trial_batch
 from rcc.models.adapter import Adapter
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.plan import plan_skips, plan_steps, plan_units, telling_steps
 from rcc.reporting.reach import reach_table, reach_text
 from rcc.reporting.target import planned_target_text

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console as Terminal
-
 from rcc.errors import Problems
 from rcc.jobs.job import Job
 from rcc.jobs.places import places_of
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 from rcc.reporting.formats import bytes_text
 from rcc.reporting.page.write import FILE, read_place, refuse_other, write_page
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console as Terminal
-
 from rcc.errors import Problems, UserError, WorkError, listed
 from rcc.jobs.cleaning import REMOVES, Removal, asked_first, removals, removed
 from rcc.jobs.job import Job
 from rcc.jobs.places import places_of
 from rcc.jobs.run_checks import faults
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.formats import bytes_text
 from rcc.reporting.page.comparable import differing
 from rcc.reporting.recorded.finding import Found, found_in

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console as Terminal
 
 from rcc.artifact.contents import checksum
 from rcc.artifact.manifest import is_artifact
@@ -15,7 +14,7 @@ from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import DENSE, Subject, subjects_of
 from rcc.models.adapter import Adapter
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.tables import Table
 from rcc.store import EmbeddingStore, Match
 from rcc.store.search import CODES, METHODS

@@ -8,15 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as Terminal
-
 from rcc.artifact.entries import Matrix, Vector
 from rcc.artifact.manifest import Manifest, read_manifest
 from rcc.artifact.parts import parts
 from rcc.artifact.size import directory_bytes
 from rcc.errors import Problems
 from rcc.jobs.job import Job
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.formats import MISSING, bytes_text, share_text
 from rcc.reporting.tables import Table
 

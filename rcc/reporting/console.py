@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
@@ -25,7 +24,7 @@ from rcc.cascade.records import (
     TargetOutcome,
 )
 from rcc.reporting.delivery import Delivery
-from rcc.reporting.drawing import draw, say
+from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.formats import (
     at_strength,
     bytes_text,

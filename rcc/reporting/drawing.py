@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from rich.console import Console as Terminal
+import os
+import sys
+
+from rich.console import Console
 from rich.text import Text
 
 from rcc.reporting.layout import laid_out
 from rcc.reporting.tables import Table
+
+
+class Terminal(Console):
+    """Where a run tells what it does. One whose reader left, as in `rcc-run | head`, goes quiet, and the run goes on:
+    hours of work do not end with who looked at them."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def say(terminal: Terminal, line: str, style: str = "") -> None:

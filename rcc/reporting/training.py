@@ -7,10 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rcc.reporting.drawing import say
+from rcc.reporting.drawing import Terminal, say
 from rcc.reporting.formats import clock_text
 
 
