@@ -35,10 +35,14 @@ class StandIn(ModuleType):
         super().__init__("rcc.run")
         self.configs: list[DictConfig] = []
         self.job: Job = lambda cfg, directory: (1.0, 1000.0)
+        self.reported: list[Path] = []
         self.refuses: Callable[[DictConfig], list[str]] = lambda cfg: []
 
     def problems(self, cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
         return self.refuses(cfg)
+
+    def report_sweep(self, folder: Path) -> None:
+        self.reported.append(folder)
 
     def run(self, cfg: DictConfig, choices: Mapping[str, str], directory: Path, overrides: Sequence[str]) -> Any:
         self.configs.append(cfg)
@@ -206,6 +210,7 @@ def test_a_sweep_over_orders_runs_each_and_ends_with_a_table(
     assert "== job 1: stage=nullu+dare seed=1" in lines
     assert "*   0     90.00%    100  stage=dare+nullu" in lines
     assert "    1     80.00%    200  stage=nullu+dare" in lines
+    assert len(stand_in.reported) == 1
 
 
 def test_a_failed_job_does_not_end_a_sweep(stand_in: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def show_lines(found: Found) -> Iterator[str | Table]:
     assert shown is not None
     yield f"{found.place}: {shown.answer}"
     yield from shown.problems
-    yield Table(("", ""), tuple(shown.facts), 2)
+    yield Table(("fact", "value"), tuple(shown.facts), 2)
     yield as_table(view.steps if view is not None else sweep.trials)  # type: ignore[union-attr]
     if view is not None and view.test is not None:
         yield as_table(view.test)

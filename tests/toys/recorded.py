@@ -80,7 +80,7 @@ def write_sweep(
     """A search of finished trials, each by what it keeps and its bytes; gaps of a day after every tenth."""
     folder.mkdir(parents=True)
     record: dict[str, Any] = {
-        **{"format": 1, "kind": "search", "fixed": ["experiment=sweep"], "space": list(space)},
+        **{"format": 1, "kind": "search", "fixed": ["experiment=pareto"], "space": list(space)},
         **{"objectives": ["retention:max", "bytes:min"], "constraints": [], "sampler": "tpe", "options": {}},
         **{
             "seed": 0,
@@ -96,7 +96,7 @@ def write_sweep(
         share = round(0.1 + 0.8 * number / max(len(trials) - 1, 1), 6)
         point = points[number] if points is not None else [f"stage.dare.target_sparsity={share}"]
         start = START + timedelta(minutes=number, days=number // 10)
-        write_run(folder / str(number), *point, "experiment=sweep", kept=kept, nbytes=nbytes, started=start)
+        write_run(folder / str(number), *point, "experiment=pareto", kept=kept, nbytes=nbytes, started=start)
     return folder
 
 

@@ -51,7 +51,7 @@ def test_it_is_live_while_a_trial_is_claimed_and_failed_where_one_is(tmp_path):
 def test_the_commands_search_again_and_go_on(tmp_path):
     sweep = read_sweep(write_sweep(tmp_path / "sweep", [(0.9, 100)]))
     assert sweep.repeat == (
-        "rcc-run -m experiment=sweep 'stage.dare.target_sparsity=interval(0.1, 0.9)' hydra/sweeper=pareto n_trials=1"
+        "rcc-run -m experiment=pareto 'stage.dare.target_sparsity=interval(0.1, 0.9)' hydra/sweeper=pareto n_trials=1"
         """ sampler=tpe 'objectives=["retention:max","bytes:min"]' hydra.sweeper.seed=0"""
     )
     assert sweep.resume == f"rcc-run resume={tmp_path / 'sweep'}"
