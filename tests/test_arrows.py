@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "engine": ("artifact", "models", "data.files", "layers.model"),
     "store": (),
+    "conversion": ("models", "layers"),
     "serving": ("engine", "store", "artifact", "models", "data.files", "__version__", "layers"),
     "composing": ("sweeps",),
     "sweeps": (),

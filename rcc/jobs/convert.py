@@ -1,0 +1,144 @@
+"""job=convert: a checkpoint becomes an artifact as it is, or an artifact a dense checkpoint, with proof of outputs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from rcc.artifact.load import load
+from rcc.artifact.manifest import is_artifact
+from rcc.artifact.size import directory_bytes
+from rcc.artifact.write import write_artifact
+from rcc.atomic import remove_directory
+from rcc.conversion.dense import make_dense_, with_every_bias_
+from rcc.conversion.parity import Parity, parities
+from rcc.data.loading import batch_of
+from rcc.errors import Problems, UserError, WorkError
+from rcc.jobs.claim import claimed
+from rcc.jobs.job import Job
+from rcc.jobs.source import load_source
+from rcc.jobs.subjects import DENSE, Subject, subjects_of
+from rcc.models.adapter import Adapter
+from rcc.models.registry import adapter_for
+from rcc.reporting.drawing import Terminal, draw, say
+from rcc.reporting.formats import MISSING, bytes_text
+from rcc.reporting.tables import Table
+from rcc.training.pretrain import save_checkpoint
+
+ARTIFACT, HUGGINGFACE = "artifact", "huggingface"
+FORMATS = (ARTIFACT, HUGGINGFACE)
+
+
+class Convert(Job):
+    """Writes the model of `model=`, or of `artifact=`, in another format, loads it again from its files alone, and
+    compares the outputs of both on items of the data's test split."""
+
+    subject: Subject
+
+    def read(self, found: Problems) -> None:
+        super().read(found)
+        settings = self.settings
+        found.choice("to", settings["to"], FORMATS)
+        found.whole("parity", settings["parity"], 3)
+        for name in ("warn_below", "fail_below"):
+            found.within(name, settings[name], "[0, 1]")
+        if settings["out"] is not None:
+            found.path("out", settings["out"])
+        with found.collecting():
+            subjects = subjects_of(settings["artifact"])
+            if len(subjects) > 1:
+                raise UserError("job=convert takes one artifact or checkpoint at a time.")
+            self.subject = subjects[0]
+        self.refuse_checkpointing(found, gradients=False)
+
+    def run(self) -> None:
+        """Write, load again, compare, tell.
+
+        Raises:
+            WorkError: the outputs are those of another model; what was written is removed.
+        """
+        terminal, settings = Terminal(highlight=False), self.settings
+        with claimed(self):
+            splits = self.data()
+            model = self.subject.load(self).eval()
+            target = Path(
+                settings["out"] or self.directory / (ARTIFACT if settings["to"] == ARTIFACT else "checkpoint")
+            )
+            with torch.inference_mode():
+                batch = batch_of(model, splits.test, stop=settings["parity"])
+                before = model.outputs(batch)
+            started = perf_counter()
+            if settings["to"] == ARTIFACT:
+                write_artifact(model, target, settings["export"]["dtype"], entropy=settings["export"]["entropy"])
+            else:
+                self._write_checkpoint(model, target)
+            written = perf_counter() - started
+            again = (
+                load(target)
+                if is_artifact(target)
+                else load_source({"name": adapter_for(target), "path": target}, "cpu")
+            )
+            again.module.to(model.device)
+            with torch.inference_mode():
+                found = parities(before, again.eval().outputs(batch_of(again, splits.test, stop=settings["parity"])))
+            draw(terminal, table(found))
+            source = settings["model"].get("path") if self.subject.kind == DENSE else self.subject.name
+            was = f", {bytes_text(directory_bytes(source))} before" if source and Path(str(source)).exists() else ""
+            say(terminal, f"{target}: {bytes_text(directory_bytes(target))}{was}, written in {written:.1f} s.")
+            self._judge(found, target, terminal)
+            say(terminal, _next(settings["to"], target))
+
+    def _write_checkpoint(self, model: Adapter, target: Path) -> None:
+        make_dense_(model)
+        with tempfile.TemporaryDirectory() as files:
+            model.save_files(Path(files))
+            with_every_bias_(model, Path(files))
+        save_checkpoint(model, target, {"made_from": "an artifact of rcc"})
+
+    def _judge(self, found: list[Parity], target: Path, terminal: Terminal) -> None:
+        warn, fail = self.settings["warn_below"], self.settings["fail_below"]
+        for each in found:
+            verdict = each.judged(warn, fail)
+            if verdict == "fail":
+                remove_directory(target)
+                raise WorkError(
+                    f"{each.name}: {each.lowest:.4f} is below fail_below={fail}, so that what was written is another"
+                    f" model; {target} was removed. Take a wider export.dtype, or lower fail_below to keep it."
+                )
+            if verdict:
+                say(terminal, f"WARNING: {each.name} comes to {each.lowest:.4f}, below warn_below={warn}.")
+
+
+def table(found: list[Parity]) -> Table:
+    """A line for each output."""
+    rows = [
+        (
+            each.name,
+            str(each.items),
+            f"{each.cosine:.6f}",
+            f"{each.least:.6f}",
+            MISSING if each.centred is None else f"{each.centred:.6f}",
+            f"{each.own:.1%}",
+            f"{each.similarities:.6f}",
+        )
+        for each in found
+    ]
+    head = (
+        "output",
+        "items",
+        "mean cosine",
+        "least",
+        "about the mean",
+        "nearest to its own",
+        "similarities' Pearson r",
+    )
+    return Table(head, tuple(rows))
+
+
+def _next(to: str, target: Path) -> str:
+    if to == ARTIFACT:
+        return f"Use it: rcc.load({str(target)!r}), or make it smaller: rcc-run model=auto model.path={target}"
+    return f"Use it: transformers' from_pretrained({str(target)!r}), or rcc-run model=auto model.path={target}"
