@@ -68,7 +68,12 @@ def _compose_and_run(arguments: list[str], told: Command) -> int:
 
     _check_characters(arguments)
     flags = get_args_parser().parse_intermixed_args(arguments)
-    if flags.shell_completion or flags.hydra_help or flags.config_path or flags.config_name:
+    if flags.config_path or flags.config_name:
+        raise UserError(
+            "--config-path and --config-name would replace the configuration that every option is checked by. Add files of"
+            " your own beside it with --config-dir=<folder>, as <folder>/experiment/mine.yaml for experiment=mine."
+        )
+    if flags.shell_completion or flags.hydra_help:
         _hydra(arguments, told)
         return 0
     asked = _checked(flags)

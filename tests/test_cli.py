@@ -294,6 +294,16 @@ def test_configs_of_ones_own_are_used_and_checked(
 
 
 @pytest.mark.parametrize(
+    "flags", [["-cp", "a"], ["--config-path=/tmp"], ["-cn", "other"], ["-cp", "/".join("a" * 2047)]]
+)
+def test_another_configuration_in_place_of_ours_is_refused(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*flags, "dry_run=true"]) == 2
+    assert "Add files of your own beside it with --config-dir=<folder>" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("line", "completions"),
     [
         ("rcc-run stage=", [f"stage={stage}" for stage in STAGES]),
