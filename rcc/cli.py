@@ -70,8 +70,8 @@ def _compose_and_run(arguments: list[str], told: Command) -> int:
     flags = get_args_parser().parse_intermixed_args(arguments)
     if flags.config_path or flags.config_name:
         raise UserError(
-            "--config-path and --config-name would replace the configuration that every option is checked by. Add files of"
-            " your own beside it with --config-dir=<folder>, as <folder>/experiment/mine.yaml for experiment=mine."
+            "--config-path and --config-name would replace the configuration that every option is checked by. Add files"
+            " of your own beside it with --config-dir=<folder>, as <folder>/experiment/mine.yaml for experiment=mine."
         )
     if flags.shell_completion or flags.hydra_help:
         _hydra(arguments, told)
