@@ -12,6 +12,7 @@ from rcc.reporting.page.figures import Cell, Grid, Stack, bytes_cell, lengths, s
 from rcc.reporting.page.importance import LEAST_TRIALS, importances
 from rcc.reporting.page.timeline import Timeline, Work, timeline
 from rcc.reporting.page.wording import Command, redraw
+from rcc.reporting.recorded.numbers import number_of
 from rcc.reporting.recorded.run import LIVE, end_of
 from rcc.reporting.recorded.sweep import RecordedSweep, RecordedTrial
 from rcc.reporting.run_manifest import FAILED, FINISHED
@@ -71,9 +72,10 @@ def answer(sweep: RecordedSweep, groups: Sequence[Group]) -> str:
 def numeric(text: str) -> str | float:
     """A value that was searched, as a number where it is one."""
     try:
-        return float(text)
+        value = number_of(float(text))
     except ValueError:
         return text
+    return text if value is None else value
 
 
 def short(option: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +14,8 @@ from rcc.limits import regular_file
 from rcc.reporting.metrics_log import FILE
 
 Values = dict[str, float]
+LARGEST = 1e18
+"""Of a number that means anything: bytes, seconds, shares."""
 OF_LAYERS = ('"name": "units.', '"name": "overlap.')
 """What the lines of single layers hold: most of the file, and nothing that a sweep's page shows."""
 
@@ -90,14 +91,14 @@ def read_numbers(path: Path, layers: bool = True) -> Numbers:
 
 
 def number_of(value: Any) -> float | None:
-    """A finite float, or None for anything else: a whole number of a file may have any number of digits."""
+    """A float of at most `LARGEST`, or None for anything else: a number of a file may have any number of digits."""
     if not is_number(value):
         return None
     try:
         read = float(value)
     except OverflowError:
         return None
-    return read if math.isfinite(read) else None
+    return read if abs(read) <= LARGEST else None
 
 
 def moment(text: Any) -> datetime | None:

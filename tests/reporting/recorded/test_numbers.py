@@ -56,9 +56,11 @@ def test_a_line_that_is_no_number_of_ours_is_left_out(tmp_path, line):
     assert {index: step.values for index, step in found.steps.items() if step.values} == {2: {"bytes": 7.0}}
 
 
-@pytest.mark.parametrize(
-    ("value", "read"), [(3, 3.0), (10**400, None), (float("inf"), None), ("3", None), (True, None)]
-)
+INFINITE = float("inf")
+VALUES = [(3, 3.0), (10**400, None), (INFINITE, None), (-INFINITE, None), (1e308, None), ("3", None), (True, None)]
+
+
+@pytest.mark.parametrize(("value", "read"), VALUES)
 def test_a_number_is_finite(value, read):
     assert number_of(value) == read
 
