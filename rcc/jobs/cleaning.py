@@ -30,7 +30,7 @@ FOR_RESUME = ("state", "training")
 """Folders of a run's directory that nothing but its resume reads."""
 OF_A_RUN = re.compile(
     r"\.hydra|\.lock|run\.json|state|training|metrics\.(jsonl|csv)|report\.(md|html)|items\.json|pictures\.json"
-    r"|artifact|artifact\.rcc|checkpoint|evaluation\.(json|csv)|wandb|\..*\.(partial|removed)"
+    r"|artifact|artifact\.rcc|checkpoint|recovery\.json|evaluation\.(json|csv)|wandb|\..*\.(partial|removed)"
 )
 OF_A_SWEEP = re.compile(
     r"sweep\.json|study\.journal|\.study\.journal\.lock|\.claims|workers|\.lock|multirun\.yaml|report\.html|\..*\.(partial|removed)"

@@ -18,7 +18,7 @@ from rcc.reporting.recorded.locks import is_held
 from rcc.reporting.recorded.numbers import Numbers, moment, number_of, read_numbers
 from rcc.reporting.run_manifest import FINISHED, RUNNING, read_run_manifest
 
-LOCK = ".lock"
+LOCK, TRAINING = ".lock", "training"
 ARTIFACTS = ("artifact", CONTAINER)
 LIVE, STOPPED = "live", "stopped"
 """What a run is that says 'running': one whose process holds its lock, and one that was killed."""
@@ -92,8 +92,10 @@ class RecordedRun:
     @property
     def name(self) -> str:
         """'dare → quant on clip_tiny, digits', as far as it is known."""
-        stages = " → ".join(dict.fromkeys(self.plan)) or self.job
-        return f"{stages} on {self.choice('model', 'clip_tiny')}, {self.choice('data', 'digits')}"
+        data = self.choice("data", "digits")
+        if not self.plan:
+            return f"job={self.job} on {data}"
+        return f"{' → '.join(dict.fromkeys(self.plan))} on {self.choice('model', 'clip_tiny')}, {data}"
 
     @property
     def repeat(self) -> str:
@@ -103,7 +105,8 @@ class RecordedRun:
     @property
     def resume(self) -> str:
         """The command line that goes on with it; empty where it has finished, or has no steps to go on from."""
-        if self.status == FINISHED or not self.plan:
+        steps = self.plan or (self.directory / TRAINING).is_dir()
+        if self.status == FINISHED or not steps:
             return ""
         return resume_line(self.directory, self.overrides)
 

@@ -34,6 +34,15 @@ def test_a_run_without_a_step_says_so(tmp_path):
     assert "after 0 of 2 steps; nothing is known" in answer(read_run(directory))
 
 
+def test_a_run_of_another_job_is_told_as_such(tmp_path):
+    run = write_run(tmp_path / "run", "job=train", "data=cifar10", status="interrupted", labels=[])
+    told = "job=train on cifar10: interrupted. It is no compression; what it came to is in its own files."
+    assert answer(read_run(run)) == told
+    assert [each.does for each in commands(read_run(run))] == ["run it again", "draw this page again"]
+    (run / "training").mkdir()
+    assert commands(read_run(run))[1].line == f"rcc-run resume={run}"
+
+
 def test_commands_repeat_resume_and_draw_again(tmp_path):
     finished = commands(read_run(write_run(tmp_path / "one", "seed=3")))
     assert [each.line for each in finished] == ["rcc-run seed=3", f"rcc-run job=report 'runs=[{tmp_path / 'one'}]'"]
