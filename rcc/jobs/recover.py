@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -12,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from rcc import shipped
 from rcc.artifact.container import FILE
-from rcc.artifact.contents import checksum, named_tensors, steps_of
+from rcc.artifact.contents import checksum
 from rcc.artifact.manifest import is_artifact, read_manifest, record_metrics
-from rcc.artifact.packing import Contents, pack
 from rcc.artifact.reloading import answers, refuse_difference, round_as_stored
 from rcc.artifact.size import directory_bytes
-from rcc.artifact.write import Overhead, write_artifact
+from rcc.artifact.write import write_artifact
 from rcc.atomic import clean_leftovers, remove_directory, write_text
 from rcc.calibration.targets import dense_outputs
 from rcc.cascade.attempt import score_of
@@ -29,10 +27,9 @@ from rcc.command_line import command_line
 from rcc.data.loading import batch_of
 from rcc.data.splits import Splits
 from rcc.errors import Problems
-from rcc.jobs.deliver import manifest_metrics
-from rcc.jobs.source import load_source
+from rcc.jobs.storing import Storing
+from rcc.jobs.teacher import teacher_of
 from rcc.layers.encoding import STORED_DTYPES
-from rcc.layers.entropy import ENTROPIES
 from rcc.layers.model import Batch
 from rcc.learning.processes import current
 from rcc.learning.trainer import Progress
@@ -40,8 +37,6 @@ from rcc.limits import expanded
 from rcc.measurement import Measurement
 from rcc.measurement.paired import differences
 from rcc.models.adapter import Adapter
-from rcc.models.auto import AUTO
-from rcc.plugins import TARGET
 from rcc.reporting.formats import difference_text, interval_text, metric_text
 from rcc.reporting.run_manifest import note_result
 from rcc.reporting.training import TrainingDisplay
@@ -56,59 +51,10 @@ if TYPE_CHECKING:
 
 RECORD = "recovery.json"
 SPLITS = SELECTION, TEST = "selection", "test"
-RETENTION, DENSE_TEST = "retention", "dense_test"
 DIGITS = 16
 """Most bytes by which a metric's number may be longer than another."""
 Measured = Mapping[str, Measurement]
 """By split."""
-
-
-class Storing:
-    """How an artifact stores its values, and what a model takes in bytes if it is stored likewise.
-
-    Args:
-        artifact: whose dtype most values have, and whose settings say how they are coded, where they say it.
-
-    Attributes:
-        config, metrics: what its manifest says of how it was made, and of quality.
-    """
-
-    def __init__(self, artifact: Path) -> None:
-        manifest = read_manifest(artifact)
-        stored = Counter(entry.dtype for entry in manifest.tensors.values() if entry.dtype in STORED_DTYPES)
-        self.config, self.metrics = manifest.config, manifest.metrics
-        export = self.config.get("export")
-        said = export.get("entropy") if isinstance(export, Mapping) else None
-        self.dtype = stored.most_common(1)[0][0] if stored else "float32"
-        self.entropy = said if said in ENTROPIES else "zstd"
-        self.container = "file" if artifact.is_file() else "directory"
-        self._files: Overhead | None = None
-
-    def measured(self, selection: Measurement, test: Measurement, kept: float | None, data: str) -> dict[str, Any]:
-        """What the manifest says of quality, measured anew: of nothing that it did not say before, so that it does not
-        grow.
-
-        Args:
-            kept: the retention, where a dense model is known.
-            data: the fingerprint of the data.
-        """
-        now = manifest_metrics(selection, kept, {"data_fingerprint": data}, test)
-        same = self.metrics.get("data_fingerprint") == data
-        stale = {RETENTION, *(() if same else (DENSE_TEST,))}
-        then = {name: value for name, value in self.metrics.items() if name not in stale}
-        return then | {name: value for name, value in now.items() if name in self.metrics}
-
-    def expect(self, model: Adapter, scratch: Path) -> None:
-        """Count the bytes of a manifest that says as much, and of the model's files, from now on."""
-        self._files = Overhead(model, scratch, self.config, self.container)
-
-    def nbytes(self, model: Adapter) -> int:
-        """Bytes of the model's artifact, to within those of the digits of the metrics."""
-        assert self._files is not None
-        contents, (tensors, _) = Contents(), named_tensors(model.module)
-        with torch.no_grad():
-            parts = pack(tensors, steps_of(model.module), STORED_DTYPES[self.dtype], self.entropy, contents)
-            return sum(map(len, parts)) + self._files.nbytes(model, contents, self.metrics)
 
 
 def check(job: Train, stage: Recovery, found: Problems) -> None:
@@ -154,7 +100,7 @@ def recover(job: Train, stage: Recovery, splits: Splits) -> None:
     """
     source, target = source_of(job), job.artifact_path
     model, storing = job.model(), Storing(source)
-    teacher = None if job.settings["teacher"] is None else _teacher_of(job, model, splits)
+    teacher = None if job.settings["teacher"] is None else teacher_of(job, model, splits, stage.options.weights)
     assert job.suite is not None
     job.suite.fit_batches(model, splits.selection, splits)
     before = _measured(job, model, splits)
@@ -193,7 +139,7 @@ def recover(job: Train, stage: Recovery, splits: Splits) -> None:
 def follow(job: Train, stage: Recovery, splits: Splits) -> None:
     """Train with the process that `recover`s, in another one, which measures and writes nothing."""
     model, storing = job.model(), Storing(source_of(job))
-    teacher = None if job.settings["teacher"] is None else _teacher_of(job, model, splits)
+    teacher = None if job.settings["teacher"] is None else teacher_of(job, model, splits, stage.options.weights)
     with tempfile.TemporaryDirectory() as scratch:
         storing.expect(model, Path(scratch))
     _trained(job, stage, model, teacher, splits, storing, 0, lambda done, total, what: None)
@@ -201,52 +147,6 @@ def follow(job: Train, stage: Recovery, splits: Splits) -> None:
 
 def _measured(job: Train, model: Adapter, splits: Splits) -> Measured:
     return {name: job.measure(model, splits[name], splits) for name in SPLITS}
-
-
-def _teacher_of(job: Train, model: Adapter, splits: Splits) -> Adapter:
-    """The dense model that `teacher=` names: an artifact, a checkpoint, or a model= that needs no path.
-
-    Raises:
-        UserError: it cannot be loaded, or does not make of an item what `model` makes of it.
-    """
-    name, device = str(job.settings["teacher"]), job.settings["device"]
-    path = expanded("teacher", name)
-    if is_artifact(path):
-        teacher = job.artifact(path)
-    elif not path.exists() and name in shipped.choices(shipped.config_dir(), "model"):
-        teacher = load_source({"name": name, TARGET: shipped.target("model", name)}, device)
-    else:
-        teacher = load_source({"name": AUTO, "path": name}, device)
-    items = splits.train if len(splits.train) else splits.selection
-    refuse_other_inputs(name, teacher, model, batch_of(teacher, items, stop=8), batch_of(model, items, stop=8))
-    return teacher.eval()
-
-
-def refuse_other_inputs(name: str, teacher: Adapter, model: Adapter, theirs: Batch, ours: Batch) -> None:
-    """Refuse a teacher that prepares the same items otherwise than the model: each would learn of what it does not see.
-
-    Raises:
-        UserError: says which inputs differ and how.
-    """
-    problems = Problems(f"teacher '{name}'")
-    for field in dict.fromkeys([*ours, *theirs]):
-        if not problems.check(
-            field in ours and field in theirs,
-            f"{'it' if field in theirs else 'the model'} reads {field}, and the other does not.",
-        ):
-            continue
-        then, now = theirs[field], ours[field]
-        what = "tokenizer" if not now.is_floating_point() else "image size or normalisation"
-        if problems.check(
-            then.shape == now.shape,
-            f"it makes {field} of {tuple(then.shape)} of the same items, and the model {tuple(now.shape)}: another"
-            f" {what}.",
-        ):
-            same = bool((then == now).all()) or bool((then.float() - now.float()).abs().max() < 1e-3)
-            problems.check(same, f"it makes other {field} of the same items: another {what}.")
-    if problems.found:
-        problems.check(False, f"Name the model that was compressed, or another that reads what '{model.name}' reads.")
-    problems.done()
 
 
 def _trained(
@@ -278,7 +178,7 @@ def _trained(
     context = StageContext(
         seed=job.seed,
         calibration=calibration,
-        targets=None if teacher is None else dense_outputs(teacher, calibration),
+        targets=None if teacher is None else _comparable(teacher, model, calibration),
         dense=None if teacher is None else beside,
         storage=STORED_DTYPES[storing.dtype],
         training=TrainingSplit(model, splits),
@@ -293,6 +193,17 @@ def _trained(
     )
     report = (stage if teacher is not None else stage.by_task()).apply(model, context)
     return report.facts
+
+
+def _comparable(teacher: Adapter, model: Adapter, batches: Sequence[Batch]) -> list[dict[str, Tensor]] | None:
+    """The teacher's outputs, by whose distance epochs of one score are told apart; None where they are of other shapes
+    than the model's."""
+    targets = dense_outputs(teacher, batches)
+    if not targets:
+        return None
+    with torch.no_grad():
+        own = {name: each.shape for name, each in model.outputs(batches[0]).items()}
+    return targets if own == {name: each.shape for name, each in targets[0].items()} else None
 
 
 def _shown(display: TrainingDisplay, done: int, total: int, what: str) -> None:

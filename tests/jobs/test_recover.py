@@ -12,8 +12,7 @@ import torch
 import rcc
 from rcc.artifact.size import directory_bytes
 from rcc.artifact.write import write_artifact
-from rcc.errors import UserError
-from rcc.jobs.recover import Storing, refuse_other_inputs
+from rcc.jobs.storing import Storing
 from rcc.layers.grid import to_grid
 from rcc.models.registry import load_model
 from rcc.stages.base import StageContext
@@ -157,18 +156,6 @@ def test_what_cannot_be_recovered_is_refused_with_what_to_do(
     assert code == 2, err
     assert told in " ".join(err.split()), err
     assert not (tmp_path / "run/artifact").exists()
-
-
-def test_a_teacher_of_other_inputs_is_told_which_differ(clip):
-    ours = {"pixel_values": torch.zeros(2, 3, 32, 32), "input_ids": torch.zeros(2, 16, dtype=torch.int64)}
-    refuse_other_inputs("same", clip, clip, ours, ours)
-    theirs = {"pixel_values": torch.zeros(2, 3, 48, 48), "input_ids": ours["input_ids"] + 1}
-    with pytest.raises(UserError) as error:
-        refuse_other_inputs("other", clip, clip, theirs, ours)
-    first, second, third = error.value.problems
-    assert "pixel_values of (2, 3, 48, 48) of the same items, and the model (2, 3, 32, 32): another image size" in first
-    assert "other input_ids of the same items: another tokenizer" in second
-    assert "Name the model that was compressed" in third
 
 
 def test_bytes_are_counted_as_they_will_be_written(artifact, tmp_path):
