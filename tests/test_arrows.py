@@ -26,6 +26,7 @@ EVERYWHERE = (
     "nested",
     "plugins",
     "randomness",
+    "shared",
     "shipped",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "nested": (),
     "option_types": (),
     "plugins": (),
+    "shared": (),
     "randomness": (),
     "shipped": (),
     "memory": (),

@@ -62,6 +62,12 @@ class Suite:
             "to know how good it is. Name an evaluator of quality first, as in eval=zero_shot+efficiency."
         )
 
+    @property
+    def is_pure(self) -> bool:
+        """Whether it gives the same for the same model and data: costs vary, and an evaluator from outside may."""
+        shipped = all(type(each).__module__.startswith("rcc.") for each in self.evaluators.values())
+        return shipped and not self.measures_costs
+
     def measure_before_optimising(self, adapter: Adapter, split: Split) -> None:
         """Let evaluators of costs see a model as it is stored, before kernels take the place of its modules."""
         for evaluator in self.evaluators.values():

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from typing import Self
+
+import torch
 
 from rcc.cascade.records import Summary
 from rcc.command_line import command_line
+from rcc.data.splits import Splits
 from rcc.jobs.claim import claimed, finished
 from rcc.jobs.compression import Compression
 from rcc.jobs.deliver import deliver, provenance
 from rcc.jobs.pages import draw_page, keep_pictures
 from rcc.jobs.plan import show_plan
 from rcc.jobs.target import target_of
+from rcc.measurement import Measurement
+from rcc.models.adapter import Adapter
+from rcc.models.device import pick_device
 from rcc.reporting.delivery import Delivery
+from rcc.reporting.drawing import Terminal, say
 from rcc.reporting.report import ReportContent, write_report
-from rcc.reporting.run_manifest import note_data, note_result, read_run_manifest
+from rcc.reporting.run_manifest import environment, note_data, note_result, read_run_manifest
+from rcc.shared import FOLDER, Shelf, sharing
+from rcc.sweeps.record import is_sweep
 
 
 class Objectives(tuple[float, float]):
@@ -67,7 +77,11 @@ class Compress(Compression):
                 f"{self.artifact_path}. Nothing was done; start a fresh run to compress again."
             )
             return None
-        with claimed(self, plan=self.steps(), makes=[self.artifact_path]), self.observers() as observers:
+        with (
+            claimed(self, plan=self.steps(), makes=[self.artifact_path]),
+            self.observers() as observers,
+            sharing(self._shelf()) as shelf,
+        ):
             splits = self.data()
             note_data(self.directory, splits.fingerprint)
             model = self.model()
@@ -80,7 +94,7 @@ class Compress(Compression):
             pipeline = self.pipeline(observers, target)
             pipeline.run(
                 model,
-                lambda adapter: self.measure(adapter, splits.selection, splits),
+                self._validator(splits),
                 self.calibration(model, splits.calibration),
                 training=self.training(model, splits),
                 resume=self.resumed,
@@ -93,8 +107,24 @@ class Compress(Compression):
             primary = delivery.dense.primary
             note_result(self.directory, objectives.numbers, objectives.missed, objectives.target, primary)
             keep_pictures(self.directory, splits, delivery)
+            if shelf is not None and shelf.told:
+                say(Terminal(highlight=False), shelf.told)
         draw_page(self.directory)  # after run.json says that the run finished
         return objectives
+
+    def _shelf(self) -> Shelf | None:
+        """What this run shares with the other trials of its sweep; None for a run alone."""
+        if not is_sweep(self.directory.absolute().parent):
+            return None
+        device = pick_device(str(self.settings["device"]))
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        here = environment(torch.get_num_threads())
+        return Shelf(self.directory.parent / FOLDER, {**here, "device": name, "model": self.settings["model"]})
+
+    def _validator(self, splits: Splits) -> Callable[[Adapter], Measurement]:
+        """Measures models on the selection split; the first of a fresh run is the dense one."""
+        ways = chain([] if self.resumed else [self.measure_dense], repeat(self.measure))
+        return lambda adapter: next(ways)(adapter, splits.selection, splits)
 
     def _report(self, summary: Summary, delivery: Delivery) -> ReportContent:
         stages = " → ".join(stage.label for stage in self.stages)

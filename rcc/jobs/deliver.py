@@ -47,7 +47,8 @@ def deliver(job: Compression, pipeline: RCCPipeline, model: Adapter, splits: Spl
     round_as_stored(model.module, read_manifest(artifact))  # in place: what is needed next is the dense model
     memory = answers(model, batch)
     pipeline.rollback_to_dense(model)
-    dense = job.measure_all(model, splits)
+    # What it costs to run is measured by every trial of a sweep, how good it is by one.
+    dense = job.measure_all(model, splits) if job.measures_costs else job.measure_dense(model, splits.test, splits)
     dense_sizes = {dtype: dense_bytes(model, dtype, job.directory) for dtype in DENSE_DTYPES}
     beside = model if job.measures_costs else None
     if beside is None:

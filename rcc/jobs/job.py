@@ -12,6 +12,7 @@ import torch
 from rcc.command_line import command_line, key_of
 from rcc.data.splits import Split, Splits
 from rcc.errors import Problems, abridged, text_fault
+from rcc.evaluation.embeddings.fingerprint import Fingerprinter
 from rcc.evaluation.suite import Suite, load_suite
 from rcc.jobs.input_check import likelier_normalisation
 from rcc.jobs.source import described, load_artifact, load_source
@@ -25,6 +26,7 @@ from rcc.models.own.network import NetworkAdapter
 from rcc.models.registry import loader_class
 from rcc.plugins import TARGET, build, checked
 from rcc.reporting.drawing import Terminal, say
+from rcc.shared import shared
 
 MEASURING = ("data", "eval", "debug", "device", "threads", "limits")
 """What decides the numbers of a measurement beside the model: groups and options."""
@@ -165,6 +167,19 @@ class Job(ABC):
         """How good the model is on one split, without what it costs to run."""
         assert self.suite is not None
         return self.suite.evaluate(adapter, split, splits, final=False)
+
+    def measure_dense(self, adapter: Adapter, split: Split, splits: Splits) -> Measurement:
+        """As `measure`, of the model that all trials of a sweep begin with: one of them computes it."""
+
+        def decides() -> dict[str, Any] | None:
+            assert self.suite is not None
+            model = Fingerprinter()(adapter) if self.suite.is_pure else None
+            if model is None or not model.portable:
+                return None
+            return {"model": model.checksum, "data": splits.fingerprint, "eval": self.settings["eval"]}
+
+        what = f"the dense model on the {split.name} split"
+        return Measurement.from_json(shared(what, decides, lambda: self.measure(adapter, split, splits).to_json()))
 
     def measure_all(self, adapter: Adapter, splits: Splits, beside: Adapter | None = None) -> Measurement:
         """Everything that `eval=` names, on the test split; costs are compared with those of `beside`."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rcc.calibration.sensitivity import Sensitivity, sensitivities
+from rcc.calibration.sensitivity import Sensitivity
+from rcc.calibration.shared_sensitivity import shared_sensitivities
 from rcc.errors import UserError
 from rcc.layers.model import Model
 from rcc.layers.units import Unit
@@ -65,7 +66,7 @@ def _by_sensitivity(state: PruningState, model: Model, target: float, floor: flo
     the target's share.
     """
     summing = [unit for unit in state.units if unit.summing]
-    found = sensitivities(model, summing, state.context.calibration or (), state.context.generator())
+    found = shared_sensitivities(model, summing, state.context.calibration or (), state.context.generator())
     ranked = [unit for unit in state.units if unit.name in found and _counts(found[unit.name])]
     counts = _same_share(state, target)
     if ranked:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rcc.calibration.layer_fits import layer_fits
-from rcc.calibration.sensitivity import Sensitivity, sensitivities
+from rcc.calibration.sensitivity import Sensitivity
+from rcc.calibration.shared_sensitivity import shared_sensitivities
 from rcc.layers.form import Form
 from rcc.layers.model import Model
 from rcc.layers.units import Unit
@@ -36,7 +37,7 @@ def survey(
     `feedback` their diagonals do.
     """
     units = [unit for unit in model.units() if unit.name in names]
-    found = sensitivities(model, units, context.calibration or (), context.generator())
+    found = shared_sensitivities(model, units, context.calibration or (), context.generator())
     curves: dict[tuple[str, str], Curve] = {}
     left = {unit.name: unit for unit in units if unit.name in found}
     for unit, problem in _problems(model, context, list(left.values())) if feedback else ():
