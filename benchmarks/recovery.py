@@ -14,7 +14,7 @@ the mean of what it came to in the runs of all seeds. The dense model is the emb
 
 An arm is a whole run, `rcc-run target_ratio=<ratio> export.container=file` with the settings that `ARMS` has for it.
 Arms are compared with the first that is named, image by image, and their processor seconds are those of the whole run,
-its measurements and the artifact included. One whose target is missed says by how much.
+its measurements and the artifact included. One that is more than 1 % above its target says so.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Arrived:
             (interval,) = paired_intervals([(first.values[split], self.values[split])])
             apart = 100 * (self.values[split] - first.values[split]).mean()
             cells.append(f"{apart:+.2f} ({100 * interval.low:+.1f} … {100 * interval.high:+.1f})")
-        missed = f"{self.nbytes:,.0f}" + (f", {100 * self.over:+.1f} %" if self.over > 0 else "")
+        missed = f"{self.nbytes:,.0f}" + (f", {100 * self.over:+.1f} %" if self.over > 0.01 else "")
         return f"{start} {' | '.join(cells)} | {missed} | {self.seconds:.0f} |"
 
 
