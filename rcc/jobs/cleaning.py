@@ -22,6 +22,7 @@ from rcc.reporting.recorded.finding import Found, size_of
 from rcc.reporting.recorded.run import LIVE, LOCK, RecordedRun
 from rcc.reporting.recorded.sweep import RecordedSweep
 from rcc.reporting.run_manifest import FINISHED
+from rcc.shared import FOLDER as SHARED
 from rcc.sweeps.trials import CLAIMS
 
 STATE, RUNS = "state", "runs"
@@ -33,7 +34,7 @@ OF_A_RUN = re.compile(
     r"|artifact|artifact\.rcc|checkpoint|recovery\.json|evaluation\.(json|csv)|wandb|\..*\.(partial|removed)"
 )
 OF_A_SWEEP = re.compile(
-    r"sweep\.json|study\.journal|\.study\.journal\.lock|\.claims|workers|\.lock|multirun\.yaml|report\.html|\..*\.(partial|removed)"
+    r"sweep\.json|study\.journal|\.study\.journal\.lock|\.claims|workers|shared|\.lock|multirun\.yaml|report\.html|\..*\.(partial|removed)"
 )
 TRIAL = re.compile(r"\d+(\.stopped-\d+)?")
 
@@ -99,6 +100,10 @@ def asked_first(question: str) -> None:
 def _of_resume(record: RecordedRun | RecordedSweep) -> Iterator[Removal]:
     """What only a resume needs, of finished runs and trials, and what killed writes left in any."""
     runs = [record] if isinstance(record, RecordedRun) else [trial.run for trial in record.trials if trial.run]
+    if isinstance(record, RecordedSweep) and record.status == FINISHED:
+        path = record.folder / SHARED
+        if path.is_dir() and not path.is_symlink():
+            yield Removal(path, "what trials of a finished sweep shared", size_of(path), _locks(record))
     for run in runs:
         if run.status == LIVE:
             continue

@@ -44,11 +44,13 @@ def test_checkpoints_of_finished_runs_go_and_all_else_stays(rcc_run, tmp_path):
     assert (one / "run.json").exists()
 
 
-def test_checkpoints_of_finished_trials_go_too(rcc_run, tmp_path):
+def test_checkpoints_of_finished_trials_go_too_and_what_these_shared(rcc_run, tmp_path):
     sweep = write_sweep(tmp_path / "sweep", [(0.9, 100), (0.8, 50)])
     with_state(sweep / "1")
+    (sweep / "shared").mkdir()
     assert rcc_run(*CLEAN, "runs=[sweep]", "yes=true")[0] == 0
     assert not (sweep / "1/state").exists()
+    assert not (sweep / "shared").exists()
     assert (sweep / "1/run.json").exists()
 
 
