@@ -113,9 +113,9 @@ class Processes:
     @torch.no_grad()
     def average(self, parameters: Sequence[Tensor]) -> None:
         """Replace the gradients of the parameters by their means over the processes."""
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        if self.count == 1 or not gradients:
+        if self.count == 1:
             return
+        gradients = [each.grad for each in parameters if each.grad is not None]
         with together():
             flat = torch.cat([each.flatten() for each in gradients])
             distributed.all_reduce(flat)
