@@ -123,10 +123,10 @@ def _checked(flags: Namespace) -> _Asked:
     from rcc.composing import checks, resume, resumed_sweep
     from rcc.composing.composition import composer, config_folder, own
     from rcc.composing.folders import Folder, folder_of
-    from rcc.composing.overrides import verbatim
+    from rcc.composing.overrides import of_the_logger, verbatim
     from rcc.composing.sweep_options import forced, spelled_out, without_passwords
 
-    overrides, where, multirun = list(flags.overrides), resume.asked(flags.overrides), _is_sweep(flags)
+    overrides, where, multirun = of_the_logger(flags.overrides), resume.asked(flags.overrides), _is_sweep(flags)
     folder = config_folder(flags.config_dir)
     if not multirun:
         overrides = [verbatim(text) for text in overrides]

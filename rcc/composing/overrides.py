@@ -28,6 +28,7 @@ VERBATIM = (
 LISTED = ("artifact", "runs")
 """Those that may be a list in brackets."""
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)  # the grammar takes no other letters outside quotes
+LOGGER = "logger"
 MOST_VALUES = 256
 """Values of one sweep that are looked at; a longer one is checked on its first."""
 
@@ -87,6 +88,21 @@ def unquoted(value: str) -> str:
         return value
     quote = value[0]
     return re.sub(rf"\\+(?={quote}|$)", lambda slashes: slashes[0][: len(slashes[0]) // 2], value[1:-1])
+
+
+def of_the_logger(texts: Sequence[str]) -> list[str]:
+    """The arguments with options of the logger under its label: where one alone is chosen, `logger.mode=offline` is
+    `logger.wandb.mode=offline`."""
+    chosen = [text.partition("=")[2] for text in texts if key_of(text) == LOGGER]
+    if len(chosen) != 1 or not chosen[0].isidentifier():
+        return list(texts)
+    start, label = f"{LOGGER}.", f"{LOGGER}.{chosen[0]}"
+    return [
+        f"{label}.{text.removeprefix(start)}"
+        if text.startswith(start) and not key_of(text).startswith(f"{label}.") and key_of(text).count(".") == 1
+        else text
+        for text in texts
+    ]
 
 
 def verbatim(text: str) -> str:

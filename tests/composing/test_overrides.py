@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from rcc.composing.composition import Composer
-from rcc.composing.overrides import quoted, unquoted, verbatim
+from rcc.composing.overrides import of_the_logger, quoted, unquoted, verbatim
 
 ODD = [
     "ü", "größe/modell",
@@ -70,3 +70,19 @@ def test_a_quote_that_is_part_of_a_name_stays(text: str) -> None:
 def test_what_was_quoted_once_is_quoted_once() -> None:
     (word,) = shlex.split(shlex.join([verbatim("model.path=a, 'b'")]))
     assert verbatim(word) == word
+
+
+@pytest.mark.parametrize(
+    ("texts", "spelled"),
+    [
+        (["logger=wandb", "logger.mode=offline"], ["logger=wandb", "logger.wandb.mode=offline"]),
+        (["logger.mode=offline", "logger=wandb"], ["logger.wandb.mode=offline", "logger=wandb"]),
+        (["logger=wandb", "logger.wandb.mode=offline"], ["logger=wandb", "logger.wandb.mode=offline"]),
+        (["logger=wandb+csv", "logger.mode=offline"], ["logger=wandb+csv", "logger.mode=offline"]),
+        (["logger=wandb,local", "logger.mode=offline"], ["logger=wandb,local", "logger.mode=offline"]),
+        (["logger.mode=offline"], ["logger.mode=offline"]),
+        (["logger=mine", "logger.mine.a.b=1", "seed=1"], ["logger=mine", "logger.mine.a.b=1", "seed=1"]),
+    ],
+)
+def test_an_option_of_the_only_logger_needs_no_label(texts: list[str], spelled: list[str]) -> None:
+    assert of_the_logger(texts) == spelled
