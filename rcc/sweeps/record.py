@@ -97,6 +97,7 @@ def read_record(folder: Path) -> SweepRecord:
         content = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}). Give the folder of a sweep.") from None
+    content = {"study": ""} | content if isinstance(content, dict) else content  # the first ones had no such field
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT or not _is_whole(content):
         raise UserError(f"{path} is damaged or of another version; this one reads format {FORMAT}. Start another.")
     tuples = {name: tuple(content[name]) for name in ("fixed", "space", "objectives", "constraints", "first")}

@@ -22,6 +22,14 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert listed.without_failure(1).failed == {}
 
 
+def test_a_record_from_before_studies_had_names_of_their_own_is_read(tmp_path):
+    RECORD.write(tmp_path)
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    del content["study"]
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    assert read_record(tmp_path) == RECORD
+
+
 @pytest.mark.parametrize(
     "change",
     [{"format": 2}, {"kind": "dance"}, {"fixed": "a=1"}, {"n_trials": "many"}, {"failed": {"1": "x"}}, {"more": 1}],
