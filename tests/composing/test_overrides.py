@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -35,6 +36,15 @@ def test_free_text_comes_through_as_it_was_typed(configs: Composer, key: str, va
     }
     cfg = configs.compose([*group.get(key, []), verbatim(f"{key}={value}")])
     assert OmegaConf.select(cfg, key) == value
+
+
+NAMES = st.text(" '\"=,#[]{}()éü漢&;!~%@+abc", min_size=1, max_size=8)
+
+
+@given(NAMES.filter(lambda name: name[0] not in "~'\"" and not name.isspace()))
+def test_any_name_of_a_directory_is_one_value_of_the_grammar(name: str) -> None:
+    (read,) = OverridesParser.create().parse_overrides([verbatim(f"model.path={name}")])
+    assert read.value() == name or str(read.value()) == name.strip()
 
 
 @pytest.mark.parametrize(
