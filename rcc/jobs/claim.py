@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rcc.atomic import remove_directory, write_text
+from rcc.atomic import FULL, remove_directory, write_text
 from rcc.cascade.records import Step
 from rcc.command_line import command, resume_line, resuming
 from rcc.errors import UserError, WorkError
@@ -52,7 +52,8 @@ def claimed(job: Job, plan: Sequence[Step] = (), makes: Sequence[Path] = ()) -> 
             f" `{resume_line(directory, job.overrides)}` continues it if it did not finish."
         ) from None
     except OSError as error:
-        raise UserError(
+        kind = WorkError if error.errno in FULL else UserError
+        raise kind(
             f"the output folder {directory} cannot be written: {error.strerror or error}. "
             "Give another with hydra.run.dir=<directory>."
         ) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,16 @@ def test_what_stands_where_a_fresh_run_would_write_is_named_and_stays(rcc_run, t
     assert code == 2
     assert f"run/{name} stands where this run would write, and no run made it. Move it elsewhere" in err
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == {".lock", name}
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EROFS, 2)])
+def test_a_full_disk_is_failed_work_and_a_place_that_is_forbidden_is_not(rcc_run, monkeypatch, number, code):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("rcc.jobs.claim.FileLock.acquire", refused)
+    found, _, err = rcc_run(*QUICK, "debug=quick", "hydra.run.dir=run")
+    assert (found, f"the output folder run cannot be written: {os.strerror(number)}" in err) == (code, True)
 
 
 def test_a_run_that_kept_something_before_its_input_turned_out_wrong_stays(rcc_run, tmp_path):
