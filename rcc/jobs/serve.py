@@ -89,7 +89,7 @@ def _named(given: Any) -> dict[str, Path]:
     """
     texts = given if isinstance(given, list) else [] if given is None else [given]
     problems = Problems("serve.embed")
-    problems.check(bool(texts), "name one model or more: serve.embed=<artifact>, or [<artifact>,<checkpoint>].")
+    problems.check(bool(texts), "job=serve needs a model: serve.embed=<artifact>, or [<artifact>,<checkpoint>].")
     found: dict[str, Path] = {}
     for text in texts:
         if not problems.check(isinstance(text, str), f"{text} is no path."):

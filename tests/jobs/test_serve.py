@@ -55,7 +55,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(rcc_run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "name one model or more: serve.embed=<artifact>"),
+        ((), "job=serve needs a model: serve.embed=<artifact>"),
         (("serve.embed=none",), "none holds no model: there is nothing"),
         ((f"serve.embed=[{TINY},{TINY}]",), "is named twice"),
         (("serve.embed=[3]",), "3 is no path"),
