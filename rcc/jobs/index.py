@@ -109,7 +109,7 @@ def _embeds(model: Adapter, splits: Splits) -> tuple[str, str]:
     """Which field of the data the model embeds, and the kind of the store.
 
     Raises:
-        UserError: none.
+        UserError: it reads none of them.
     """
     fields = splits.test.inputs
     both = isinstance(model, DualEncoder)

@@ -12,7 +12,7 @@ from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
 from rcc.engine.queries import Query, read_query
 from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
-from rcc.jobs.subjects import DENSE, Subject, subjects_of
+from rcc.jobs.subjects import subjects_of
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.tables import Table
@@ -43,6 +43,9 @@ class Search(Job):
             self.settings["dry_run"] is True, "dry_run=false has no effect: job=search writes nothing. Leave it out."
         )
         self.refuse_checkpointing(found, gradients=False)
+        with found.collecting():
+            if len(subjects_of(self.settings["artifact"])) > 1:
+                raise UserError("job=search takes one artifact: that which made the store.")
         with found.collecting():
             if isinstance(path, str) and found.path("store.path", path):
                 self.store = EmbeddingStore(path)
@@ -79,7 +82,7 @@ class Search(Job):
                     f"the model that made {self.settings['store']['path']} is not at {given} any more: name it with"
                     " artifact=<its artifact or checkpoint>."
                 )
-        (subject,) = subjects_of(given) or [Subject(DENSE, DENSE)]
+        subject = subjects_of(given)[0]
         model = subject.load(self)
         if manifest.model and checksum(model.module) != manifest.model:
             raise UserError(

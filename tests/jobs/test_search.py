@@ -22,6 +22,7 @@ def test_an_image_is_looked_for_too(rcc_run, digits):
     [
         (("job=search",), "job=search needs a store"),
         (("job=search", "store.path=none", "query=a"), "none is no store: there is nothing"),
+        (("job=search", "store.path=none", "query=a", "artifact=[dense,none]"), "none is not an artifact"),
         (("job=search", "store.path=none"), "job=search needs a query"),
         (("job=search", "store.path=none", "query=a", "top_k=0"), "top_k is 0"),
         (("job=search", "store.path=none", "query=a", "method=fast"), "unknown method 'fast'"),
