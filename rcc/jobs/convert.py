@@ -16,11 +16,11 @@ from rcc.atomic import remove_directory
 from rcc.conversion.dense import make_dense_, with_every_bias_
 from rcc.conversion.parity import Parity, parities
 from rcc.data.loading import batch_of
-from rcc.errors import Problems, UserError, WorkError
+from rcc.errors import Problems, WorkError
 from rcc.jobs.claim import claimed
 from rcc.jobs.job import Job
 from rcc.jobs.source import load_source
-from rcc.jobs.subjects import DENSE, Subject, subjects_of
+from rcc.jobs.subjects import DENSE, Subject, one_subject
 from rcc.models.adapter import Adapter
 from rcc.models.registry import adapter_for
 from rcc.reporting.drawing import Terminal, draw, say
@@ -48,10 +48,8 @@ class Convert(Job):
         if settings["out"] is not None:
             found.path("out", settings["out"])
         with found.collecting():
-            subjects = subjects_of(settings["artifact"])
-            if len(subjects) > 1:
-                raise UserError("job=convert takes one artifact or checkpoint at a time.")
-            self.subject = subjects[0]
+            several = "job=convert takes one artifact or checkpoint at a time."
+            self.subject = one_subject(settings["artifact"], several)
         self.refuse_checkpointing(found, gradients=False)
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ from rcc.engine.encoding import encoded_images, encoded_texts
 from rcc.errors import Problems, UserError
 from rcc.jobs.claim import claimed
 from rcc.jobs.job import Job
-from rcc.jobs.subjects import DENSE, Subject, subjects_of
+from rcc.jobs.subjects import DENSE, Subject, one_subject
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.dual import DualEncoder
 from rcc.reporting.drawing import Terminal, say
@@ -36,7 +36,7 @@ class Index(Job):
     that are not in the data any more are deleted.
     """
 
-    subjects: list[Subject]
+    subject: Subject
 
     def read(self, found: Problems) -> None:
         super().read(found)
@@ -49,16 +49,15 @@ class Index(Job):
         found.whole("batch_size", self.settings["batch_size"], 1)
         self.refuse_checkpointing(found, gradients=False)
         with found.collecting():
-            self.subjects = subjects_of(self.settings["artifact"])
-            if len(self.subjects) > 1:
-                raise UserError("job=index takes one artifact: vectors of two models cannot be compared.")
+            several = "job=index takes one artifact: vectors of two models cannot be compared."
+            self.subject = one_subject(self.settings["artifact"], several)
 
     def run(self) -> None:
         """Embed and write; print what was done and how to search."""
         terminal, path = Terminal(highlight=False), Path(self.settings["store"]["path"])
         with claimed(self):
             splits = self.data()
-            (subject,) = self.subjects
+            subject = self.subject
             model = subject.load(self)
             source = "" if subject.kind == DENSE else os.path.relpath(subject.name, path)
             what, kind = _embeds(model, splits)

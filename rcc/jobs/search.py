@@ -12,13 +12,14 @@ from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
 from rcc.engine.queries import Query, read_query
 from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
-from rcc.jobs.subjects import subjects_of
+from rcc.jobs.subjects import one_subject
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.tables import Table
 from rcc.store import EmbeddingStore, Match
 from rcc.store.search import CODES, METHODS
 
+ONE = "job=search takes one artifact: that which made the store."
 HIDDEN = ("digest",)
 """Fields that say nothing to a reader."""
 
@@ -44,8 +45,7 @@ class Search(Job):
         )
         self.refuse_checkpointing(found, gradients=False)
         with found.collecting():
-            if len(subjects_of(self.settings["artifact"])) > 1:
-                raise UserError("job=search takes one artifact: that which made the store.")
+            one_subject(self.settings["artifact"], ONE)
         with found.collecting():
             if isinstance(path, str) and found.path("store.path", path):
                 self.store = EmbeddingStore(path)
@@ -82,7 +82,7 @@ class Search(Job):
                     f"the model that made {self.settings['store']['path']} is not at {given} any more: name it with"
                     " artifact=<its artifact or checkpoint>."
                 )
-        subject = subjects_of(given)[0]
+        subject = one_subject(given, ONE)
         model = subject.load(self)
         if manifest.model and checksum(model.module) != manifest.model:
             raise UserError(

@@ -76,6 +76,21 @@ def subjects_of(value: Any) -> list[Subject]:
     return found
 
 
+def one_subject(value: Any, otherwise: str) -> Subject:
+    """The model that a value of `artifact=` names, of a job that takes one.
+
+    Args:
+        otherwise: what to say where it names several.
+
+    Raises:
+        UserError: it names several, or as `subjects_of`.
+    """
+    found = subjects_of(value)
+    if len(found) > 1:
+        raise UserError(otherwise)
+    return found[0]
+
+
 def _kind(name: str) -> str:
     """Which of the three an entry is; an artifact's manifest is read, so that a wrong one is told at once."""
     path = Path(name)

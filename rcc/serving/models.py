@@ -19,7 +19,6 @@ from rcc.serving.requests import IMAGE, TEXT
 
 OUTPUTS = {TEXT: "text_embeds", IMAGE: "image_embeds"}
 FIELDS = {TEXT: "texts", IMAGE: "images"}
-PROBE = {TEXT: ["a"], IMAGE: None}
 
 
 class ServedModel:
