@@ -21,6 +21,7 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 
 from rcc.errors import Problems, UserError
 from rcc.limits import how_to_raise, limits
+from rcc.models.audio.waveform import Waveform, at_rate
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import quiet
 from rcc.models.transformers.configuration import check_image_sizes, has_file, read_file, said
@@ -96,18 +97,20 @@ class Processors:
         return {"pixel_values": self.image(images=found, return_tensors="pt")["pixel_values"]}
 
     def _of_sounds(self, sounds: Any) -> dict[str, Tensor]:
-        waves = [np.asarray(each, dtype=np.float32) for each in sounds]
+        rate = self.sound.sampling_rate
+        waves = [
+            at_rate(each, rate)[0] if isinstance(each, Waveform) else np.asarray(each, dtype=np.float32)
+            for each in sounds
+        ]
         problems = Problems("audio")
         for index, wave in enumerate(waves):
             problems.check(
                 wave.ndim == 1 and wave.size > 0,
                 f"item {index} has shape {list(wave.shape)}; it must be a waveform of one channel, samples at"
-                f" {self.sound.sampling_rate} Hz.",
+                f" {rate} Hz.",
             )
         problems.done()
-        made = self.sound(
-            waves, sampling_rate=self.sound.sampling_rate, return_tensors="pt", padding=_padding(self.sound)
-        )
+        made = self.sound(waves, sampling_rate=rate, return_tensors="pt", padding=_padding(self.sound))
         return {name: tensor for name, tensor in made.items() if isinstance(tensor, Tensor)}
 
     def _of_texts(self, texts: Any, longest: int) -> dict[str, Tensor]:
@@ -132,7 +135,7 @@ def read_processors(where: str, config: Any, local: bool = True) -> Processors:
         kind: Any = PreTrainedTokenizerFast if _only_fast(where, local) else _Auto
         found.tokenizer = load_tokenizer(where, kind, vocabulary, local)
     content = read_file(where, FILE, local) if has_file(where, FILE) else {}
-    _check_numbers(where, content)
+    check_numbers(where, content)
     if "image_mean" in content or "image_processor_type" in content:
         check_image_sizes(where, local)
         found.image = _made(where, _image_class(where, content, config), local)
@@ -185,7 +188,7 @@ def _made(where: str, kind: Any, local: bool) -> Any:
         raise UserError(f"'{where}': {FILE} cannot be used: {said(error)}") from error
 
 
-def _check_numbers(where: str, content: Mapping[str, Any]) -> None:
+def check_numbers(where: str, content: Mapping[str, Any]) -> None:
     """Refuse numbers of a processor that would take memory without bound."""
     problems = Problems(f"{where}: {FILE}")
     for key, value in content.items():
