@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rcc.data.torch_dataset import create_dataloader as create_dataloader
     from rcc.engine.clip import CLIPConfig as CLIPConfig
     from rcc.engine.clip import CLIPEngine as CLIPEngine
+    from rcc.engine.provider import EmbeddingProvider as EmbeddingProvider
+    from rcc.engine.provider import MultimodalEmbeddingProvider as MultimodalEmbeddingProvider
+    from rcc.engine.vision import VisionEncoder as VisionEncoder
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
     from rcc.errors import WorkError as WorkError
@@ -72,6 +75,7 @@ _PUBLIC = {
     "DARECompressor": "rcc.stages.dare.compressor",
     "EfficiencyEvaluator": "rcc.evaluation.efficiency",
     "EmbeddingCache": "rcc.evaluation.embeddings.cache",
+    "EmbeddingProvider": "rcc.engine.provider",
     "EmbeddingStore": "rcc.store.store",
     "ImageNetDataset": "rcc.data.torch_dataset",
     "KnowledgeDistillationLoss": "rcc.learning.distillation",
@@ -80,6 +84,7 @@ _PUBLIC = {
     "MetricComputer": "rcc.evaluation.captioning.metrics",
     "GradualPruning": "rcc.stages.gradual",
     "ModuleAdapter": "rcc.models.own.module",
+    "MultimodalEmbeddingProvider": "rcc.engine.provider",
     "NulluCompressor": "rcc.stages.nullu.projector:NulluProjector",
     "NulluProjector": "rcc.stages.nullu.projector",
     "Quantizer": "rcc.stages.quant",
@@ -92,6 +97,7 @@ _PUBLIC = {
     "Splits": "rcc.data.splits",
     "Target": "rcc.cascade.bytes.budget",
     "UserError": "rcc.errors",
+    "VisionEncoder": "rcc.engine.vision",
     "WorkError": "rcc.errors",
     "ZeroShotEvaluator": "rcc.evaluation.classes.zero_shot",
     "check_reloaded": "rcc.artifact.reloading",

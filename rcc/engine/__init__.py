@@ -2,3 +2,6 @@
 
 from rcc.engine.clip import CLIPConfig as CLIPConfig
 from rcc.engine.clip import CLIPEngine as CLIPEngine
+from rcc.engine.provider import EmbeddingProvider as EmbeddingProvider
+from rcc.engine.provider import MultimodalEmbeddingProvider as MultimodalEmbeddingProvider
+from rcc.engine.vision import VisionEncoder as VisionEncoder

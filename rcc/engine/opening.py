@@ -8,6 +8,7 @@ from rcc.artifact.load import load
 from rcc.artifact.manifest import is_artifact
 from rcc.errors import UserError
 from rcc.models.adapter import Adapter
+from rcc.models.auto import OPEN_CLIP
 from rcc.models.device import pick_device
 from rcc.models.registry import load_model
 
@@ -18,7 +19,7 @@ def check_there(path: Path) -> None:
     Raises:
         UserError: nothing there, or a directory without a manifest or a config.
     """
-    if is_artifact(path) or (path / "config.json").is_file():
+    if is_artifact(path) or any((path / name).is_file() for name in ("config.json", OPEN_CLIP)):
         return
     if (path / "artifact").is_dir() or (path / "artifact.rcc").is_file():
         inside = "artifact" if (path / "artifact").is_dir() else "artifact.rcc"
@@ -26,7 +27,7 @@ def check_there(path: Path) -> None:
     found = "nothing" if not path.exists() else "a file" if path.is_file() else "a directory without config.json"
     raise UserError(
         f"{path} holds no model: there is {found}. Give the artifact of a run (artifact/ or artifact.rcc), or a"
-        " checkpoint directory of transformers."
+        " checkpoint directory of transformers or open_clip."
     )
 
 

@@ -14,6 +14,7 @@ from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
 from rcc.jobs.source import load_source
 from rcc.models.adapter import Adapter
+from rcc.models.auto import OPEN_CLIP
 from rcc.models.registry import adapter_for
 
 DENSE, ARTIFACT, CHECKPOINT = "dense", "artifact", "checkpoint"
@@ -99,7 +100,7 @@ def _kind(name: str) -> str:
     if is_artifact(path):
         read_manifest(path)
         return ARTIFACT
-    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+    if any((path / file).is_file() for file in ("config.json", OPEN_CLIP)) and any(path.glob("*.safetensors")):
         return CHECKPOINT
     if path.is_file():
         found = f"it is a file, and not one such as {FILE}"

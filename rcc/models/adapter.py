@@ -50,6 +50,11 @@ class Adapter(ABC):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """The tensors a user of the model reads, by name, each (batch, …), differentiable."""
 
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        """The embeddings among the outputs before they are normalised, `image_embeds` and others (B, D); {} of a model
+        that gives none."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:
         """The model's own training loss on the batch, a scalar."""

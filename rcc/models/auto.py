@@ -11,6 +11,8 @@ from rcc.models.transformers.architectures import ARCHITECTURES, GENERAL, MODEL_
 AUTO = "auto"
 FAMILIES = (*MODEL_TYPES, "bert", "roberta", "gpt2", "llama", "whisper", "t5", "resnet", "swin", "deit", "convnext")
 """Kinds of models that a directory may be called after."""
+OPEN_CLIP = "open_clip_config.json"
+"""The config of a directory that open_clip wrote."""
 RETRIEVING = ("itm", "retrieval")
 """Parts of the names of BLIPs that retrieve."""
 
@@ -30,6 +32,8 @@ def choose_model(path: str | Path | None) -> tuple[str, str]:
     if path is None:
         raise UserError("model=auto needs a path: model.path=<directory>, or a name on the hub.")
     where, local = locate(path, weights=False)
+    if (Path(where) / OPEN_CLIP).is_file() and not (Path(where) / "config.json").is_file():
+        return "open_clip", f"model=auto takes model=open_clip: {OPEN_CLIP} is there and no config.json."
     if Path(where).is_dir() and not (Path(where) / "config.json").is_file():
         raise UserError(_without_config(Path(where)))
     architectures = architectures_of(where, local)

@@ -180,9 +180,10 @@ def test_a_path_without_a_model_or_with_another_kind_is_refused(tmp_path: Path, 
 
 def test_the_page_of_the_engine_does_what_it_says(checkpoint: Path, images: Any) -> None:
     page = (Path(rcc.__file__).parents[1] / "docs/engine.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {"artifact": checkpoint, "images": images}
-    exec(compile(code, "engine.md", "exec"), names)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "engine.md", "exec"), names)
     assert names["similarity"].shape == (2, 7)
     assert len(names["best"][0]) == 3
+    assert names["embeddings"].shape == (7, names["encoder"].dimensions)
     assert names["probabilities"].shape == (7, 3)

@@ -31,6 +31,7 @@ TOGETHER = [
     ("clip_tiny", "image_text", "retrieval"),
     ("clip", "imagenet", "zero_shot"),
     ("clip", "flickr30k", "retrieval"),
+    ("open_clip", "digits", "zero_shot"),
     ("siglip", "cifar100", "zero_shot"),
     ("siglip", "conceptual_captions", "retrieval"),
     ("blip", "flickr8k", "captioning"),

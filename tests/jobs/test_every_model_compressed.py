@@ -29,6 +29,7 @@ RUNS = {
     "clip": ("conceptual_captions", ("eval=retrieval",), ALL),
     "clip_tiny": ("image_text", ("eval=retrieval",), (*TWO, *UNSOLVED)),
     "module": ("cifar10", ("eval=classification",), ALL),
+    "open_clip": ("digits", ("eval=zero_shot",), TWO),
     "siglip": ("image_folder", ("eval=zero_shot",), TWO),
     "transformers": ("cifar10", ("eval=classification",), TWO),
     "vit": ("digits", ("eval=classification",), (*TWO, "target_ratio=4")),
@@ -51,7 +52,7 @@ def test_a_model_is_compressed_and_measured_again_to_the_same_figures(
     code, out, err = rcc_run(*model_arguments(model), *data_arguments(data), *evaluator, *stages, *QUICK)
     assert code == 0, err
     manifest = json.loads((tmp_path / "run/artifact/manifest.json").read_text())
-    assert manifest["adapter"] == {"auto": "vit", "clip_tiny": "clip"}.get(model, model)
+    assert manifest["adapter"] == {"auto": "vit", "clip_tiny": "clip", "open_clip": "clip"}.get(model, model)
     files = sorted(path.name for path in (tmp_path / "run/artifact").iterdir())
     others = {"config.json", "manifest.json", "network.json", "weights.safetensors"}
     assert [name for name in files if name not in others] == FILES.get(model, TWO_TOWERS)

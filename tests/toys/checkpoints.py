@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from toys.networks import ResNet
+from toys.open_clip import config_of, random_open_clip, save_open_clip
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -17,6 +18,7 @@ from transformers import (
     BlipForImageTextRetrieval,
     BlipImageProcessorPil,
     CLIPImageProcessorPil,
+    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     ConvNextImageProcessorPil,
@@ -31,6 +33,8 @@ from transformers import (
     ViTForImageClassification,
     ViTImageProcessorPil,
 )
+
+import rcc
 
 SENTENCE = "a photo of the digit zero one two three four five six seven eight nine cat dog red blue on in is"
 WORDS = SENTENCE.split()
@@ -128,12 +132,20 @@ def save_resnet(directory: Path) -> Path:
     return save(directory, ResNetForImageClassification, config, processor)
 
 
+def save_clip_of_open_clip(directory: Path) -> Path:
+    """In open_clip's layout, with the tokenizer of the CLIP that ships."""
+    tokenizer = Path(rcc.__file__).parent / "assets/clip_tiny"
+    model = random_open_clip(len(CLIPTokenizer.from_pretrained(tokenizer)))
+    return save_open_clip(directory, model, config_of(model), tokenizer)
+
+
 SAVE = {
     "auto": save_vit,
     "blip": save_blip,
     "blip_retrieval": save_blip_retrieval,
     "clip_vision": save_clip_vision,
     "module": save_network,
+    "open_clip": save_clip_of_open_clip,
     "siglip": save_siglip,
     "transformers": save_resnet,
     "vit": save_vit,

@@ -86,6 +86,10 @@ class BLIPWrapper(BlipAdapter):
             outputs["logits"] = logits.masked_fill(~_predicting(batch)[..., None], 0)
         return outputs
 
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        """The class token's last state, before it is normalised."""
+        return {"image_embeds": self._patches(batch)[:, 0]}
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of each token of the texts given those before it and the image; padding does not count.
 

@@ -39,17 +39,24 @@ class BLIPRetrievalWrapper(BlipAdapter):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """`image_embeds` and `text_embeds` (B, D), projected and normalised, for the inputs that the batch has; with
         both, one text an image, also `match_logits` (B, 2): does not match, matches."""
-        outputs = {}
-        if "pixel_values" in batch:
-            patches = self._patches(batch)
-            outputs["image_embeds"] = F.normalize(self.module.vision_proj(patches[:, 0]), dim=-1)
-            if "input_ids" in batch and len(batch["input_ids"]) == len(patches):
-                outputs["match_logits"] = self._match_logits(patches, batch)
-        if "input_ids" in batch:
-            outputs["text_embeds"] = F.normalize(self.module.text_proj(self._encoded(batch)[:, 0]), dim=-1)
-        if not outputs:
-            raise UserError(f"a batch of '{self.name}' needs pixel_values or input_ids; this one has {sorted(batch)}.")
+        patches = self._patches(batch) if "pixel_values" in batch else None
+        outputs = {name: F.normalize(each, dim=-1) for name, each in self._projected(batch, patches).items()}
+        if patches is not None and "input_ids" in batch and len(batch["input_ids"]) == len(patches):
+            outputs["match_logits"] = self._match_logits(patches, batch)
         return outputs
+
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        return self._projected(batch, self._patches(batch) if "pixel_values" in batch else None)
+
+    def _projected(self, batch: Batch, patches: Tensor | None) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = {}
+        if patches is not None:
+            features["image_embeds"] = self.module.vision_proj(patches[:, 0])
+        if "input_ids" in batch:
+            features["text_embeds"] = self.module.text_proj(self._encoded(batch)[:, 0])
+        if not features:
+            raise UserError(f"a batch of '{self.name}' needs pixel_values or input_ids; this one has {sorted(batch)}.")
+        return features
 
     def loss(self, batch: Batch) -> Tensor:
         """The contrastive loss plus the matching loss of a batch of image–text pairs.

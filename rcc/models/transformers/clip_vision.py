@@ -28,9 +28,12 @@ class CLIPVisionWrapper(PretrainedAdapter):
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """`image_embeds` (B, D), projected and normalised."""
+        return {name: F.normalize(features, dim=-1) for name, features in self.projected(batch).items()}
+
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
         if "pixel_values" not in batch:
             raise UserError(f"a batch of '{self.name}' needs pixel_values; this one has {sorted(batch)}.")
-        return {"image_embeds": F.normalize(self.module(pixel_values=batch["pixel_values"]).image_embeds, dim=-1)}
+        return {"image_embeds": self.module(pixel_values=batch["pixel_values"]).image_embeds}
 
     def loss(self, batch: Batch) -> Tensor:
         """None of its own.

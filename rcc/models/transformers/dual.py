@@ -51,7 +51,6 @@ class DualEncoder(PretrainedAdapter):
         return {name: F.normalize(features, dim=-1) for name, features in self.projected(batch).items()}
 
     def projected(self, batch: Batch) -> dict[str, Tensor]:
-        """The same before they are normalised."""
         features = {}
         if "pixel_values" in batch:
             features["image_embeds"] = self.module.get_image_features(batch["pixel_values"]).pooler_output

@@ -202,11 +202,14 @@ class TransformersAdapter(ModuleAdapter):
             for name, each in chosen.items()
         }
 
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        return _of_towers(self.module, batch)
+
     def _found(self, batch: Batch) -> dict[str, Tensor]:
         """All tensors that the model gives: of its towers apart, where the batch has the inputs of one alone."""
         module = self.module
-        if (embeddings := _of_towers(module, batch)) is not None:
-            return embeddings
+        if embeddings := self.projected(batch):
+            return {name: F.normalize(each, dim=-1) for name, each in embeddings.items()}
         more: dict[str, Any] = {"use_cache": False} if "use_cache" in self.takes else {}
         try:
             return named_outputs(call_by_name(module, {**batch, **more}))
@@ -255,8 +258,8 @@ def _counting(found: Mapping[str, Tensor]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _of_towers(module: Any, batch: Batch) -> dict[str, Tensor] | None:
-    """The normalised embeddings of a model of two towers for the inputs that the batch has; None for other models."""
+def _of_towers(module: Any, batch: Batch) -> dict[str, Tensor]:
+    """The projected embeddings of a model of two towers for the inputs that the batch has; {} for other models."""
     towers = {
         "image_embeds": ("get_image_features", ("pixel_values",)),
         "text_embeds": ("get_text_features", ("input_ids", "attention_mask")),
@@ -264,15 +267,15 @@ def _of_towers(module: Any, batch: Batch) -> dict[str, Tensor] | None:
     }
     there = {name: each for name, each in towers.items() if hasattr(module, each[0])}
     if "text_embeds" not in there or len(there) < 2 or hasattr(module, "lm_head"):
-        return None
+        return {}
     found = {}
     for name, (method, inputs) in there.items():
         taken = {each: batch[each] for each in inputs if each in batch}
         if taken:
             features = getattr(module, method)(**taken)
             features = features if isinstance(features, Tensor) else features.pooler_output
-            found[name] = F.normalize(features, dim=-1)
-    return found or None
+            found[name] = features
+    return found
 
 
 def _pooling_of(where: str, local: bool) -> str | None:
