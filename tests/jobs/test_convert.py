@@ -1,9 +1,14 @@
 """job=convert: there and back, with the outputs that it was asked to keep."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
-from transformers import CLIPModel, ViTForImageClassification
+from toys.open_clip import config_of, random_open_clip, save_open_clip
+from transformers import CLIPModel, CLIPTokenizer, ViTForImageClassification
 
 import rcc
 
@@ -54,6 +59,34 @@ def test_a_classifier_goes_there_and_back_to_the_same_weights(rcc_run, checkpoin
     )
     for name, tensor in first.items():
         torch.testing.assert_close(again[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_open_clip_goes_to_an_artifact_and_to_transformers(rcc_run, tmp_path, clip_checkpoint):
+    model = random_open_clip(len(CLIPTokenizer.from_pretrained(clip_checkpoint)))
+    directory = save_open_clip(tmp_path / "open_clip", model, config_of(model), clip_checkpoint)
+    for to, out in (("artifact", "made"), ("huggingface", "dense")):
+        words = ["model=auto", f"model.path={directory}", f"to={to}", f"out={out}"]
+        words += ["export.dtype=float32"] if to == "artifact" else []
+        code, told, err = rcc_run(*CONVERT, *words, f"hydra.run.dir=run-{to}")
+        assert code == 0, err
+        assert "text_embeds" in told
+        np.testing.assert_allclose(embedded(out), embedded(directory), atol=1e-5)
+    assert json.loads(Path("dense/config.json").read_text())["vision_config"]["hidden_act"] == "quick_gelu"
+
+
+def test_an_artifact_becomes_graphs_of_onnx_without_its_zeros_and_factors(rcc_run, small_clip, tmp_path):
+    code, _, err = rcc_run("debug=quick", *small_clip, "stage=nullu+dare", "threads=1", "hydra.run.dir=run")
+    assert code == 0, err
+    code, out, err = rcc_run(*CONVERT, "artifact=run/artifact", "to=onnx", "out=graphs", "hydra.run.dir=two")
+    assert code == 0, err
+    assert "onnxruntime.InferenceSession of image.onnx, text.onnx in graphs" in out
+    batch = rcc.load("run/artifact").prepare(texts=["a photo of the digit three"])
+    session = onnxruntime.InferenceSession("graphs/text.onnx")
+    (found,) = session.run(["text_embeds"], {name: tensor.numpy() for name, tensor in batch.items()})
+    np.testing.assert_allclose(found, embedded("run/artifact")[:1], atol=1e-5)
+    code, _, err = rcc_run(*CONVERT, "artifact=run/artifact", "to=onnx", "export.dtype=float32", "out=again")
+    assert code == 2
+    assert "export.dtype=float32 has an effect with to=artifact alone" in err
 
 
 def test_outputs_of_another_model_end_the_job_and_nothing_is_left(rcc_run, monkeypatch, tmp_path):
