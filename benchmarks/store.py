@@ -59,7 +59,7 @@ def main() -> None:
         print("\n| way | ms a query | of exact, one by one |\n| :-- | --: | --: |")
         for name, each in per_query.items():
             print(f"| {name} | {each:.2f} | {each / base:.2f} |")
-        recalls = (f"{count} {store.recall_of_codes(queries, TOP, count):.4f}" for count in (200, 1000, 5000))
+        recalls = (f"{count} {store.recall(queries, TOP, 'codes', count):.4f}" for count in (200, 1000, 5000))
         print(f"\nRecall of codes by candidates: {', '.join(recalls)}")
 
 

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
-from typing import Any
 
 from rcc.artifact.contents import checksum
 from rcc.command_line import command_line
-from rcc.data.splits import ROLES, Split, Splits
-from rcc.engine.encoding import encoded_images, encoded_texts
 from rcc.errors import Problems, UserError
 from rcc.jobs.claim import claimed
+from rcc.jobs.items import DIGEST, PARTS, embedder_of, in_blocks, items_of
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import DENSE, Subject, one_subject
-from rcc.models.adapter import Adapter
-from rcc.models.transformers.dual import DualEncoder
 from rcc.reporting.drawing import Terminal, say
 from rcc.store import EmbeddingStore
+from rcc.store.lists import LEAST_ROWS, check_installed
 
-ALL = "all"
-DIGEST = "digest"
-"""The field that tells whether an item is still what it was when it was embedded."""
-BLOCK = 256
-"""Items between two writes: what a kill loses at most."""
-TOLD = 10.0
-"""Seconds between two lines of progress."""
+FAISS = "faiss"
+"""The index of a store: lists about centroids that faiss finds."""
 
 
 class Index(Job):
@@ -44,7 +35,11 @@ class Index(Job):
         found.check(isinstance(store, str), "job=index needs a store to write: store.path=<directory>.")
         if isinstance(store, str):
             found.path("store.path", store)
-        found.choice("split", self.settings["split"], (ALL, *ROLES))
+        found.choice("split", self.settings["split"], PARTS)
+        index = self.settings["store"]["index"]
+        if index is not None and found.choice("store.index", index, (FAISS,)):
+            with found.collecting():
+                check_installed()
         found.flag("prune", self.settings["prune"])
         found.whole("batch_size", self.settings["batch_size"], 1)
         self.refuse_checkpointing(found, gradients=False)
@@ -60,84 +55,30 @@ class Index(Job):
             subject = self.subject
             model = subject.load(self)
             source = "" if subject.kind == DENSE else os.path.relpath(subject.name, path)
-            what, kind = _embeds(model, splits)
-            store = EmbeddingStore(path, kind=kind, model=checksum(model.module), source=source)
-            known, items = {id: store.fields_of(id) or {} for id in store.ids()}, self._items(splits)
-            names = [name for name, _, _ in items]
-            due = [item for item in items if known.get(item[0], {}).get(DIGEST) != item[1].digests[item[2]].hex()]
-            started = told = time.monotonic()
-            for start in range(0, len(due), BLOCK):
-                block = due[start : start + BLOCK]
-                values = [split.fields[what][place] for _, split, place in block]
-                encode = encoded_images if what == "images" else encoded_texts
-                fields = [_fields(split, place, splits) for _, split, place in block]
-                store.add([name for name, _, _ in block], encode(model, values, self.settings["batch_size"]), fields)
-                if time.monotonic() - told > TOLD:
-                    told, done = time.monotonic(), start + len(block)
-                    speed = done / (told - started)
-                    say(
-                        terminal,
-                        f"indexed {done} of {len(due)}, {speed:.1f} a second, {(len(due) - done) / speed:.0f} s left",
-                    )
-            gone = store.delete(sorted(set(known) - set(names))) if self.settings["prune"] else 0
+            embedder = embedder_of(model, splits)
+            store = EmbeddingStore(path, kind=embedder.kind, model=checksum(model.module), source=source)
+            known = {id: store.fields_of(id) or {} for id in store.ids()}
+            items = items_of(splits, self.settings["split"], self.settings["data"].get("path"))
+            index = self.settings["store"]["index"]
+            if index and (rows := len(known.keys() | {item.id for item in items})) < LEAST_ROWS:
+                raise UserError(
+                    f"store.index={index} has an effect from {LEAST_ROWS:,} rows on, and there will be {rows:,}: below,"
+                    " every row is compared in milliseconds. Leave it out."
+                )
+            due = [item for item in items if known.get(item.id, {}).get(DIGEST) != item.digest]
+            for block, vectors in in_blocks(due, embedder, self.settings["batch_size"], terminal):
+                store.add([item.id for item in block], vectors, [item.fields(splits.class_names) for item in block])
+            gone = 0
+            if self.settings["prune"]:
+                gone = store.delete(sorted(set(known) - {item.id for item in items}))
             say(
                 terminal,
-                f"{path}: {len(due)} of {len(items)} {what} embedded, {len(items) - len(due)} were there unchanged"
-                f"{f', {gone} deleted' if gone else ''}; {len(store):,} in all.",
+                f"{path}: {len(due)} of {len(items)} {embedder.field} embedded, {len(items) - len(due)} were there"
+                f" unchanged{f', {gone} deleted' if gone else ''}; {len(store):,} in all.",
             )
+            if index:
+                lists = store.build_lists()
+                say(terminal, f"Sorted into {lists:,} lists: search by method=lists.")
             said = self.overrides_of("model") if subject.kind == DENSE else []
             search = command_line("job=search", f"store.path={path}", "query=a text or a path of an image", *said)
             say(terminal, f"Search it: {search}")
-
-    def _items(self, splits: Splits) -> list[tuple[str, Split, int]]:
-        """(id, split, place) of each item that is asked for, see `_id`."""
-        asked = self.settings["split"]
-        chosen = [split for role, split in splits if asked in (ALL, role)]
-        within = self.settings["data"].get("path")
-        found = [
-            (_id(split, place, None if within is None else Path(str(within))), split, place)
-            for split in chosen
-            for place in range(len(split))
-        ]
-        if not found:
-            raise UserError(f"split={asked} holds no item.")
-        return found
-
-
-def _embeds(model: Adapter, splits: Splits) -> tuple[str, str]:
-    """Which field of the data the model embeds, and the kind of the store.
-
-    Raises:
-        UserError: it reads none of them.
-    """
-    fields = splits.test.inputs
-    both = isinstance(model, DualEncoder)
-    if "images" in fields and "images" in model.reads:
-        return "images", "clip" if both else "vision"
-    if "texts" in fields and "texts" in model.reads:
-        return "texts", "clip" if both else "text"
-    raise UserError(
-        f"the model '{model.name}' reads {', '.join(model.reads)}, and the data have {', '.join(fields)}: there is"
-        " nothing to index."
-    )
-
-
-def _id(split: Split, place: int, within: Path | None) -> str:
-    """A name for an item that is the same on every machine: its path in the data's folder, else its split and place."""
-    name = split.input.name(place)
-    if within is not None and Path(name).is_absolute() == within.is_absolute() and Path(name).is_relative_to(within):
-        return Path(name).relative_to(within).as_posix()
-    named = not name.startswith(("image ", "text ")) and not Path(name).is_absolute()
-    return name if named else f"{split.name}/{place}"
-
-
-def _fields(split: Split, place: int, splits: Splits) -> dict[str, Any]:
-    """What is kept of an item beside its vector: digest, split, and label and caption where it has them."""
-    label = None if split.labels is None else int(split.labels[place])
-    captions = split.captions
-    return {
-        DIGEST: split.digests[place].hex(),
-        "split": split.name,
-        "label": None if label is None or not splits.class_names else splits.class_names[label],
-        "caption": captions[place][0] if captions else None,
-    }

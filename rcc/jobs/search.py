@@ -17,7 +17,7 @@ from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.tables import Table
 from rcc.store import EmbeddingStore, Match
-from rcc.store.search import CODES, METHODS
+from rcc.store.search import EXACT, METHODS
 
 ONE = "job=search takes one artifact: that which made the store."
 HIDDEN = ("digest",)
@@ -39,7 +39,9 @@ class Search(Job):
         found.choice("method", self.settings["method"], METHODS)
         if self.settings["candidates"] is not None:
             found.whole("candidates", self.settings["candidates"], 1)
-            found.check(self.settings["method"] == CODES, "candidates has an effect with method=codes alone.")
+            found.check(
+                self.settings["method"] != EXACT, "candidates has no effect with method=exact: all are compared."
+            )
         found.check(
             self.settings["dry_run"] is True, "dry_run=false has no effect: job=search writes nothing. Leave it out."
         )

@@ -11,8 +11,8 @@ from rcc.store.filters import Condition
 from rcc.store.schema import Vectors
 from rcc.store.segment import BLOCK, Segment, codes_of
 
-EXACT, CODES = "exact", "codes"
-METHODS = (EXACT, CODES)
+EXACT, CODES, LISTS = "exact", "codes", "lists"
+METHODS = (EXACT, CODES, LISTS)
 CANDIDATES = 20
 """Times as many rows as are asked for, and `LEAST` at least, whose vectors are compared after their codes, unless said.
 """
@@ -36,7 +36,7 @@ def nearest(
     if candidates is not None and count > candidates:
         found = [_by_codes(segment, query, top_k, rows, candidates) for query in queries]
         return np.stack([places for places, _ in found]), np.stack([scores for _, scores in found])
-    return _exact(segment, queries, top_k, rows)
+    return exactly(segment, queries, top_k, rows)
 
 
 def usual_candidates(top_k: int) -> int:
@@ -44,7 +44,8 @@ def usual_candidates(top_k: int) -> int:
     return max(LEAST, CANDIDATES * top_k)
 
 
-def _exact(segment: Segment, queries: Vectors, top_k: int, rows: Places | None) -> tuple[Places, Vectors]:
+def exactly(segment: Segment, queries: Vectors, top_k: int, rows: Places | None) -> tuple[Places, Vectors]:
+    """As `nearest`, among the rows that are given; None for all."""
     count = len(segment) if rows is None else len(rows)
     places, scores = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
     for start in range(0, count, BLOCK):

@@ -43,15 +43,15 @@ class Segment:
     def __init__(self, folder: Path, entry: SegmentEntry, dimensions: int) -> None:
         self.entry = entry
         place, words = folder / entry.name, -(-dimensions // 64)
-        self.vectors: Vectors = _mapped(place / VECTORS, np.dtype("<f4"), (entry.rows, dimensions))
-        self.codes: NDArray[np.uint64] = _mapped(place / CODES, np.dtype("<u8"), (entry.rows, words))
-        self.mean: Vectors = _mapped(place / MEAN, np.dtype("<f4"), (dimensions,))
-        self._rows = _mapped(place / ROWS, np.dtype("u1"), None)
+        self.vectors: Vectors = mapped(place / VECTORS, np.dtype("<f4"), (entry.rows, dimensions))
+        self.codes: NDArray[np.uint64] = mapped(place / CODES, np.dtype("<u8"), (entry.rows, words))
+        self.mean: Vectors = mapped(place / MEAN, np.dtype("<f4"), (dimensions,))
+        self._rows = mapped(place / ROWS, np.dtype("u1"), None)
         self._where = place
         self.alive: NDArray[np.bool_] | None = None
         """(N,) which rows were not deleted; None where all are there."""
         if entry.dead:
-            bits = _mapped(folder / entry.dead, np.dtype("u1"), (-(-entry.rows // 8),))
+            bits = mapped(folder / entry.dead, np.dtype("u1"), (-(-entry.rows // 8),))
             self.alive = ~np.unpackbits(bits, count=entry.rows).view(bool)
 
     def __len__(self) -> int:
@@ -71,6 +71,10 @@ class Segment:
         except (ValueError, AssertionError, KeyError, RecursionError) as error:
             raise UserError(f"{self._where / ROWS} is damaged. Index the data again into another store.") from error
         return found
+
+    def fields(self, place: int) -> dict[str, Any]:
+        """The fields of a row, without its id."""
+        return {name: value for name, value in self.rows[place].items() if name != ID}
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -100,6 +104,22 @@ class Segment:
         return mask
 
 
+def alive_vectors(segments: Sequence[Segment]) -> Iterator[Vectors]:
+    """The vectors that are alive in these, block by block."""
+    for segment in segments:
+        rows = _alive(segment)
+        yield from (segment.vectors[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
+
+
+def alive_rows(segments: Sequence[Segment]) -> Iterator[dict[str, Any]]:
+    """The ids and fields that are alive in these."""
+    return (segment.rows[place] for segment in segments for place in _alive(segment))
+
+
+def _alive(segment: Segment) -> NDArray[np.int64]:
+    return np.arange(len(segment)) if segment.alive is None else np.flatnonzero(segment.alive)
+
+
 def write_segment(
     folder: Path, name: str, dimensions: int, rows: int, blocks: Iterator[Vectors], described: Iterable[dict[str, Any]]
 ) -> SegmentEntry:
@@ -116,7 +136,7 @@ def write_segment(
                 file.write(np.ascontiguousarray(block, dtype="<f4").data)
         mean = (sums / rows).astype("<f4")
         (place / MEAN).write_bytes(mean.tobytes())
-        vectors: Vectors = _mapped(place / VECTORS, np.dtype("<f4"), (rows, dimensions))
+        vectors: Vectors = mapped(place / VECTORS, np.dtype("<f4"), (rows, dimensions))
         with (place / CODES).open("wb") as file:
             for start in range(0, rows, BLOCK):
                 file.write(codes_of(vectors[start : start + BLOCK], mean).data)
@@ -138,12 +158,18 @@ def codes_of(vectors: Vectors, mean: Vectors) -> NDArray[np.uint64]:
     return padded.view("<u8")
 
 
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> Any:
+def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...] | None) -> Any:
+    """The array in a file, as a map; of any length where there is no shape.
+
+    Raises:
+        UserError: it is not there, or not as long as its shape says.
+    """
     try:
         size = regular_file(path).stat().st_size
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}. Index the data again.") from error
-    wanted = size if shape is None else int(np.prod(shape, dtype=object)) * dtype.itemsize
+    shape = (size // dtype.itemsize,) if shape is None else shape
+    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size != wanted or size == 0:
         raise UserError(f"{path} has {size} bytes and should have {wanted}: it is damaged. Index the data again.")
-    return np.memmap(path, dtype, "r", shape=shape or (size,))
+    return np.memmap(path, dtype, "r", shape=shape)

@@ -7,7 +7,7 @@ Readers keep the segments that they opened until they `refresh`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 from rcc.atomic import PARTIAL, REMOVED, clean_leftovers, disk_errors, remove_directory
 from rcc.errors import Problems, UserError
 from rcc.store.filters import read_filter
+from rcc.store.lists import END, LEAST_ROWS, PROBES, check_installed, lists_of, nearest_by_lists, write_lists
 from rcc.store.manifest import DEAD, FILE, SEGMENT, SegmentEntry, StoreManifest, read_manifest
 from rcc.store.schema import ID, KINDS, Fields, Vectors, checked_fields, checked_ids, unit_vectors
-from rcc.store.search import EXACT, METHODS, best, nearest, usual_candidates
-from rcc.store.segment import BLOCK, Segment, write_dead, write_segment
+from rcc.store.search import CODES, EXACT, LISTS, METHODS, best, nearest, usual_candidates
+from rcc.store.segment import Segment, alive_rows, alive_vectors, write_dead, write_segment
 
 LOCK = ".lock"
 WAIT = 60.0
@@ -109,7 +110,7 @@ class EmbeddingStore:
     def fields_of(self, id: str) -> dict[str, Any] | None:
         """The fields of an id; None where it is not there."""
         found = ((segment, segment.places[id]) for segment in self._segments if id in segment.places)
-        return next((_fields(segment.rows[place]) for segment, place in found), None)
+        return next((segment.fields(place) for segment, place in found), None)
 
     def vectors_of(self, ids: Sequence[str]) -> Vectors:
         """(N, D) the vectors of ids.
@@ -215,9 +216,11 @@ class EmbeddingStore:
         Args:
             queries: (Q, D), or (D,) for one.
             where: conditions on fields, see `rcc.store.filters`; they are met before anything is compared.
-            method: 'exact' compares with every vector, 'codes' with those alone that are nearest by their codes: how
-                many of the nearest that misses depends on the vectors, see `recall_of_codes`.
+            method: 'exact' compares with every vector, 'codes' with those alone that are nearest by their codes,
+                'lists' with those of the nearest lists, see `build_lists`: how many of the nearest these miss depends
+                on the vectors, see `recall`.
             candidates: of codes: how many vectors of each segment are compared; None: 20 times `top_k`, 200 at least.
+                Of lists: how many lists; None: 16.
 
         Raises:
             UserError: queries of another width or that point nowhere, or a filter that cannot be read.
@@ -229,12 +232,18 @@ class EmbeddingStore:
             problems.whole("candidates", candidates, 1)
             problems.check(method != EXACT, "candidates has no effect with method=exact, which compares all.")
         problems.done()
-        compared = None if method == EXACT else max(top_k, candidates or usual_candidates(top_k))
+        compared = max(top_k, candidates or usual_candidates(top_k)) if method == CODES else None
+        lists = [lists_of(self.path, segment) if method == LISTS else None for segment in self._segments]
+        if method == LISTS and not any(lists):
+            raise UserError(f"{self.path} has no lists: rcc-run job=index store.index=faiss makes them.")
         asked = unit_vectors("queries", queries, self.manifest.dimensions)
         conditions = read_filter(where, self.manifest.fields) if where else []
         numbers, places, scores = [], [], []
         for number, segment in enumerate(self._segments):
-            found, values = nearest(segment, asked, top_k, conditions, compared)
+            if own := lists[number]:
+                found, values = nearest_by_lists(segment, own, asked, top_k, conditions, candidates or PROBES)
+            else:
+                found, values = nearest(segment, asked, top_k, conditions, compared)
             numbers.append(np.full(found.shape, number))
             places.append(found)
             scores.append(values)
@@ -253,21 +262,37 @@ class EmbeddingStore:
             for query in range(len(asked))
         ]
 
-    def recall_of_codes(self, queries: Any, top_k: int = 10, candidates: int | None = None) -> float:
-        """The share of the `top_k` nearest of each query that search by codes finds."""
-        exact, coded = (
-            self.search(queries, top_k),
-            self.search(queries, top_k, method="codes", candidates=candidates),
-        )
+    def recall(self, queries: Any, top_k: int = 10, method: str = CODES, candidates: int | None = None) -> float:
+        """The share of the `top_k` nearest of each query that a method other than 'exact' finds."""
+        exact, other = self.search(queries, top_k), self.search(queries, top_k, "", method, candidates)
         found = sum(
-            len({match.id for match in one} & {match.id for match in other})
-            for one, other in zip(exact, coded, strict=True)
+            len({match.id for match in one} & {match.id for match in another})
+            for one, another in zip(exact, other, strict=True)
         )
         return found / max(1, sum(map(len, exact)))
 
+    def build_lists(self) -> int:
+        """Merge all segments and sort the rows into lists about centroids, for `search` with method='lists'; rows that
+        are added later are compared one and all. Returns how many lists were made.
+
+        Raises:
+            UserError: the store has fewer rows, so that it would have no effect, or faiss is not installed.
+            WorkError: as `add`.
+        """
+        check_installed()
+        if len(self) < LEAST_ROWS:
+            raise UserError(
+                f"{self.path} has {len(self):,} rows and lists have an effect from {LEAST_ROWS:,} on: below, every row"
+                " is compared in milliseconds. Leave store.index out."
+            )
+        with self._writing():
+            self._merge(self._segments)
+            made = [write_lists(self.path, each) for each in self._segments if lists_of(self.path, each) is None]
+        return sum(made)
+
     def _match(self, segment: int, place: int, score: float) -> Match:
-        row = self._segments[segment].rows[place]
-        return Match(row[ID], float(score), _fields(row))
+        found = self._segments[segment]
+        return Match(found.rows[place][ID], float(score), found.fields(place))
 
     # Changes; the caller holds the lock.
 
@@ -329,7 +354,7 @@ class EmbeddingStore:
         manifest = self.manifest
         generation = manifest.generation + 1
         entry = write_segment(
-            self.path, f"segment-{generation:08d}", manifest.dimensions, rows, _blocks(merged), _described(merged)
+            self.path, f"segment-{generation:08d}", manifest.dimensions, rows, alive_vectors(merged), alive_rows(merged)
         )
         names = {segment.entry.name for segment in merged}
         entries: list[SegmentEntry] = []
@@ -345,11 +370,12 @@ class EmbeddingStore:
         clean_leftovers(self.path)
         entries = () if self._manifest is None else self._manifest.segments
         named = {entry.name for entry in entries} | {entry.dead for entry in entries}
+        named |= {f"{entry.name}{END}" for entry in entries}
         with disk_errors(self.path):
             for path in self.path.iterdir():
                 if path.name in named:
                     continue
-                if SEGMENT.fullmatch(path.name) and path.is_dir():
+                if SEGMENT.fullmatch(path.name.removesuffix(END)) and path.is_dir():
                     remove_directory(path)
                 elif DEAD.fullmatch(path.name):
                     path.unlink()
@@ -366,22 +392,5 @@ class EmbeddingStore:
 
     def _holds_foreign_files(self) -> bool:
         own = (LOCK, PARTIAL, REMOVED)
-        return any(not path.name.endswith(own) and not SEGMENT.fullmatch(path.name) for path in self.path.iterdir())
-
-
-def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != ID}
-
-
-def _alive(segment: Segment) -> np.ndarray[Any, Any]:
-    return np.arange(len(segment)) if segment.alive is None else np.flatnonzero(segment.alive)
-
-
-def _blocks(segments: Sequence[Segment]) -> Iterator[Vectors]:
-    for segment in segments:
-        rows = _alive(segment)
-        yield from (segment.vectors[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
-
-
-def _described(segments: Sequence[Segment]) -> Iterator[dict[str, Any]]:
-    return (segment.rows[place] for segment in segments for place in _alive(segment))
+        names = [path.name for path in self.path.iterdir() if not path.name.endswith(own)]
+        return any(not SEGMENT.fullmatch(name.removesuffix(END)) for name in names)

@@ -128,6 +128,8 @@ def test_a_store_of_other_weights_is_refused(rcc_run, small_clip):
         (("job=index",), "job=index needs a store to write: store.path=<directory>"),
         (("job=index", "store.path=s", "split=tests"), "unknown split 'tests'. Did you mean 'test'?"),
         (("job=index", "store.path=s", "batch_size=0"), "batch_size is 0"),
+        (("job=index", "store.path=s", "store.index=hnsw"), "unknown store.index 'hnsw'"),
+        (("job=index", "store.path=s", "store.index=faiss"), "has an effect from 1,000,000 rows on, and there will be"),
         (("job=index", "store.path=s", "artifact=[dense,dense]"), "more than once"),
     ],
 )
@@ -138,7 +140,13 @@ def test_what_cannot_be_indexed_is_refused(rcc_run, words, message, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-def test_a_model_that_embeds_nothing_is_refused(rcc_run, model_arguments):
+def test_a_classifier_of_images_is_indexed_by_what_its_tower_pools(rcc_run, model_arguments):
     code, _, err = rcc_run(*INDEX, *model_arguments("vit"), "split=test", "data.test=4", "hydra.run.dir=one")
+    assert code == 0, err
+    assert (EmbeddingStore("store").manifest.kind, EmbeddingStore("store").manifest.dimensions) == ("vision", 32)
+
+
+def test_a_model_that_embeds_nothing_is_refused(rcc_run, model_arguments):
+    code, _, err = rcc_run(*INDEX, *model_arguments("module"), "split=test", "data.test=4", "hydra.run.dir=one")
     assert code == 2
-    assert "gives logits, and no image_embeds: it embeds nothing" in err
+    assert "of whose outputs none is an embedding of images" in err

@@ -53,7 +53,7 @@ def test_codes_find_nearly_all_of_the_nearest_and_score_them_exactly(store: Embe
 
 
 def test_what_codes_miss_is_told_and_more_candidates_miss_less(store: EmbeddingStore, clustered: Any) -> None:
-    few, many, all_of_them = (store.recall_of_codes(clustered[:50], candidates=count) for count in (10, 100, 3000))
+    few, many, all_of_them = (store.recall(clustered[:50], candidates=count) for count in (10, 100, 3000))
     assert 0.2 < few < many
     assert all_of_them == 1.0
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import rcc
 from rcc import EmbeddingStore, UserError
+from rcc.engine.parquet import EmbeddingSchema, EmbeddingWriter
 from rcc.store import Match
 
 DIMENSIONS = 5
@@ -241,9 +242,13 @@ def test_a_place_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 def test_the_page_of_the_store_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(rcc.__file__).parents[1] / "docs/store.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     given: dict[str, Any] = {"checksum": "a" * 64, "ids": names(5), "vectors": vectors(5)}
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "store.md", "exec"), given)
+    schema = EmbeddingSchema("clip", vectors(5).shape[1], "a" * 64, "run/artifact")
+    with EmbeddingWriter(tmp_path / "embeddings.parquet", schema, 5) as writer:
+        writer.write(names(5), vectors(5), [{"split": "test"}] * 5)
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "store.md", "exec"), given)
+    np.testing.assert_allclose(given["again"].search(vectors(5), top_k=1)[4][0].score, 1, atol=1e-6)
     assert [match.fields["year"] >= 2020 for match in given["found"][0]] == [True] * 3
     assert len(EmbeddingStore("store")) == 4
