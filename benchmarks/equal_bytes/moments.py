@@ -13,7 +13,7 @@ from rcc.models.adapter import Adapter
 
 @torch.inference_mode()
 def input_moments(model: Adapter, names: Sequence[str], batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Σ x xᵀ (groups, p, p) of the p inputs of each output, over all rows or places, for linear layers and 2-d
+    """Σ x xᵀ (groups, p, p) of the p inputs of each output, over all rows or places, for linear layers and 1-d and 2-d
     convolutions of these names."""
     found: dict[str, Tensor] = {}
     hooks = []
@@ -35,11 +35,15 @@ def input_moments(model: Adapter, names: Sequence[str], batches: Sequence[Batch]
 
 def rows_of(layer: nn.Module, inputs: Tensor) -> Tensor:
     """(groups, rows, p): what each output of `layer` is a weighted sum of, at every place of every item."""
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, nn.Conv1d | nn.Conv2d):
         return inputs.reshape(1, -1, inputs.shape[-1])
     padding = layer.padding
     assert not isinstance(padding, str)
-    patches = nn.functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
+    sizes = (layer.kernel_size, layer.dilation, padding, layer.stride)
+    if isinstance(layer, nn.Conv1d):  # as an image of one row, which `unfold` takes
+        inputs = inputs.unsqueeze(2)
+        sizes = tuple((before, *size) for before, size in zip((1, 1, 0, 1), sizes, strict=True))
+    patches = nn.functional.unfold(inputs, *sizes)
     items, length, places = patches.shape
     grouped = patches.view(items, layer.groups, length // layer.groups, places)
     return grouped.permute(1, 0, 3, 2).reshape(layer.groups, items * places, -1)

@@ -11,6 +11,7 @@ wrong by up to ten times in convolutions, either way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from rcc.layers.modes import differentiating, evaluating
 from rcc.layers.padding import mask_of, without_padding
 from rcc.layers.units import Unit
 from rcc.memory import give_back_free_memory
+from rcc.ops.quadratic import shrunk
 
 ITEMS = 64
 """Items looked at, unless told otherwise: the mean of their squares is then good to some 10 %."""
@@ -41,14 +43,17 @@ class Sensitivity:
 
     rows: (out,). An error δᵢ of row i moves the outputs by ½ rowsᵢ δᵢ C δᵢᵀ in 1 − cos, C being the covariance of the
         inputs: rowsᵢ is the mean over items of ‖Σₚ gᵢ(p) (x(p) − x̄)‖², over tr C. Of an embedding, whose inputs are no
-        values, it is a row for each token, and C is the identity.
+        values, it is a row for each token, and C is how errors of its columns go together: `columns`.
     variance: (out,), that of yᵢ about its mean, over the places that are no padding; (columns,) of an embedding.
-    inputs: (groups, in), the diagonal of C of each group of channels; ones of an embedding.
+    inputs: (groups, in), the diagonal of C of each group of channels; (1, columns) of an embedding.
+    columns: of an embedding, (columns, columns): the mean over tokens and items of g gᵀ, g being the gradient by the
+        token's row, over the mean of its diagonal; shrunk as far as these are few. None of other units.
     """
 
     rows: Tensor
     variance: Tensor
     inputs: Tensor
+    columns: Tensor | None = None
 
     @property
     def weight(self) -> float:
@@ -190,7 +195,9 @@ class _Sums:
         self.unit = unit
         self.inputs, self.outputs = _Spread(), _Spread()
         self.squares = torch.zeros(unit.shape[0], dtype=torch.float64)
-        self.holding = torch.zeros(unit.shape[0] if unit.kind == "embedding" else 0, dtype=torch.float64)
+        table = unit.kind == "embedding"
+        self.holding = torch.zeros(unit.shape[0] if table else 0, dtype=torch.float64)
+        self.products = torch.zeros((unit.shape[1], unit.shape[1]) if table else 0, dtype=torch.float64)
         self._centre: Tensor | None = None
 
     def add_call(self, module: nn.Module, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
@@ -229,18 +236,29 @@ class _Sums:
         for own, by_place in zip(ids.view(count, -1), gradient.view(count, -1, gradient.shape[-1]), strict=True):
             present, inverse = own.unique(return_inverse=True)
             by_token = by_place.new_zeros(len(present), by_place.shape[1]).index_add_(0, inverse, by_place)
+            self.products += (by_token.T @ by_token).double().cpu()
             self.squares.index_add_(0, present.cpu(), by_token.double().square_().sum(1).cpu())
             self.holding[present.cpu()] += 1
 
     def sensitivity(self, items: int) -> Sensitivity:
         rows = self.squares / max(1, items)
         if self.unit.kind == "embedding":
-            ones = torch.ones(1, self.unit.shape[1], dtype=torch.float64)
-            return Sensitivity(_smoothed(rows, self.holding) / self.unit.shape[1], self.outputs.variance, ones)
+            columns = self._columns(items)
+            rows = _smoothed(rows, self.holding) / self.unit.shape[1]
+            return Sensitivity(rows, self.outputs.variance, columns.diagonal()[None], columns)
         inputs = self.inputs.variance.view(-1, self.unit.shape[1])
         spread = inputs.sum(1).repeat_interleave(self.unit.shape[0] // len(inputs))
         # Inputs that never vary: a bias makes up for any error.
         return Sensitivity(torch.where(spread > 0, rows / spread, 0.0), self.outputs.variance, inputs)
+
+    def _columns(self, items: int) -> Tensor:
+        """How errors of the columns of a table count together, of mean diagonal 1; the identity where none counts."""
+        total = self.products.diagonal().sum()
+        if not total > 0:
+            return torch.eye(len(self.products), dtype=torch.float64)
+        # Gradients of one item resemble one another, as its inputs do: as in `Inputs.independent`.
+        independent = math.sqrt(float(self.holding.sum()) * items)
+        return shrunk(self.products * (len(self.products) / total), independent)[0]
 
 
 def _squared_norms(gradients: Tensor, inputs: Tensor) -> Tensor:
@@ -253,14 +271,18 @@ def _squared_norms(gradients: Tensor, inputs: Tensor) -> Tensor:
 
 
 def _smoothed(rows: Tensor, holding: Tensor) -> Tensor:
-    """`rows` of tokens by how often they are to be expected: in as many items as they were found in (`holding`); of the
-    others, as many in all as tokens were found in one item alone (Good 1953, with all tokens alike per item)."""
+    """`rows` of tokens, in how many items each was found being `holding`: of those that were not found, all together
+    what tokens found in one item alone count, shared alike.
+
+    Of a token in one item, that item apart, the others would have told nothing: what such tokens count is what unseen
+    ones are to be expected to (Good 1953, of costs in place of numbers). Rare tokens cost more than others do.
+    """
     found = holding > 0
     if bool(found.all()) or not bool(found.any()):
         return rows
-    each = rows.sum() / holding.sum()
-    unseen = each * (holding == 1).sum().clamp_min(1) / (~found).sum()
-    return torch.where(found, rows, unseen)
+    once = rows[holding == 1].sum()
+    least = rows[found].sum() / holding.sum()  # where every token is in several items, as if one more were in one
+    return torch.where(found, rows, torch.maximum(once, least) / (~found).sum())
 
 
 def _channel(module: Any) -> int:

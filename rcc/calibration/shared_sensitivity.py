@@ -17,7 +17,7 @@ from rcc.shared import shared
 
 KNOWN = ("rcc", "transformers")
 """Packages whose version says what a module of theirs computes; code of the user's own may change between trials."""
-PARTS = ("rows", "variance", "inputs")
+PARTS = ("rows", "variance", "inputs", "columns")
 
 
 def shared_sensitivities(
@@ -42,13 +42,19 @@ def shared_sensitivities(
 
     def computed() -> dict[str, Any]:
         found = sensitivities(model, units, batches, generator)
-        return {name: {part: getattr(each, part).tolist() for part in PARTS} for name, each in found.items()}
+        return {name: _plain(each) for name, each in found.items()}
 
     found = shared("sensitivities of the dense model's layers", decides, computed)
     return {
         name: Sensitivity(**{part: torch.tensor(values, dtype=torch.float64) for part, values in each.items()})
         for name, each in found.items()
     }
+
+
+def _plain(sensitivity: Sensitivity) -> dict[str, Any]:
+    """Its tensors as lists, without those that it has not."""
+    tensors = {part: getattr(sensitivity, part) for part in PARTS}
+    return {part: tensor.tolist() for part, tensor in tensors.items() if tensor is not None}
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -73,25 +73,9 @@ class Quadratic:
         )
 
     def shrunk(self, near: Tensor, count: float) -> Quadratic:
-        """The same with H shrunk towards its diagonal, as far as `count` independent inputs leave its other entries
-        unsure: (1 − ρ) H + ρ diag(H), and the part that goes to the diagonal counts from `near`.
-
-        Few inputs of many values seem to lie in a plane, along which any error looks free; of inputs not yet seen it is
-        not. ρ is that of the oracle approximating shrinkage, taken of the correlations: with C of p rows,
-        ((1 − 2/p) tr C² + p²) / ((count + 1 − 2/p) (tr C² − p)), at most 1.
-
-        Source: Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 2010, (23).
-        """
+        """The same with H `shrunk`, and the part ρ of it that goes to the diagonal counts from `near`."""
         sizes = self.diagonal
-        scale = torch.where(sizes > 0, sizes, torch.inf).rsqrt()
-        width = (sizes > 0).sum(-1).clamp_min(2).double()
-        correlations = (self.moment * scale[..., :, None]).mul_(scale[..., None, :])
-        squares = correlations.square_().sum((-2, -1), dtype=torch.float64)
-        apart = (squares - width).clamp_min(1e-12)
-        share = ((1 - 2 / width) * squares + width.square()) / ((count + 1 - 2 / width) * apart)
-        share = share.clamp_(0, 1).to(self.moment)
-        moment = self.moment * (1 - share)[..., None, None]
-        diagonal(moment).copy_(sizes)
+        moment, share = shrunk(self.moment, count)
         near = near.to(self.cross.dtype)
         rows = for_rows(share.view(-1, 1), len(near))
         kept = near * for_rows(sizes, len(near))
@@ -152,3 +136,26 @@ class Quadratic:
         # H is symmetric, so that (G H⁻¹)ᵀ = H⁻¹ Gᵀ: two triangular solves, and no inverse is formed.
         solved = torch.cholesky_solve(by_group(self.cross, self.groups).mT, self.cholesky).mT
         return solved if self.groups is None else solved.flatten(0, 1)
+
+
+def shrunk(moment: Tensor, count: float) -> tuple[Tensor, Tensor]:
+    """H (…, in, in) shrunk towards its diagonal, (1 − ρ) H + ρ diag(H), as far as `count` independent inputs leave its
+    other entries unsure; and ρ (…).
+
+    Few inputs of many values seem to lie in a plane, along which any error looks free; of inputs not yet seen it is
+    not. ρ is that of the oracle approximating shrinkage, taken of the correlations: with C of p rows,
+    ((1 − 2/p) tr C² + p²) / ((count + 1 − 2/p) (tr C² − p)), at most 1.
+
+    Source: Chen, Wiesel, Eldar & Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 2010, (23).
+    """
+    sizes = diagonal(moment)
+    scale = torch.where(sizes > 0, sizes, torch.inf).rsqrt()
+    width = (sizes > 0).sum(-1).clamp_min(2).double()
+    correlations = (moment * scale[..., :, None]).mul_(scale[..., None, :])
+    squares = correlations.square_().sum((-2, -1), dtype=torch.float64)
+    apart = (squares - width).clamp_min(1e-12)
+    share = ((1 - 2 / width) * squares + width.square()) / ((count + 1 - 2 / width) * apart)
+    share = share.clamp_(0, 1).to(moment)
+    nearer = moment * (1 - share)[..., None, None]
+    diagonal(nearer).copy_(sizes)
+    return nearer, share

@@ -52,9 +52,14 @@ class Rate:
         return best
 
 
-def counts_of(whole: Tensor, levels: int) -> Tensor:
-    """How often each of −levels … levels occurs in `whole`, (2 · levels + 1,), float64."""
-    return torch.bincount((whole.reshape(-1) + levels).long(), minlength=2 * levels + 1).double()
+def counts_of(whole: Tensor, levels: int, standing: Tensor | None = None) -> Tensor:
+    """How often each of −levels … levels occurs in `whole`, (2 · levels + 1,), float64.
+
+    Args:
+        standing: (rows,), how many rows each of `whole` (rows, columns) stands for; by default itself.
+    """
+    weights = None if standing is None else standing.double()[:, None].expand_as(whole).reshape(-1)
+    return torch.bincount((whole.reshape(-1) + levels).long(), weights, minlength=2 * levels + 1).double()
 
 
 def code_lengths(counts: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from rcc.calibration import sensitivity
 from rcc.calibration.sensitivity import Sensitivity, sensitivities
 from rcc.layers.form import Form
 from rcc.layers.units import Unit, find_units
+from rcc.ops.quadratic import shrunk
 
 
 class Net:
@@ -147,8 +148,11 @@ def test_the_rows_of_an_embedding_are_those_of_its_tokens() -> None:
             return {"text": self.module["out"](self.module["table"](batch["ids"]).tanh().sum(1))}
 
     model, ids = Looking(), torch.tensor([[0, 1, 1], [0, 2, 2]])
-    draws = [found(model, [{"ids": ids.repeat(60, 1)}], seed, 120)["table"].rows for seed in range(20)]
-    mean = torch.stack(draws).mean(0)
+    draws = [found(model, [{"ids": ids.repeat(60, 1)}], seed, 120)["table"] for seed in range(20)]
+    mean, columns = (
+        torch.stack([one.rows for one in draws]).mean(0),
+        torch.stack([one.columns for one in draws]).mean(0),
+    )
     weight = model.module["table"].weight.detach().clone()
 
     def outputs(table: Tensor) -> Tensor:
@@ -160,6 +164,23 @@ def test_the_rows_of_an_embedding_are_those_of_its_tokens() -> None:
     # Tokens 3 and 4 were never seen. None was seen once only: together they count as one that was.
     assert mean[3] == mean[4]
     assert float(mean[3]) == pytest.approx(float(mean[:3].sum()) / 240 / 2, rel=1e-6)
+    # Errors of columns go together as gradients of the rows do, but for what so few of them leave unsure.
+    gradients = jacobian.reshape(-1, 3)
+    products = gradients.T @ gradients
+    wanted = shrunk(products / products.diagonal().mean(), (240 * 120) ** 0.5)[0]
+    torch.testing.assert_close(columns, wanted, rtol=0.1, atol=0.05)
+
+
+def test_tokens_that_were_not_found_count_together_as_those_found_in_one_item() -> None:
+    class Summing(Net):
+        def __init__(self) -> None:
+            self.module = nn.ModuleDict({"table": nn.Embedding(6, 3)}).double()
+
+        def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"text": self.module["table"](batch["ids"]).tanh().sum(1)}
+
+    one = found(Summing(), [{"ids": torch.tensor([[0, 1], [0, 2], [0, 0]])}])["table"]
+    torch.testing.assert_close(one.rows[3:], ((one.rows[1] + one.rows[2]) / 3).expand(3))
 
 
 def test_variance_and_energy_are_those_of_the_outputs_about_their_mean() -> None:

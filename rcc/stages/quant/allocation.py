@@ -31,7 +31,7 @@ LEAST_FACTOR, MOST_FACTOR, PER_OCTAVE = 2.0**-5, 2.0**3, 2
 FINE = 16
 """Steps an octave that a curve is read at between those that were measured."""
 SAMPLED = 1 << 17
-"""Values of a matrix that its curve is measured on: every so many rows of a larger one."""
+"""Values of a matrix that its curve is measured on: rows of a larger one, see `_sampled`."""
 LEAST_ROWS = 256
 """Of a matrix that is sampled: of fewer rows each may count too differently."""
 MOST_OFF = 4.0
@@ -136,11 +136,10 @@ def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, 
         columns: (in,) or (out, in), what one of a column counts, given that later ones make up for it.
         sizes: of the rows, which steps are factors of; by default their root mean squares.
     """
-    stride = max(1, matrix.numel() // SAMPLED) if len(matrix) >= LEAST_ROWS else 1
-    picked, part = matrix[::stride].float(), len(matrix) / len(matrix[::stride])
-    rows = rows[::stride].float()
-    columns = (columns if columns.dim() == 1 else columns[::stride]).float().clamp_min(1e-30)
-    own = row_sizes(picked) if sizes is None else sizes[::stride]
+    places, standing = _sampled(matrix, rows)
+    picked, rows = matrix[places].float(), rows[places].float() * standing
+    columns = (columns if columns.dim() == 1 else columns[places]).float().clamp_min(1e-30)
+    own = row_sizes(picked) if sizes is None else sizes[places]
     dearer = columns.log().mean(-1, keepdim=True).exp() / columns
     zero = picked == 0
     count = 1 + round(math.log2(MOST_FACTOR / LEAST_FACTOR) * PER_OCTAVE)
@@ -149,14 +148,33 @@ def curve_of(matrix: Tensor, rows: Tensor, columns: Tensor, dtype: torch.dtype, 
     for log in logs:
         step = steps_at(picked, own, 2.0**log, dtype)[:, None]
         scaled = picked / step
-        counts = counts_of(scaled.round().clamp_(-LEVELS, LEVELS), LEVELS)
+        counts = counts_of(scaled.round().clamp_(-LEVELS, LEVELS), LEVELS, standing)
         whole = Rate(code_lengths(counts)).round(scaled, dearer).masked_fill_(zero, 0.0)
-        counts = counts_of(whole, LEVELS)
+        counts = counts_of(whole, LEVELS, standing)
         errors = (picked - whole * step).square_().mul_(columns).sum(1)
-        bits.append(8 * coded_bytes_of(part * counts.numpy(), part * float(counts[LEVELS])))
-        damage.append(0.5 * part * float((errors * rows).sum(dtype=torch.float64)))
+        bits.append(8 * coded_bytes_of(counts.numpy(), float(counts[LEVELS])))
+        damage.append(0.5 * float((errors * rows).sum(dtype=torch.float64)))
         lengths.append(code_lengths(counts))
     return Curve(logs, np.array(bits), np.array(damage), torch.stack(lengths), sizes)
+
+
+def _sampled(matrix: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of `matrix` that a curve is measured on, and how many rows each stands for: all, or of a large matrix
+    those that count most each for itself, and of the others every so many in the order of what they count.
+
+    A few hundred tokens make up most of what a table of tens of thousands counts: every so many rows as they come would
+    miss them or take one for all.
+    """
+    count = max(LEAST_ROWS, SAMPLED // matrix.shape[1])
+    if len(matrix) <= count:
+        return torch.arange(len(matrix), device=matrix.device), torch.ones(len(matrix), device=matrix.device)
+    order = (rows.to(matrix.device) * row_sizes(matrix).square()).argsort(descending=True, stable=True)
+    first, rest = order[: count // 2], order[count // 2 :]
+    stride = math.ceil(len(rest) / (count - count // 2))
+    others = rest[stride // 2 :: stride]
+    standing = torch.ones(len(first) + len(others), device=matrix.device)
+    standing[len(first) :] = len(rest) / len(others)
+    return torch.cat((first, others)), standing
 
 
 def allocate(curves: Mapping[Key, Curve], bits: float) -> dict[Key, float]:

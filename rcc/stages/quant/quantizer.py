@@ -28,6 +28,7 @@ from rcc.stages.quant.allocation import Allotment, Grid, Spaced
 from rcc.stages.quant.options import EMBEDDING, MOST_BITS, USUAL_BITS, QuantOptions
 from rcc.stages.quant.rounding import nearest, stepped, with_feedback
 from rcc.stages.quant.survey import survey
+from rcc.stages.quant.tables import of_table
 from rcc.stages.quant.vectors import foreseen, round_vectors
 
 NORM = "a norm has no quantisation steps; its values stay as they are"
@@ -128,11 +129,11 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         report = StageReport(skipped=skipped)
         names = self._names(chosen, context.itemsize, report)
         rounded = [unit for unit in chosen if unit.name in names]
-        allotted = None if self.due is None else self._allot(model, context, names)
+        allotted, tables = self._allot(model, context, names)
         for done, step in enumerate(self._steps(model, context, rounded)):
             context.progress(done, len(rounded), f"layers ({step.unit.name})")
             with naming(self, step.unit):
-                self._round(step, names[step.unit.name], allotted, context, report)
+                self._round(step, names[step.unit.name], allotted, tables, context, report)
         context.progress(len(rounded), len(rounded), "layers")
         report.facts |= self._facts(report)
         if allotted is not None:
@@ -152,13 +153,17 @@ class Quantizer(ConfiguredStage[QuantOptions]):
                 report.skip(unit, NORM if unit.kind == "norm" else NO_GAIN)
         return found
 
-    def _allot(self, model: Model, context: StageContext, names: Mapping[str, Mapping[str, int]]) -> Allotment:
-        """The share of each matrix in the bytes that are due, as a survey of the model tells."""
-        assert self.due is not None
+    def _allot(
+        self, model: Model, context: StageContext, names: Mapping[str, Mapping[str, int]]
+    ) -> tuple[Allotment | None, Mapping[str, Tensor]]:
+        """The share of each matrix in the bytes that are due, as a survey of the model tells, and how errors of the
+        columns of its tables count together; nothing where no bytes are due."""
+        if self.due is None:
+            return None, {}
         even = {unit.name for unit in model.units() if unit.role == EMBEDDING and self.options.embedding_bits != AUTO}
-        surveyed = {name: list(held) for name, held in names.items() if name not in even}
-        curves = survey(model, context, surveyed, self.options.feedback)
-        return Allotment(curves, self.due, context.storage)
+        asked = {name: list(held) for name, held in names.items() if name not in even}
+        told = survey(model, context, asked, self.options.feedback)
+        return Allotment(told.curves, self.due, context.storage), told.tables
 
     def _steps(self, model: Model, context: StageContext, chosen: Sequence[Unit]) -> Iterator[LayerFit | Unfitted]:
         if not self.options.feedback:
@@ -170,6 +175,7 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         step: LayerFit | Unfitted,
         names: Mapping[str, int],
         allotted: Allotment | None,
+        tables: Mapping[str, Tensor],
         context: StageContext,
         report: StageReport,
     ) -> None:
@@ -181,12 +187,17 @@ class Quantizer(ConfiguredStage[QuantOptions]):
         even = self._grid(unit.role, context.storage)
         facts: dict[str, Any] = {"steps": sum(names.values())}
         # Once, whatever the number of tries: to shrink and damp it reads all of H.
-        problem = step.damped(dense) if isinstance(step, LayerFit) else None
+        problem = None
+        if isinstance(step, LayerFit):
+            problem = step.damped(dense)
+        elif unit.name in tables:
+            problem = of_table(dense, tables[unit.name])
 
         def round_with(grids: Mapping[str, Grid | Spaced]) -> Form:
-            if isinstance(step, LayerFit) and problem is not None:
-                return step.settled(with_feedback(form, grids, problem))
-            return nearest(form, grids)
+            if problem is None:
+                return nearest(form, grids)
+            fed = with_feedback(form, grids, problem)
+            return step.settled(fed) if isinstance(step, LayerFit) else fed
 
         if allotted is None:
             rounded = round_with(dict.fromkeys(names, even))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from rcc.ops.sweep import descending, upper_factor
 from rcc.stages.base import StageContext
 from rcc.stages.quant.allocation import Curve, curve_of, row_sizes
 from rcc.stages.quant.rounding import part_of
+from rcc.stages.quant.tables import corrected, of_table
 
 ROWS, TOKENS = 0.25, 1.0
 """How far steps follow what errors of a row cost: of a weight a quarter of the way from the size of its values to what
@@ -28,10 +30,22 @@ MOST_UNEVEN = 4.0
 """Times by which steps may differ at most by what errors cost."""
 
 
-def survey(
-    model: Model, context: StageContext, names: Mapping[str, Sequence[str]], feedback: bool
-) -> dict[tuple[str, str], Curve]:
-    """The curves of the matrices `names` of each unit, by the names of both; none of what no batch reached.
+@dataclass(frozen=True)
+class Survey:
+    """What a survey tells.
+
+    Attributes:
+        curves: of each matrix, by the names of unit and matrix; none of what no batch reached.
+        tables: of each table how errors of its columns count together, (columns, columns), which feedback between them
+            goes by; none without feedback.
+    """
+
+    curves: dict[tuple[str, str], Curve]
+    tables: dict[str, Tensor]
+
+
+def survey(model: Model, context: StageContext, names: Mapping[str, Sequence[str]], feedback: bool) -> Survey:
+    """The survey of the matrices `names` of each unit.
 
     One forward pass gathers the second moments of each layer's inputs, which tell what feedback makes up for; without
     `feedback` their diagonals do.
@@ -40,12 +54,18 @@ def survey(
     found = shared_sensitivities(model, units, context.calibration or (), context.generator())
     curves: dict[tuple[str, str], Curve] = {}
     left = {unit.name: unit for unit in units if unit.name in found}
-    for unit, problem in _problems(model, context, list(left.values())) if feedback else ():
+    for unit, fitted in _problems(model, context, list(left.values())) if feedback else ():
         del left[unit.name]
-        curves |= _curves(unit, names[unit.name], found[unit.name], problem, context.storage)
+        curves |= _curves(unit, names[unit.name], found[unit.name], fitted, context.storage)
+    tables = {name: each.columns for name, each in found.items() if each.columns is not None}
     for unit in left.values():
-        curves |= _curves(unit, names[unit.name], found[unit.name], None, context.storage)
-    return curves
+        columns = tables.get(unit.name) if feedback else None
+        problem = None if columns is None else of_table(unit.read().folded().dense(), columns)
+        own = _curves(unit, names[unit.name], found[unit.name], problem, context.storage)
+        if unit.name in tables:
+            own = corrected(model, unit, own, found[unit.name], context)
+        curves |= own
+    return Survey(curves, tables if feedback else {})
 
 
 def _problems(model: Model, context: StageContext, units: Sequence[Unit]) -> Iterator[tuple[Unit, Quadratic]]:

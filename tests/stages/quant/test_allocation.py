@@ -59,6 +59,22 @@ def test_a_curve_falls_in_bits_and_rises_in_damage_and_tells_what_rounding_makes
         assert not bool(form.sparse[held == 0].any())
 
 
+def test_a_large_table_is_measured_on_the_rows_that_count_and_some_of_the_others() -> None:
+    held = matrix(5, rows=30_000, columns=16)
+    costs = torch.rand(30_000, generator=torch.Generator().manual_seed(6)) * 1e-3
+    costs[[7, 400, 29_999]] = 50.0
+    found = curve_of(held, costs, torch.ones(16), FLOAT16)
+    for place in (6, 10):
+        log = found.log_factors[place]
+        form = nearest(Form(sparse=held), {"sparse": Spaced(2.0**log, found.rate_at(log), FLOAT16)})
+        assert form.sparse is not None
+        assert form.sparse_step is not None
+        errors = (form.sparse - held).square().sum(1)
+        assert found.damage[place] == pytest.approx(0.5 * float((costs * errors).sum()), rel=0.1)
+        coded = encode(to_grid(form.sparse, form.sparse_step), "zstd").nbytes
+        assert found.bits[place] == pytest.approx(8 * coded, rel=0.06)
+
+
 def test_the_allocation_is_the_best_of_all_combinations_of_that_many_bits() -> None:
     curves = {"a": curve(1, 1.0), "b": curve(2, 30.0), "c": curve(3, 0.02)}
     bits = 0.4 * sum(float(one.bits[0]) for one in curves.values())

@@ -49,14 +49,14 @@ def context() -> StageContext:
 
 @pytest.mark.parametrize("feedback", [True, False])
 def test_what_is_called_has_a_curve_and_what_moves_the_outputs_less_is_damaged_less(model, context, feedback):
-    curves = survey(model, context, NAMES, feedback)
+    curves = survey(model, context, NAMES, feedback).curves
     assert set(curves) == {("table", "sparse"), ("loud", "sparse"), ("quiet", "sparse")}
     loud, quiet = (curves[name, "sparse"].damage[8] for name in ("loud", "quiet"))
     assert 1e-6 * loud < quiet < 1e-3 * loud  # about a hundredth squared
 
 
 def test_feedback_makes_up_for_some_of_the_damage(model, context):
-    with_it, without = (survey(model, context, NAMES, feedback)["loud", "sparse"] for feedback in (True, False))
+    with_it, without = (survey(model, context, NAMES, feedback).curves["loud", "sparse"] for feedback in (True, False))
     assert bool((with_it.damage < without.damage)[4:10].all())
     np.testing.assert_allclose(with_it.bits[:4], without.bits[:4], rtol=0.1)
 
@@ -65,7 +65,7 @@ def test_both_matrices_of_a_pair_have_curves(model, context):
     unit = next(unit for unit in model.units() if unit.name == "loud")
     u, s, v = torch.linalg.svd(unit.read().dense().detach(), full_matrices=False)
     unit.write(replace(Form(left=u * s, right=v), bias=unit.read().bias))
-    curves = survey(model, context, {"loud": ["left", "right"]}, feedback=True)
+    curves = survey(model, context, {"loud": ["left", "right"]}, feedback=True).curves
     assert set(curves) == {("loud", "left"), ("loud", "right")}
     assert all(curve.damage[6] > 0 for curve in curves.values())
 
