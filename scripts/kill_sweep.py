@@ -1,10 +1,12 @@
 """Kill a search at points spread over it, resume each, and compare with the search that nothing interrupted.
 
-    python scripts/kill_sweep.py [<empty folder>] [--trials 6] [--points 20]
+    python scripts/kill_sweep.py [<folder>] [--trials 6] [--points 20]
 
 Each search runs in a process of its own, forked from one that has loaded everything, and kills itself with SIGKILL at a
 call that changes the disk. Prints a row a point: when it died, in which trial, and whether trials, folders, parameters
-and artifacts are those of the uninterrupted search. Exits 1 if any is not. Cost: about ten seconds a point.
+and artifacts are those of the uninterrupted search. Exits 1 if any is not. Started again in its folder, it prints what
+it knows and goes on with the first point that has no row. Cost: some seconds a trial of each search, one search a point
+and one more.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -89,6 +92,45 @@ def found(folder: Path) -> dict[str, Any]:
     }
 
 
+def uninterrupted(search: list[str]) -> tuple[int, float]:
+    """Run the search that nothing interrupts, or read how it was; returns how many calls it made, and its seconds.
+
+    Raises:
+        SystemExit: it failed, or the folder holds one of another search.
+    """
+    known = Path("whole.json")
+    if known.exists():
+        whole = json.loads(known.read_text())
+        if whole["search"] != search:
+            sys.exit("the folder holds the points of another search; name an empty one")
+        return int(whole["calls"]), float(whole["seconds"])
+    shutil.rmtree("whole", ignore_errors=True)
+    started = time.monotonic()
+    status, calls = forked([*search, "hydra.sweep.dir=whole"], Path("whole.log"))
+    if status != 0:
+        sys.exit(Path("whole.log").read_text()[-2000:])
+    seconds = time.monotonic() - started
+    known.write_text(json.dumps({"search": search, "calls": calls, "seconds": seconds}))
+    return calls, seconds
+
+
+def killed(search: list[str], point: int, whole: dict[str, Any]) -> dict[str, Any]:
+    """Kill a search at its call number `point` and resume it, or read what came of that; returns the row's cells."""
+    folder, known, log = Path(f"killed-{point}"), Path(f"killed-{point}.json"), Path(f"killed-{point}.log")
+    if known.exists():
+        row: dict[str, Any] = json.loads(known.read_text())
+        return row
+    shutil.rmtree(folder, ignore_errors=True)
+    status, _ = forked([*search, f"hydra.sweep.dir={folder}"], log, point)
+    assert os.WIFSIGNALED(status), f"the search was not killed, see {log}"
+    where = begun(folder)
+    resumed, _ = forked([f"resume={folder}"], log)
+    again = found(folder)
+    row = {"where": where, "ended": resumed == 0, "same": {name: again[name] == whole[name] for name in whole}}
+    known.write_text(json.dumps(row))
+    return row
+
+
 def begun(folder: Path) -> str:
     """The last trial that a killed search began, and how far it came."""
     numbers = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
@@ -113,29 +155,17 @@ def main(arguments: list[str] | None = None) -> int:
 
     os.chdir(folder)
     search = [*SEARCH, f"n_trials={asked.trials}"]
-    started = time.monotonic()
-    status, calls = forked([*search, "hydra.sweep.dir=whole"], Path("whole.log"))
-    if status != 0:
-        print(Path("whole.log").read_text()[-2000:])
-        return 1
+    calls, seconds = uninterrupted(search)
     whole = found(Path("whole"))
-    print(
-        f"uninterrupted: {asked.trials} trials, {calls} calls that change the disk, {time.monotonic() - started:.0f} s"
-    )
+    print(f"uninterrupted: {asked.trials} trials, {calls} calls that change the disk, {seconds:.0f} s")
     print("killed at  in                     trials  parameters  folders  artifacts")
     alike = True
     for index in range(asked.points):
         point = 1 + (calls - 1) * (2 * index + 1) // (2 * asked.points)
-        folder = Path(f"killed-{point}")
-        killed, _ = forked([*search, f"hydra.sweep.dir={folder}"], Path(f"{folder}.log"), point)
-        assert os.WIFSIGNALED(killed), f"the search was not killed, see {folder}.log"
-        where = begun(folder)
-        resumed, _ = forked([f"resume={folder}"], Path(f"{folder}.log"))
-        again = found(folder)
-        same = {name: again[name] == whole[name] for name in whole}
-        alike = alike and resumed == 0 and all(same.values())
-        cells = ["equal" if same[name] else "OTHER" for name in ("trials", "parameters", "folders", "artifacts")]
-        print(f"{point:>9}  {where:<21}  {cells[0]:<6}  {cells[1]:<10}  {cells[2]:<7}  {cells[3]}", flush=True)
+        row = killed(search, point, whole)
+        alike = alike and row["ended"] and all(row["same"].values())
+        cells = ["equal" if row["same"][name] else "OTHER" for name in whole]
+        print(f"{point:>9}  {row['where']:<21}  {cells[0]:<6}  {cells[1]:<10}  {cells[2]:<7}  {cells[3]}", flush=True)
     print("all resumed to the uninterrupted search" if alike else "some differ: see above, and the logs")
     return 0 if alike else 1
 
