@@ -173,6 +173,7 @@ def test_what_a_file_from_outside_gets_wrong_is_told_before_anything_runs(
         ("conf_min", "--config-dir ../conf_min: there is no such folder. Did you mean '../conf_mine'?"),
         ("mine.py", "--config-dir ../mine.py: there is no such folder."),
         ("${x", "Hydra reads '${' and quotes in its path"),
+        ("a" * 300, "has a name of 300 bytes, and 255 is the most"),
     ],
 )
 def test_a_folder_of_configs_that_cannot_be_is_told(

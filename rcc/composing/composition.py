@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rcc.composing import joined, overrides
 from rcc.composing.overrides import Argument
 from rcc.errors import UserError, nearest
+from rcc.limits import expanded
 from rcc.shipped import HYDRA_GROUP, config_dir
 
 CONFIG_NAME = "config"
@@ -83,7 +84,7 @@ def config_folder(asked: str | None) -> Path | None:
     """
     if not asked:
         return None
-    folder = Path(asked)
+    folder = expanded("--config-dir", asked)
     if any(special in str(folder.resolve()) for special in ("${", "'")):
         raise UserError(
             f"--config-dir {asked}: Hydra reads '${{' and quotes in its path. Give the folder another name."

@@ -104,8 +104,10 @@ def check_image_sizes(where: str, local: bool = True) -> None:
     content = read_file(where, "preprocessor_config.json", local) if has_file(where, "preprocessor_config.json") else {}
     for key in ("size", "crop_size", "pad_size"):
         for name, value in _entries({key: content.get(key)}):
-            if isinstance(value, int):
-                _check_size(name, value, _SIDE, problems)
+            # A height and a width may stand in a list under the key itself; under a name there is one number.
+            for side in value if name == key and isinstance(value, list) and len(value) == 2 else [value]:
+                if side is not None:
+                    _check_size(name, side, _SIDE, problems)
     problems.done()
 
 

@@ -12,7 +12,7 @@ import pytest
 from rcc.errors import UserError
 from rcc.limits import limits
 from rcc.models.transformers.clip import CLIPWrapper
-from rcc.models.transformers.configuration import without_foreign_keys
+from rcc.models.transformers.configuration import check_image_sizes, without_foreign_keys
 
 
 @pytest.fixture
@@ -69,6 +69,19 @@ def test_a_size_that_the_weights_do_not_justify_takes_no_memory(checkpoint: Path
 def test_a_processor_of_huge_images_is_refused(checkpoint: Path, key: str) -> None:
     change(checkpoint / "preprocessor_config.json", key, {"height": 10**6, "width": 10**6})
     refused(checkpoint, rf"preprocessor_config\.json: {key}\.height is 1000000")
+
+
+@pytest.mark.parametrize("value", [[1], "224", 224.5, True, [32, 32]])
+def test_a_side_of_images_is_one_whole_number_under_its_name(checkpoint: Path, value: object) -> None:
+    change(checkpoint / "preprocessor_config.json", "size", {"shortest_edge": value})
+    refused(checkpoint, r"preprocessor_config\.json: size\.shortest_edge.* must be a whole number from 1 to")
+
+
+def test_a_size_of_images_may_be_a_height_and_a_width(checkpoint: Path) -> None:
+    change(checkpoint / "preprocessor_config.json", "crop_size", [32, 32])
+    check_image_sizes(str(checkpoint))
+    change(checkpoint / "preprocessor_config.json", "crop_size", [32, 10**6])
+    refused(checkpoint, r"preprocessor_config\.json: crop_size is 1000000")
 
 
 def test_keys_that_reach_foreign_code_are_dropped(checkpoint: Path) -> None:
