@@ -28,6 +28,8 @@ class Limits:
     image_pixels: of an image, and of what it becomes when its shorter side is resized for the model.
     image_aspect: the longer side of an image by its shorter one, when it is decoded: of a thin image the longer side
         becomes huge when the shorter one is resized.
+    audio_bytes: of a sound as it is stored.
+    audio_seconds: of a sound, when it is decoded.
     layers: of a model, for each of its layer counts.
     width: of a hidden layer, a projection, or a row of attention heads.
     tokens: of a vocabulary, and of a text.
@@ -42,6 +44,8 @@ class Limits:
     image_bytes: int = 256 << 20
     image_pixels: int = 1 << 26
     image_aspect: int = 256
+    audio_bytes: int = 512 << 20
+    audio_seconds: int = 3600
     layers: int = 1024
     width: int = 1 << 17
     tokens: int = 1 << 22

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rcc.data.files.images import BLOCK
+from rcc.data.files.encoded import BLOCK
 from rcc.data.files.location import shown
 from rcc.data.splits import Split, Splits, check_labels, class_texts, stratified_order
 from rcc.errors import Problems, UserError

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from rcc.models.abilities import Captioner, Classifier, TextEncoder
+from rcc.models.abilities import AudioEncoder, Captioner, Classifier, TextEncoder
 from rcc.models.adapter import Adapter
 
 FITTING = (
     (Captioner, "writes captions", "eval=captioning"),
     (Classifier, "tells classes", "eval=classification"),
     (TextEncoder, "embeds images and texts", "eval=zero_shot or eval=retrieval"),
+    (AudioEncoder, "embeds sounds", "eval=probing"),
 )
 
 
@@ -17,4 +18,7 @@ def what_fits(adapter: Adapter) -> str:
     for ability, does, evaluators in FITTING:
         if isinstance(adapter, ability):
             return f"'{adapter.name}' {does}: take {evaluators}."
-    return f"Of '{adapter.name}' alone costs can be measured: take eval=efficiency, or a model that embeds texts too."
+    return (
+        f"Of '{adapter.name}' alone costs can be measured (eval=efficiency), and its embeddings where it gives any"
+        " (eval=probing); or take a model that embeds texts too."
+    )

@@ -147,8 +147,9 @@ class Job(ABC):
         return model
 
     def check_input(self, model: Adapter, splits: Splits) -> None:
-        """Print a warning where the model does clearly better on pixels that are normalised otherwise."""
-        if found := likelier_normalisation(model, splits):
+        """Print a warning where the model does clearly better on pixels that are normalised otherwise, and what else is
+        to be said of it on such data."""
+        for found in filter(None, (likelier_normalisation(model, splits), model.caveat(splits.calibration.fields))):
             say(Terminal(highlight=False), f"model: {found}")
 
     def artifact(self, directory: Path | str) -> Adapter:

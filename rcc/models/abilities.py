@@ -30,6 +30,15 @@ class TextEncoder(Protocol):
 
 
 @runtime_checkable
+class AudioEncoder(Protocol):
+    """Embeds sounds."""
+
+    def encode_audio(self, audio: Any, sampling_rate: int | None = None) -> Tensor:
+        """(B, D) normalised embeddings of one sound or several: a `Waveform` each, or samples at `sampling_rate`."""
+        ...
+
+
+@runtime_checkable
 class Matcher(Protocol):
     """Looks at an image and a text together, which two embeddings cannot."""
 

@@ -6,7 +6,7 @@ Nothing outside `rcc.models` knows which architecture it holds.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -89,6 +89,11 @@ class Adapter(ABC):
                 f"model '{cls.name}' needs a path: a checkpoint directory or a hub name, as model.path=<directory>."
             )
         return cls.skeleton(Path(path))
+
+    def caveat(self, fields: Mapping[str, Any]) -> str:
+        """A sentence for the user about what the model makes of raw values like these, by field as a split has them;
+        '' where nothing is to be said."""
+        return ""
 
     @property
     def pixel_moments(self) -> tuple[list[float], list[float]] | None:

@@ -9,7 +9,7 @@ from rcc.errors import UserError, nearest
 from rcc.models.transformers.architectures import ARCHITECTURES, GENERAL, MODEL_TYPES
 
 AUTO = "auto"
-FAMILIES = (*MODEL_TYPES, "bert", "roberta", "gpt2", "llama", "whisper", "t5", "resnet", "swin", "deit", "convnext")
+FAMILIES = (*MODEL_TYPES, "bert", "roberta", "gpt2", "llama", "t5", "resnet", "swin", "deit", "convnext")
 """Kinds of models that a directory may be called after."""
 OPEN_CLIP = "open_clip_config.json"
 """The config of a directory that open_clip wrote."""

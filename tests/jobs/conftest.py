@@ -76,9 +76,11 @@ def data_arguments(data_set):
         "digits": {"train": 100, "calibration": 20, "selection": 20, "test": 40},
         "flickr30k": {"calibration": 6},
         "flickr8k": {"calibration": 6},
+        "fsdd": {"calibration": 4, "selection": 6},
         "image_folder": {"calibration": 8, "selection": 6},
         "image_text": {"calibration": 4, "selection": 4, "test": 4},
         "imagenet": {"calibration": 10, "selection": 5, "classes": "present"},
+        "speech_folder": {"train": 6, "calibration": 3, "selection": 3},
     }
 
     def arguments(name):

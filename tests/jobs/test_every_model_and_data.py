@@ -18,6 +18,10 @@ METRICS = {
     "captioning": ["cider_d", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"],
     "classification": [f"classifier_{name}" for name in ACCURACIES],
     "efficiency": [],
+    "probing": [
+        *("neighbour_accuracy", "probe_accuracy"),
+        *("neighbour_mean_class_accuracy", "probe_mean_class_accuracy"),
+    ],
     "retrieval": [
         "r_mean",
         *(f"{way}_recall_at_{k}" for way in WAYS for k in (1, 5, 10)),
@@ -27,7 +31,7 @@ METRICS = {
 }
 COSTS = {"stored_bytes", "parameters", "nonzeros", "theoretical_flops", "latency_p50_batch_1", "bytes_on_disk"}
 TOGETHER = [
-    ("clip_tiny", "digits", "zero_shot"),
+    ("clip_tiny", "image_folder", "zero_shot"),
     ("clip_tiny", "image_text", "retrieval"),
     ("clip", "imagenet", "zero_shot"),
     ("clip", "flickr30k", "retrieval"),
@@ -41,7 +45,9 @@ TOGETHER = [
     ("module", "cifar10", "classification"),
     ("transformers", "cifar10", "classification"),
     ("auto", "digits", "classification"),
-    ("clip_vision", "image_folder", "efficiency"),
+    ("clip_vision", "cifar10", "probing"),
+    ("whisper", "fsdd", "probing"),
+    ("whisper", "speech_folder", "efficiency"),
 ]
 """Every model with every evaluator that it has the outputs for, each on another data set; all with efficiency too."""
 APART = [
@@ -50,6 +56,9 @@ APART = [
     ("transformers", "cifar10", "zero_shot", ["'transformers' reads images and no texts", "eval=classification"]),
     ("clip_vision", "cifar10", "zero_shot", ["'clip_vision' reads images and no texts", "eval=efficiency"]),
     ("blip", "cifar10", "zero_shot", ["'blip'", "text_embeds", "eval=captioning"]),
+    ("whisper", "cifar10", "probing", ["'whisper' reads audio", "items of the data are images"]),
+    ("vit", "fsdd", "classification", ["'vit' reads images", "has audio, labels"]),
+    ("vit", "cifar10", "probing", ["'vit' does not give", "logits", "eval=classification"]),
     ("vit", "flickr8k", "retrieval", ["'vit' reads images and no texts", "eval=classification"]),
     ("clip", "cifar10", "retrieval", ["needs images with captions", "10 class names", "eval=zero_shot"]),
     ("clip", "digits", "retrieval", ["needs images with captions", "eval=zero_shot"]),

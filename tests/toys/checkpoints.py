@@ -32,6 +32,9 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessorPil,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
 )
 
 import rcc
@@ -139,6 +142,16 @@ def save_clip_of_open_clip(directory: Path) -> Path:
     return save_open_clip(directory, model, config_of(model), tokenizer)
 
 
+def save_whisper(directory: Path, model_class: type[PreTrainedModel] = WhisperForConditionalGeneration) -> Path:
+    """Of windows of one second: 100 frames, 50 positions."""
+    config = WhisperConfig(
+        vocab_size=60, num_mel_bins=8, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=50,
+        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    return save(directory, model_class, config, WhisperFeatureExtractor(feature_size=8, chunk_length=1))
+
+
 SAVE = {
     "auto": save_vit,
     "blip": save_blip,
@@ -149,4 +162,5 @@ SAVE = {
     "siglip": save_siglip,
     "transformers": save_resnet,
     "vit": save_vit,
+    "whisper": save_whisper,
 }

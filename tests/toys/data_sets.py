@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from toys.files import captions_of, picture, write_table, write_tar
+from toys.files import captions_of, picture, sound, write_table, write_tar
 
 from rcc.data.splits import Split, Splits
 
@@ -51,6 +51,26 @@ def write_cifar(folder: Path, classes: int, each: int = 4) -> Path:
         write_table(
             folder / f"{part}.parquet", {"image": images, column: list(range(classes)) * each}, **{column: label}
         )
+    return folder
+
+
+def write_fsdd(folder: Path, each: int = 3) -> Path:
+    """`each` chords for each digit in the training part, and one in the test part."""
+    for part, start, count in (("train", 0, each), ("test", 10 * each, 1)):
+        sounds = [sound(start + number, number % 10) for number in range(10 * count)]
+        write_table(folder / f"{part}.parquet", {"audio": sounds, "label": list(range(10)) * count})
+    return folder
+
+
+def write_speech(folder: Path, each: int = 14) -> Path:
+    """Sounds of two classes in three formats at three rates, every third one in a folder further down."""
+    kinds = (("wav", 8000, ""), ("flac", 16_000, ""), ("ogg", 44_100, "deeper"))
+    for place, name in enumerate(("go_left", "stop")):
+        for number in range(each):
+            kind, rate, below = kinds[number % 3]
+            where = folder / name / below
+            where.mkdir(parents=True, exist_ok=True)
+            (where / f"{number}.{kind}").write_bytes(sound(place * each + number, 5 * place, kind.upper(), rate))
     return folder
 
 
@@ -132,9 +152,11 @@ WRITE = {
     "conceptual_captions": lambda folder: write_shard(folder / "00000.tar", 0, 16).parent,
     "flickr30k": lambda folder: write_karpathy(folder, "flickr30k"),
     "flickr8k": write_flickr8k,
+    "fsdd": write_fsdd,
     "image_folder": lambda folder: write_pets(folder, 12),
     "image_text": write_captioned_files,
     "imagenet": write_imagenet,
+    "speech_folder": write_speech,
 }
 """Writes the data set of a data= into a folder and returns the folder."""
 

@@ -20,18 +20,31 @@ def picture(seed: int, kind: str = "PNG", size: tuple[int, int] = (6, 5)) -> byt
     return buffer.getvalue()
 
 
+def sound(seed: int, label: int = 0, kind: str = "WAV", rate: int = 8000, seconds: float = 0.3) -> bytes:
+    """An encoded chord of a tone and its fifth in noise: of a pitch by the label, of a loudness by the seed."""
+    import soundfile
+
+    random, times = np.random.default_rng(seed), np.arange(int(rate * seconds)) / rate
+    tones = sum(np.sin(2 * np.pi * (300 + 200 * label) * ratio * times) for ratio in (1.0, 1.5))
+    buffer = io.BytesIO()
+    samples = random.uniform(0.1, 0.4) * tones + 0.01 * random.standard_normal(len(times))
+    soundfile.write(buffer, samples, rate, format=kind)
+    return buffer.getvalue()
+
+
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]], **features: Any) -> Path:
-    """A parquet file with the metadata of the `datasets` library; a column 'image' takes encoded bytes."""
-    from datasets import Dataset, Features, Image
+    """A parquet file with the metadata of the `datasets` library; columns 'image' and 'audio' take encoded bytes."""
+    from datasets import Audio, Dataset, Features, Image
 
     rows = dict(columns)
-    if "image" in rows:
-        names = rows.get("filename", [None] * len(rows["image"]))
-        rows["image"] = [
-            stored if stored is None else {"bytes": stored, "path": name}
-            for stored, name in zip(rows["image"], names, strict=True)
-        ]
-        features = {"image": Image(), **features}
+    for column, kind in (("image", Image), ("audio", Audio)):
+        if column in rows:
+            names = rows.get("filename", [None] * len(rows[column]))
+            rows[column] = [
+                stored if stored is None else {"bytes": stored, "path": name}
+                for stored, name in zip(rows[column], names, strict=True)
+            ]
+            features = {column: kind(), **features}
     table = Dataset.from_dict(rows)
     table = table.cast(Features({name: features.get(name, table.features[name]) for name in table.column_names}))
     path.parent.mkdir(parents=True, exist_ok=True)

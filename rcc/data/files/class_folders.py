@@ -1,4 +1,4 @@
-"""Folders of images, one for each class: the layout of ImageNet and of most home-made classification sets."""
+"""Read folders of images or sounds, one for each class: the layout of ImageNet and of most home-made sets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import numpy as np
 
 from rcc.atomic import reading
 from rcc.data.files.images import EncodedImages
-from rcc.data.files.location import IMAGE_SUFFIXES, is_image, lies_in, shown
+from rcc.data.files.location import IMAGE_SUFFIXES, SOUND_SUFFIXES, ends_as, lies_in, shown
+from rcc.data.files.sounds import EncodedSounds
 from rcc.data.splits import Split
 from rcc.errors import UserError
 
+SUFFIXES = {"images": IMAGE_SUFFIXES, "audio": SOUND_SUFFIXES}
+"""By which a file is of a field."""
 
-def class_files(folder: Path, within: Path) -> dict[str, list[str]]:
-    """The image files below each sub-folder, sorted, by the sub-folder's name. No file is opened.
+
+def class_files(folder: Path, within: Path, field: str = "images") -> dict[str, list[str]]:
+    """The files of a field below each sub-folder, sorted, by the sub-folder's name. No file is opened.
 
     Args:
         within: the folder of the data, out of which no link is followed.
+        field: 'images' or 'audio'.
 
     Raises:
         UserError: such a link.
@@ -28,35 +33,41 @@ def class_files(folder: Path, within: Path) -> dict[str, list[str]]:
         names = sorted(entry.name for entry in entries if os.path.isdir(entry) and not entry.name.startswith("."))
     for name in names:
         _refuse_way_out(folder / name, within)
-    return {name: sorted(_image_files(folder / name, within)) for name in names}
+    return {name: sorted(_files(folder / name, within, SUFFIXES[field])) for name in names}
 
 
 def folder_split(
-    dataset: str, part: str, folder: Path, files: Mapping[str, Sequence[str]], labels: Mapping[str, int]
+    dataset: str,
+    part: str,
+    folder: Path,
+    files: Mapping[str, Sequence[str]],
+    labels: Mapping[str, int],
+    field: str = "images",
 ) -> Split:
     """The files of each class as a split, in the order of the labels.
 
     Raises:
-        UserError: a class folder without an image.
+        UserError: a class folder without a file.
     """
+    kind = "image" if field == "images" else "sound"
     empty = [name for name, paths in files.items() if not paths]
     if empty:
         raise UserError(
-            f"data '{dataset}', {part}: {len(empty)} class folders of '{folder}' hold no image: {shown(empty)}. Images"
-            f" are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}; remove the empty folders or fill them."
+            f"data '{dataset}', {part}: {len(empty)} class folders of '{folder}' hold no {kind}: {shown(empty)}."
+            f" {kind.capitalize()}s are files that end in {', '.join(sorted(SUFFIXES[field]))}; remove the"
+            " empty folders or fill them."
         )
     ordered = sorted(files, key=labels.__getitem__)
     paths = [path for name in ordered for path in files[name]]
     counts = [len(files[name]) for name in ordered]
-    return Split(
-        part,
-        EncodedImages.of_files(paths),
-        labels=np.repeat(np.array([labels[name] for name in ordered], np.int64), counts),
-    )
+    of = np.repeat(np.array([labels[name] for name in ordered], np.int64), counts)
+    if field == "images":
+        return Split(part, EncodedImages.of_files(paths), labels=of)
+    return Split(part, labels=of, audio=EncodedSounds.of_files(paths))
 
 
 def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
-    """At most `per_class` images of each class, chosen by the seed; all of them for None.
+    """At most `per_class` items of each class, chosen by the seed; all of them for None.
 
     Raises:
         UserError: fewer than one.
@@ -64,7 +75,7 @@ def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
     if per_class is None:
         return split
     if type(per_class) is not int or per_class < 1:
-        raise UserError(f"data: per_class is {per_class}; it must be a whole number ≥ 1, or null for all images.")
+        raise UserError(f"data: per_class is {per_class}; it must be a whole number ≥ 1, or null for all items.")
     assert split.labels is not None
     order = np.random.default_rng(seed).permutation(len(split))
     by_class = order[np.argsort(split.labels[order], kind="stable")]
@@ -73,7 +84,7 @@ def a_few_of_each(split: Split, per_class: int | None, seed: int) -> Split:
     return split.subset(np.sort(by_class[place < per_class]))
 
 
-def _image_files(folder: Path, within: Path) -> Iterator[str]:
+def _files(folder: Path, within: Path, suffixes: frozenset[str]) -> Iterator[str]:
     waiting = [str(folder)]
     while waiting:
         where = waiting.pop()
@@ -81,7 +92,7 @@ def _image_files(folder: Path, within: Path) -> Iterator[str]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
-                elif is_image(entry.name):
+                elif ends_as(entry.name, suffixes):
                     if entry.is_symlink():  # asked of the entry, which knows: a set may have a million files
                         _refuse_way_out(Path(entry.path), within)
                     yield entry.path

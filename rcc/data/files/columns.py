@@ -1,17 +1,19 @@
-"""Recognise a table's columns of images, captions and labels, and make a split of them that decodes when asked."""
+"""Recognise a table's columns of images, sounds, captions and labels; make a split of them that decodes when asked."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from rcc.data.files.encoded import EncodedFiles
 from rcc.data.files.images import EncodedImages
 from rcc.data.files.location import inside, official_part, shown
 from rcc.data.files.records import reason, sentences, told
+from rcc.data.files.sounds import EncodedSounds
 from rcc.data.splits import Split
 from rcc.errors import Problems, UserError
 from rcc.limits import read_bytes
@@ -19,6 +21,7 @@ from rcc.limits import read_bytes
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Encoded = TypeVar("Encoded", bound=EncodedFiles)
 CAPTIONS = ("captions", "caption", "sentences", "sentence", "texts", "text", "raw")
 LABELS = ("label", "labels", "fine_label", "class", "target")
 BINARY = ("binary", "large_binary")
@@ -85,15 +88,20 @@ def _divided(dataset: str, parts: dict[str, Split], tables: Mapping[str, Dataset
     return {str(part): whole.subset(np.flatnonzero(own == part)) for part in np.unique(own)}
 
 
-def labelled(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> tuple[Split, tuple[str, ...]]:
+def labelled(
+    dataset: str, part: str, table: Dataset, folder: Path | None = None, field: str = "images"
+) -> tuple[Split, tuple[str, ...]]:
     """A part of a labelled set, and the class names the table has, () if none.
 
+    Args:
+        field: 'images' or 'audio'.
+
     Raises:
-        UserError: no column of images or of whole-number labels.
+        UserError: no column of images or sounds, or of whole-number labels.
     """
     from datasets import ClassLabel, Value
 
-    images = stored_images(dataset, part, table, folder)
+    items = (stored_images if field == "images" else stored_sounds)(dataset, part, table, folder)
     column = next((name for name in LABELS if name in table.column_names), None)
     if column is None:
         raise _no_column(dataset, part, table, "labels", LABELS)
@@ -113,57 +121,82 @@ def labelled(dataset: str, part: str, table: Dataset, folder: Path | None = None
     )
     problems.done()
     names = tuple(feature.names) if isinstance(feature, ClassLabel) and feature.names else ()
-    return Split(part, images, labels=labels.astype(np.int64)), names
+    of: dict[str, Any] = {field: items}
+    return Split(part, labels=labels.astype(np.int64), **of), names
 
 
 def stored_images(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> EncodedImages:
-    """The images of a table as it stores them; bytes are read when an image is asked for.
+    """The images of a table as it stores them, see `_stored`."""
+    from datasets import Image
+
+    return _stored(EncodedImages, Image, dataset, part, table, folder)
+
+
+def stored_sounds(dataset: str, part: str, table: Dataset, folder: Path | None = None) -> EncodedSounds:
+    """The sounds of a table as it stores them, see `_stored`."""
+    from datasets import Audio
+
+    return _stored(EncodedSounds, Audio, dataset, part, table, folder)
+
+
+def _stored(kind: type[Encoded], feature: Any, dataset: str, part: str, table: Dataset, folder: Path | None) -> Encoded:
+    """The encoded files of a table as it stores them; bytes are read when an item is asked for.
 
     Args:
+        feature: the library's class of such columns.
         folder: where files may lie that rows name in place of bytes; None: such rows are refused.
 
     Raises:
-        UserError: no column holds images, or rows have none, or name a file that is not in `folder`.
+        UserError: no column holds any, or rows have none, or name a file that is not in `folder`.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    from datasets import Image
 
-    columns = [name for name, feature in table.features.items() if isinstance(feature, Image) or _encoded(feature)]
+    noun = "image" if kind is EncodedImages else "audio"
+    columns = [name for name, found in table.features.items() if isinstance(found, feature) or _encoded(found)]
     if not columns:
-        raise _no_column(dataset, part, table, "images", ("image",))
+        raise _no_column(dataset, part, table, f"{kind.noun}s", (noun,))
     encoded = table.with_format("arrow").select_columns(columns[:1])[:].column(0)
     paths: list[str | None] = [None] * len(table)
     if pa.types.is_struct(encoded.type):
         encoded, paths = pc.struct_field(encoded, "bytes"), _listed(pc.struct_field(encoded, "path"), dataset, part)
     binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_null)
     if not any(holds(encoded.type) for holds in binary):
-        raise UserError(f"data '{dataset}', {part}: column '{columns[0]}' holds {encoded.type} and no encoded images.")
+        raise UserError(
+            f"data '{dataset}', {part}: column '{columns[0]}' holds {encoded.type} and no encoded {kind.noun}s."
+        )
     empty = [
         row
         for row, (none, path) in enumerate(zip(pc.is_null(encoded).to_pylist(), paths, strict=True))
         if none and not path
     ]
     if empty:
-        raise UserError(f"data '{dataset}', {part}: {len(empty)} rows have no image; the first is row {empty[0]}.")
+        raise UserError(
+            f"data '{dataset}', {part}: {len(empty)} rows have no {kind.noun}; the first is row {empty[0]}."
+        )
 
     blank = pc.is_null(encoded).to_pylist()
-    files = {row: _file_of_row(dataset, part, row, path, folder) for row, path in enumerate(paths) if blank[row]}
+    files = {
+        row: _file_of_row(dataset, part, row, path, folder, kind.noun) for row, path in enumerate(paths) if blank[row]
+    }
 
     def stored(row: int) -> bytes:
         if row in files:
-            return read_bytes(files[row], limit="image_bytes")
+            return read_bytes(files[row], limit=kind.limit)
         return bytes(encoded[row].as_py())
 
-    names = [f"{path or 'image'} (row {row} of {part})" for row, path in enumerate(paths)]
-    return EncodedImages(_keys(dataset, part, table) or names, stored)
+    names = [f"{path or noun} (row {row} of {part})" for row, path in enumerate(paths)]
+    return kind(_keys(dataset, part, table) or names, stored)
 
 
-def _file_of_row(dataset: str, part: str, row: int, path: Any, folder: Path | None) -> Path:
-    """The file that a row names in place of the bytes of its image."""
+def _file_of_row(dataset: str, part: str, row: int, path: Any, folder: Path | None, noun: str) -> Path:
+    """The file that a row names in place of the bytes of its item."""
     try:
         if not isinstance(path, str) or folder is None:
-            raise UserError(f"it has no bytes of an image and names {told(path)}, which is in no folder of the data.")
+            article = "an" if noun == "image" else "a"
+            raise UserError(
+                f"it has no bytes of {article} {noun} and names {told(path)}, which is in no folder of the data."
+            )
         return inside(folder, path)
     except UserError as error:
         raise UserError(f"data '{dataset}', row {row} of {part}: {error}") from error

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, cast, overload
 
 import numpy as np
@@ -19,14 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rcc.data.fields import Field
+from rcc.data.files.encoded import EncodedFiles
 from rcc.errors import Problems, UserError
-from rcc.limits import how_to_raise, limits, read_bytes
+from rcc.limits import how_to_raise, limits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is decoded. Others that Pillow knows are no rasters: it would start Ghostscript for an EPS."""
 LEAVE_OUT = "Remove or replace the file, or have unreadable images left out with data.unreadable=skip."
-READERS = 4  # threads that read files for checksums; they wait for the disk, not for a core
-BLOCK = 64  # images a thread is given at a time; handing them out singly costs more than small ones take
 
 
 class Images(Field, Sequence[Image.Image]):
@@ -90,57 +87,14 @@ class ArrayImages(Images):
         return [hashlib.sha256(shape + image.tobytes()).digest() for image in self.array]
 
 
-class EncodedImages(Images):
-    """Images as files hold them (JPEG, PNG, …): `stored(i)` reads the bytes of the i-th from wherever they are.
+class EncodedImages(EncodedFiles, Images):
+    """Images as files hold them (JPEG, PNG, …), see `EncodedFiles`."""
 
-    Args:
-        names: of all images `stored` can read.
-        stored: the encoded bytes of one of them; may raise OSError.
-        indices: which of them this is, in order; all by default.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        stored: Callable[[int], bytes],
-        indices: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.names, self.stored = names, stored
-        self.indices = np.arange(len(names)) if indices is None else indices
-
-    @classmethod
-    def of_files(cls, paths: Sequence[Path | str]) -> Self:
-        """Image files; they are read each time anew, so memory holds none."""
-        names = [str(path) for path in paths]
-        return cls(names, lambda index: read_bytes(Path(names[index]), limit="image_bytes"))
-
-    def __len__(self) -> int:
-        return len(self.indices)
+    limit = "image_bytes"
+    noun = "image"
 
     def _decoded(self, index: int) -> Image.Image:
-        return decoded(self._bytes(index), self.name(index))
-
-    def _bytes(self, index: int) -> bytes:
-        try:
-            return self.stored(int(self.indices[index]))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"image '{self.name(index)}' cannot be read: {reason}.") from error
-
-    def name(self, index: int) -> str:
-        return str(self.names[int(self.indices[index])])
-
-    def subset(self, indices: NDArray[np.int64]) -> Self:
-        return type(self)(self.names, self.stored, self.indices[indices])
-
-    def digests(self) -> list[bytes]:
-        def of_block(start: int) -> list[bytes]:
-            indices = range(start, min(start + BLOCK, len(self)))
-            return [hashlib.sha256(self._bytes(index)).digest() for index in indices]
-
-        with ThreadPoolExecutor(READERS) as readers:
-            blocks = readers.map(of_block, range(0, len(self), BLOCK))
-            return [digest for block in blocks for digest in block]
+        return decoded(self.encoded(index), self.name(index))
 
 
 def decoded(encoded: bytes, name: str) -> Image.Image:

@@ -26,6 +26,7 @@ PARTS = {
 WHOLE = "all"
 """The part of a data set that is not divided."""
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"))
+SOUND_SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"))
 
 
 def located(dataset: str, path: str | Path | None) -> Path:
@@ -107,8 +108,13 @@ def official_part(name: str) -> str:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name; hidden files, such as macOS leaves beside others, are none."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    """Whether a file is an image by its name, see `ends_as`."""
+    return ends_as(name, IMAGE_SUFFIXES)
+
+
+def ends_as(name: str, suffixes: frozenset[str]) -> bool:
+    """Whether a file is of a kind by its name; hidden files, such as macOS leaves beside others, are of none."""
+    return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
 
 
 def is_file(entry: os.DirEntry[str]) -> bool:

@@ -9,6 +9,9 @@ ARCHITECTURES = {
     "CLIPVisionModelWithProjection": "clip_vision",
     "SiglipModel": "siglip",
     "ViTForImageClassification": "vit",
+    "WhisperEncoder": "whisper",
+    "WhisperForConditionalGeneration": "whisper",
+    "WhisperModel": "whisper",
 }
 """The model= that loads a checkpoint, by the `architectures` of its config.json."""
 GENERAL = "transformers"
@@ -19,5 +22,6 @@ MODEL_TYPES = {
     "clip_vision_model": ("clip_vision",),
     "siglip": ("siglip",),
     "vit": ("vit",),
+    "whisper": ("whisper",),
 }
 """The models of a `model_type`, the likeliest first, where a config.json has no architectures."""

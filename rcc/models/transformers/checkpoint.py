@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,22 +67,30 @@ def locate(name: str | Path, weights: bool = True) -> tuple[str, bool]:
     return str(name), False
 
 
-def check_architecture(name: str, model_class: type[PreTrainedModel], local: bool = True) -> None:
+def check_architecture(
+    name: str, model_class: type[PreTrainedModel], local: bool = True, holders: Sequence[str] = ()
+) -> None:
     """Refuse a checkpoint whose config does not name `model_class` as its architecture; one that names none is of it if
     it is of its model_type, or has none: its weights will tell.
+
+    Args:
+        holders: architectures that have it as a part.
 
     Raises:
         UserError: config.json is missing, unreadable, or of something else.
     """
     found, wanted = architectures_of(name, local), model_class.__name__
     kind = read_file(name, "config.json", local).get("model_type")
-    fits = found == [wanted] or (not found and kind in (None, getattr(model_class.config_class, "model_type", None)))
+    fits = found in ([each] for each in (wanted, *holders)) or (
+        not found and kind in (None, getattr(model_class.config_class, "model_type", None))
+    )
     if not fits:
         fitting = ARCHITECTURES.get(found[0]) if len(found) == 1 else None
         advice = f"Use model={fitting} model.path={name}." if fitting else EMBEDDED_DEFAULT
+        more = f", or one of {', '.join(holders)}," if holders else ""
         raise UserError(
             f"'{name}' holds {', '.join(found) or 'no architecture'}; this model needs architectures: ['{wanted}']"
-            f" in config.json. {advice}"
+            f"{more} in config.json. {advice}"
         )
 
 
@@ -103,7 +111,13 @@ def architectures_of(name: str, local: bool = True) -> list[str]:
 
 
 def load_weights(
-    name: str, model_class: type[Model], dtype: torch.dtype, config: PretrainedConfig, local: bool = True
+    name: str,
+    model_class: type[Model],
+    dtype: torch.dtype,
+    config: PretrainedConfig,
+    local: bool = True,
+    within: str = "",
+    beside: str = "",
 ) -> Model:
     """The model of `name` on the CPU, in evaluation mode, every parameter read from safetensors.
 
@@ -111,18 +125,22 @@ def load_weights(
 
     Args:
         config: of that model, as `read_config` checked it.
+        within: where the model is a part of that of the files, a regular expression of what their names begin with
+            there.
+        beside: and one of what the names of the other parts begin with, which are not read.
 
     Raises:
         UserError: no safetensors file, tensors missing, unexpected or of another shape, or a NaN or infinity.
     """
-    renamed: dict[str, Any] = {}
+    prefix = ""
     if Path(name).is_dir():
         _check_safetensors(Path(name), model_class.__name__)
         _check_values(Path(name), model_class, config)
         if prefix := wrapper_prefix(_stored_names(Path(name))):
-            renamed["key_mapping"] = {f"^{re.escape(prefix)}": ""}
             say_stripped(name, prefix)
     check_shards(name, local)
+    away = f"^{re.escape(prefix)}" + (f"(?:{within})?" if within else "")
+    renamed: dict[str, Any] = {"key_mapping": {away: ""}} if prefix or within else {}
     try:
         with quiet():
             loaded: Any = model_class.from_pretrained(
@@ -140,7 +158,7 @@ def load_weights(
             f"the weights of '{name}' could not be read: {_first_line(error)} {EMBEDDED_DEFAULT}"
         ) from error
     model: Model = loaded[0]
-    _check_complete(name, loaded[1])
+    _check_complete(name, loaded[1], beside)
     check_finite(name, model)
     _own_memory(model)
     return model.eval()
@@ -222,9 +240,11 @@ def _check_values(directory: Path, model_class: type[PreTrainedModel], config: P
         )
 
 
-def _check_complete(name: str, info: dict[str, Any]) -> None:
+def _check_complete(name: str, info: dict[str, Any], beside: str) -> None:
     # Old checkpoints store the position indices, which are a buffer that the model computes itself.
     unexpected = [key for key in info["unexpected_keys"] if not key.endswith(".position_ids")]
+    if beside:
+        unexpected = [key for key in unexpected if not re.match(beside, key)]
     problems = []
     if info["missing_keys"]:
         problems.append(f"'{name}' lacks the weights {listed(info['missing_keys'])}; they are not made up.")

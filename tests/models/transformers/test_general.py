@@ -71,7 +71,7 @@ READ = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_fields_become_inputs_and_an_artifact_gives_the_same_bits(kind: str, tmp_path: Path) -> None:
     path = save(tmp_path / "checkpoint", *KINDS[kind]())
-    model = load_model("auto", path=path, device="cpu")
+    model = load_model("transformers", path=path, device="cpu")
     fields, names, shape = READ[kind]
     assert sorted(set(model.reads) & FIELDS.keys()) == sorted(fields)
     batch = batch_of(model, Split("test", **{name: FIELDS[name] for name in fields}, labels=np.array([0, 1, 2])))
@@ -145,7 +145,7 @@ def test_data_without_what_the_forward_takes_is_told_with_both(encoder: Path, tm
     assert model.prepare(input_ids=[[1, 2], [3, 4]])["input_ids"].tolist() == [[1, 2], [3, 4]]
     with pytest.raises(UserError, match=r"did not take the batch of attention_mask: .*Its forward takes input_ids"):
         model.outputs({"attention_mask": torch.ones(2, 3, dtype=torch.long)})
-    speech = load_model("auto", path=save(tmp_path / "speech", *KINDS["whisper"]()), device="cpu")
+    speech = load_model("transformers", path=save(tmp_path / "speech", *KINDS["whisper"]()), device="cpu")
     with pytest.raises(UserError, match=r"audio: item 1 has shape \[2, 10\]; it must be a waveform of one channel"):
         speech.prepare(audio=[np.zeros(10), np.zeros((2, 10))])
 
