@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/store.py
     OMP_NUM_THREADS=1 python benchmarks/store.py --rows 100000 --dimensions 512
+    OMP_NUM_THREADS=1 python benchmarks/store.py --rows 1000000 --lists --rounds 3      # needs faiss
 
 Vectors are the embeddings of the digits by the embedded CLIP, each moved at random to make as many as are asked for, in
 its own 128 dimensions; or with --dimensions clusters about random centres. Processor seconds, medians of the rounds,
@@ -29,6 +30,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, help="of clusters; by default real embeddings are moved")
+    parser.add_argument("--lists", action="store_true", help="sort the rows into lists, from a million on")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     vectors = clusters(options.rows, options.dimensions) if options.dimensions else moved(options.rows)
     queries = vectors[np.random.default_rng(1).choice(len(vectors), BATCH, replace=False)]
@@ -38,6 +41,10 @@ def main() -> None:
         started = time.process_time()
         store.add(names, vectors)
         print(f"{len(vectors):,} × {vectors.shape[1]}: written in {time.process_time() - started:.2f} s")
+        if options.lists:
+            started = time.process_time()
+            made = store.build_lists()
+            print(f"{made:,} lists made in {time.process_time() - started:.1f} s")
         ways: dict[str, Callable[[], Any]] = {
             "NumPy, one product a query": lambda: [
                 np.argpartition(-(vectors @ query), TOP) for query in queries[:QUERIES]
@@ -47,8 +54,12 @@ def main() -> None:
             "exact, 100 together": lambda: store.search(queries, TOP, method="exact"),
             "codes, 100 together": lambda: store.search(queries, TOP, method="codes"),
         }
+        if options.lists:
+            ways["lists, one by one"] = lambda: [
+                store.search(query, TOP, method="lists") for query in queries[:QUERIES]
+            ]
         took: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(ROUNDS + 1):
+        for _ in range(options.rounds + 1):
             for name, way in ways.items():
                 started = time.process_time()
                 way()
@@ -61,6 +72,9 @@ def main() -> None:
             print(f"| {name} | {each:.2f} | {each / base:.2f} |")
         recalls = (f"{count} {store.recall(queries, TOP, 'codes', count):.4f}" for count in (200, 1000, 5000))
         print(f"\nRecall of codes by candidates: {', '.join(recalls)}")
+        if options.lists:
+            recalls = (f"{count} {store.recall(queries, TOP, 'lists', count):.4f}" for count in (4, 16, 64))
+            print(f"Recall of lists by how many are looked at: {', '.join(recalls)}")
 
 
 def moved(rows: int) -> Any:

@@ -63,7 +63,7 @@ def load(
                 f"{directory} holds a model of the adapter '{manifest.adapter}', which builds its own skeleton: "
                 "leave out skeleton=."
             )
-    restore_weights(model, manifest, directory, compute, verify)
+    restore_weights(model, manifest, directory, compute, verify, fresh=skeleton is None)
     if trainable:
         model.module.requires_grad_(True)
         held(model)

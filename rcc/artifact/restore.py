@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -47,16 +48,26 @@ def restore(adapter: Adapter, directory: Path | str, dtype: torch.dtype | None =
 
 @torch.no_grad()
 def restore_weights(
-    adapter: Adapter, manifest: Manifest, directory: Path, dtype: torch.dtype | None = None, verify: bool = True
+    adapter: Adapter,
+    manifest: Manifest,
+    directory: Path,
+    dtype: torch.dtype | None = None,
+    verify: bool = True,
+    fresh: bool = False,
 ) -> None:
-    """As `restore`, for a manifest that was read and an adapter's files that were checked before."""
+    """As `restore`, for a manifest that was read and an adapter's files that were checked before.
+
+    Args:
+        fresh: the adapter is nobody's yet, so that what is verified may be put into it one tensor after the other.
+    """
     with stored_weights(directory, manifest) as weights:
         changes = _checked(adapter, manifest, directory)
-        if verify:
+        if verify and not fresh:
             weights.verify()
         device = adapter.device
         _reshape(changes)
-        _fill(adapter, weights, device if device.type != "meta" else torch.device("cpu"), dtype)
+        with weights.verified_by_reading() if verify and fresh else nullcontext():
+            _fill(adapter, weights, device if device.type != "meta" else torch.device("cpu"), dtype)
 
 
 def rebuild(adapter: Adapter, manifest: Manifest, directory: Path) -> None:

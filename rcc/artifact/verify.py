@@ -99,11 +99,21 @@ class StoredWeights:
     def __init__(self, path: Path, manifest: Manifest, file: BinaryIO, end: int) -> None:
         self.path, self.manifest, self._file = path, manifest, file
         self._vectors: dict[str, dict[str, Tensor]] = {}
+        self._hashing = False
         self._streams, vectors = _begins({key: stream.lengths for key, stream in manifest.streams.items()}, 0)
         matrices = {name: entry.lengths for name, entry in manifest.tensors.items() if isinstance(entry, Matrix)}
         self._matrices, self.nbytes = _begins(matrices, vectors)
         self._start = end - self.nbytes
         _check_expansion(path, manifest, self.nbytes)
+
+    @contextmanager
+    def verified_by_reading(self) -> Iterator[None]:
+        """Compare what is read within the block with its SHA-256: the file is gone through once."""
+        self._hashing = True
+        try:
+            yield
+        finally:
+            self._hashing = False
 
     def verify(self, names: Iterable[str] | None = None) -> None:
         """Check the bytes of these tensors, or of all, and that they can be decoded; one error names all that fail."""
@@ -133,13 +143,14 @@ class StoredWeights:
                 quantised matrix that of its steps.
 
         Raises:
-            UserError: its bytes cannot be decoded, which `verify` would have found.
+            UserError: its bytes cannot be decoded, which `verify` would have found; within `verified_by_reading`, they
+                are not those that were written.
         """
         entry = self.manifest.tensors[name]
         if isinstance(entry, Vector):
             tensor = self._vector(name, entry)
         else:
-            tensor = self._decoded(f"tensor '{name}'", self._encoded(name, entry))
+            tensor = self._decoded(f"tensor '{name}'", self._encoded(name, entry), entry.sha256)
             if entry.stepped:
                 return from_grid(tensor, self.read(f"{name}_step", dtype))
         return tensor.to(dtype) if dtype is not None and torch.is_floating_point(tensor) else tensor
@@ -150,15 +161,19 @@ class StoredWeights:
             return decoded(entry.word, torch.empty(0), count, dtype).reshape(entry.shape)
         if stream not in self._vectors:
             vectors = self.manifest.vectors(stream)
-            values = self._decoded(self._any_vector(stream), self._encoded_stream(stream))
+            known = self.manifest.streams[stream].sha256
+            values = self._decoded(self._any_vector(stream), self._encoded_stream(stream), known)
             pieces = values.split([math.prod(vector.shape) for vector in vectors.values()])
             self._vectors[stream] = dict(zip(vectors, pieces, strict=True))
         # A copy, as a view would keep the values of all vectors for as long as one of them lives.
         return decoded(entry.word, self._vectors[stream][name].clone(), count, dtype).reshape(entry.shape)
 
-    def _decoded(self, what: str, encoded: Encoded) -> Tensor:
+    def _decoded(self, what: str, encoded: Encoded, sha256: str) -> Tensor:
+        if self._hashing and digest(encoded.parts) != sha256:
+            self.verify()  # says of all tensors which are damaged
+            raise UserError(f"{self.path} changed while it was read. Load it again.")
         try:
-            return decode(encoded)
+            return decode(encoded, take=True)
         except ValueError as error:
             raise UserError(f"{self.path}: {what} {error}. Copy the artifact again.") from error
 
@@ -175,7 +190,12 @@ class StoredWeights:
 
     def _parts(self, begin: int, lengths: Sequence[int]) -> tuple[Buffer, ...]:
         self._file.seek(self._start + begin)
-        return tuple(self._file.read(length) for length in lengths)
+        return tuple(self._part(length) for length in lengths)
+
+    def _part(self, length: int) -> Buffer:
+        """The next bytes of the file, in memory that may become a tensor's; fewer where it ends."""
+        part = torch.empty(length, dtype=torch.uint8).numpy()
+        return part[: self._file.readinto(part)].data  # type: ignore[attr-defined]
 
     def _any_vector(self, stream: str) -> str:
         """The vectors of a stream by name: damage to their bytes cannot be put down to one of them."""

@@ -25,7 +25,7 @@ VERBATIM = (
     "serve.search",
 )  # fmt: skip
 """Options that are paths or free text, as patterns: outside a sweep all after the first '=' is their value."""
-LISTED = ("artifact", "runs")
+LISTED = ("artifact", "runs", "serve.search")
 """Those that may be a list in brackets."""
 _PLAIN = re.compile(r"[\w./:@%+-]*", re.ASCII)  # the grammar takes no other letters outside quotes
 LOGGER = "logger"

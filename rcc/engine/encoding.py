@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def encoded_texts(
         raise UserError(f"texts must be one or more strings; {found}.")
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     place = {text: index for index, text in enumerate(unique)}
-    batches = (model.prepare(texts=part) for part in _parts(unique, size))
+    batches = ahead(lambda part: model.prepare(texts=part), _parts(unique, size))
     return _encoded(model, batches, TEXTS, outputs)[[place[text] for text in texts]]
 
 
@@ -54,8 +55,21 @@ def encoded_images(model: Adapter, images: Any, size: int = LARGEST, outputs: Ou
     Raises:
         UserError: no image, an item of another kind or that cannot be decoded, or the model embeds no images.
     """
-    batches = (model.prepare(images=[taken(image) for image in part]) for part in _parts(several(images), size))
+    batches = ahead(lambda part: model.prepare(images=[taken(image) for image in part]), _parts(several(images), size))
     return _encoded(model, batches, IMAGES, outputs)
+
+
+def ahead(prepare: Callable[[Any], Batch], parts: Iterable[Any]) -> Iterator[Batch]:
+    """The batches of the parts in order, the next one prepared in a thread of its own while one is computed."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: Future[Batch] | None = None
+        for part in parts:
+            following = thread.submit(prepare, part)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 @torch.inference_mode()

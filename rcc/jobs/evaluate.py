@@ -18,6 +18,7 @@ from rcc.jobs.subjects import ARTIFACT, DENSE, Subject, subjects_of
 from rcc.measurement.interval import LEVEL
 from rcc.measurement.paired import differences
 from rcc.models.adapter import Adapter
+from rcc.models.transformers.peer import library_seconds
 from rcc.reporting.comparison import Column, comparison_csv, comparison_tables, legend, single_table
 from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.formats import bytes_text
@@ -119,8 +120,10 @@ class _Comparison:
         """
         job, suite = self.job, self.job.suite
         assert suite is not None
-        model, seconds = subject.load(job), None
+        model, seconds, library = subject.load(job), None, None
         if suite.measures_costs:
+            path = subject.checkpoint(job)
+            library = None if path is None else library_seconds(path)
             del model  # the first load also imports libraries and fills the system's file cache
             start = perf_counter()
             model = subject.load(job)
@@ -137,6 +140,7 @@ class _Comparison:
         except UserError as error:
             raise UserError(*(f"{subject.name}: {problem}" for problem in error.problems)) from error
         column = Column(subject.name, subject.kind, nbytes, seconds, measured, recorded=self._recorded(subject))
+        column = replace(column, library_seconds=library)
         if self.columns:
             column = replace(column, differences=differences(measured, self.columns[0].measured))
         elif suite.measures_costs:

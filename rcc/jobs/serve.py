@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class Serve(Job):
     is answered."""
 
     paths: dict[str, Path]
-    store: EmbeddingStore | None = None
+    stores: Sequence[EmbeddingStore] = ()
 
     def read(self, found: Problems) -> None:
         super().read(found)
@@ -47,9 +48,7 @@ class Serve(Job):
         with found.collecting():
             self.paths = _named(options["embed"])
         with found.collecting():
-            if options["search"] is not None and found.path("serve.search", options["search"]):
-                self.store = EmbeddingStore(options["search"])
-                _ = self.store.manifest
+            self.stores = _stores(options["search"])
 
     def run(self) -> None:
         """Serve."""
@@ -68,9 +67,9 @@ class Serve(Job):
                 models[name] = model
                 kinds = " and ".join(model.modalities)
                 say(terminal, f"{name}: {kinds} in {model.dimensions} dimensions, {bytes_text(model.nbytes)}.")
-            service = Service(models, self.store, options["deadline"], options["body_bytes"])
-            if self.store is not None and service.searching is not None:
-                say(terminal, f"{options['search']}: {len(self.store):,} rows, searched by {service.searching.name}.")
+            service = Service(models, self.stores, options["deadline"], options["body_bytes"])
+            for name, store in service.stores.items():
+                say(terminal, f"{store.path}: {len(store):,} rows, searched by {name}.")
             host, port = listening.getsockname()[:2]
             shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             say(
@@ -98,6 +97,27 @@ def _named(given: Any) -> dict[str, Path]:
         with problems.collecting():
             found[text] = expanded("serve.embed", text)
             check_there(found[text])
+    problems.done()
+    return found
+
+
+def _stores(given: Any) -> list[EmbeddingStore]:
+    """The stores to search.
+
+    Raises:
+        UserError: a path that is no store, or one that is named twice.
+    """
+    texts = given if isinstance(given, list) else [] if given is None else [given]
+    problems = Problems("serve.search")
+    problems.check(len(set(map(str, texts))) == len(texts), "a store is named twice.")
+    found = []
+    for text in texts:
+        if not problems.check(isinstance(text, str), f"{text} is no path."):
+            continue
+        with problems.collecting():
+            store = EmbeddingStore(expanded("serve.search", text))
+            _ = store.manifest  # one that is not there is told before a model is loaded
+            found.append(store)
     problems.done()
     return found
 

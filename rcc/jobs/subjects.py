@@ -40,6 +40,11 @@ class Subject:
             return load_source(options, job.settings["device"]).eval()
         return job.artifact(self.name)
 
+    def checkpoint(self, job: Job) -> Path | None:
+        """The checkpoint directory that it is loaded from; None of an artifact, and of a model that is in none."""
+        given = job.settings["model"].get("path") if self.kind == DENSE else self.name
+        return Path(given) if given is not None and self.kind != ARTIFACT and Path(given).is_dir() else None
+
     def nbytes(self, model: Adapter, scratch: Path) -> int:
         """Bytes of its directory or file; of the model of `model=` as a directory in float32, written for a moment."""
         return dense_bytes(model, "float32", scratch) if self.kind == DENSE else directory_bytes(self.name)

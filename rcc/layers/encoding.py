@@ -33,6 +33,8 @@ least. Gaps start from a byte a value and come closer to the entropy than the ma
 HUFFMAN_LOSS, DENSE_TABLES, SPARSE_TABLES, MANY_ZEROS, TABLES_SHARE = 0.008, 40, 95, 0.5, 0.15
 """Measured: what whole bits for each byte lose, the bytes of tables and frames of one part of values and of an index
 with values, the share of zeros from which the latter is smaller, and the most that tables take of little."""
+ALIGNED = 64
+"""Bytes at whose multiples torch begins its own tensors: of memory elsewhere, products may sum in another order."""
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -161,14 +163,22 @@ def coded_bytes_of(counts: np.ndarray, zeros: float) -> float:
     return min(total, entropy * (1 + HUFFMAN_LOSS) + min(tables, TABLES_SHARE * entropy))
 
 
-def decode(encoded: Encoded) -> Tensor:
+def decode(encoded: Encoded, take: bool = False) -> Tensor:
     """The tensor `encode` was given, bit for bit, in memory of its own.
+
+    Args:
+        take: nobody else holds the parts: where they are the values as they are, their memory becomes the tensor's.
 
     Raises:
         ValueError: the parts do not fit the shape or dtype, or the index and the values disagree.
     """
     values, where = _contents(encoded)
-    tensor = torch.zeros(encoded.numel, dtype=encoded.dtype)
+    if where is None and take and values.flags.writeable and values.ctypes.data % ALIGNED == 0:
+        signed = torch.from_numpy(
+            values.view(values.dtype.str.replace("u", "i") if values.itemsize > 1 else values.dtype)
+        )
+        return signed.view(encoded.dtype).reshape(encoded.shape)
+    tensor = (torch.empty if where is None else torch.zeros)(encoded.numel, dtype=encoded.dtype)
     _bits(tensor)[... if where is None else where] = values
     return tensor.reshape(encoded.shape)
 

@@ -31,6 +31,7 @@ class Column:
         load_seconds: from its files to a model in memory; None where it was not asked for.
         measured: every metric there is of it.
         differences: to the first column, by metric; empty in the first.
+        library_seconds: the same by transformers itself; None of what it cannot load.
         recorded: what an artifact's manifest recorded on this very data, by metric; None where it did not.
     """
 
@@ -41,12 +42,14 @@ class Column:
     measured: Measurement
     differences: Mapping[str, Difference] = field(default_factory=dict)
     recorded: Mapping[str, float] | None = None
+    library_seconds: float | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Those measured, and what is known of the files."""
-        load_time = [] if self.load_seconds is None else [Metric("load_time", self.load_seconds, "s", False)]
-        return (*self.measured.metrics, Metric("bytes_on_disk", self.nbytes, "bytes", False), *load_time)
+        times = {"load_time_transformers": self.library_seconds, "load_time": self.load_seconds}
+        loading = [Metric(name, seconds, "s", False) for name, seconds in times.items() if seconds is not None]
+        return (*self.measured.metrics, Metric("bytes_on_disk", self.nbytes, "bytes", False), *loading)
 
     @property
     def as_recorded(self) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from functools import partial, wraps
@@ -37,33 +37,39 @@ RETRY = 1
 
 
 class Service:
-    """Models by name, and a store that one of them made.
+    """Models by name, and stores that they made.
 
     Args:
+        stores: each made by one of the models, and no two by the same.
         deadline: seconds after which a request that was not begun is given up.
         body: bytes of a request that are read.
 
     Raises:
-        UserError: the store was made by none of the models.
+        UserError: a store was made by none of the models, or two by one of them.
     """
 
     def __init__(
         self,
         models: Mapping[str, ServedModel],
-        store: EmbeddingStore | None = None,
+        stores: Sequence[EmbeddingStore] = (),
         deadline: float = 30.0,
         body: int = BODY,
     ) -> None:
-        self.models, self.store, self.deadline, self.body = models, store, deadline, body
-        self.searching: ServedModel | None = None
-        if store is not None:
-            made = [model for model in models.values() if model.checksum == store.manifest.model]
+        self.models, self.deadline, self.body = models, deadline, body
+        self.stores: dict[str, EmbeddingStore] = {}
+        """What is searched by a model, by its name."""
+        for store in stores:
+            made = [name for name, model in models.items() if model.checksum == store.manifest.model]
             if not made:
                 raise UserError(
                     f"{store.path} was made by none of the models that are served ({', '.join(models)}): serve the one"
                     " that made it, or index the data with one of these."
                 )
-            self.searching = made[0]
+            if made[0] in self.stores:
+                raise UserError(
+                    f"{self.stores[made[0]].path} and {store.path} were both made by {made[0]}: serve one of them."
+                )
+            self.stores[made[0]] = store
         self.registry = CollectorRegistry()
         self.requests = Counter("rcc_requests", "Requests.", ["route", "status"], registry=self.registry)
         self.seconds = Histogram("rcc_request_seconds", "Time to an answer.", ["route"], registry=self.registry)
@@ -123,10 +129,14 @@ class Service:
         return JSONResponse([each.tolist() for each, _ in found])
 
     async def search(self, request: Request) -> Response:
-        """The rows of the store nearest to a text or an image."""
-        if self.store is None or self.searching is None:
+        """The rows of a model's store nearest to a text or an image."""
+        if not self.stores:
             raise ApiError(404, "no store is served: start with serve.search=<store>.")
         content = read_json(await self._body(request))
+        name = content.get("model", next(iter(self.stores)))
+        if not isinstance(name, str) or name not in self.stores:
+            searching = ", ".join(self.stores)
+            raise ApiError(404, f"model {name!a:.80} searches no store; those that do are {searching}.", "model")
         top_k, where = content.get("top_k", 10), content.get("filter") or ""
         if not is_whole(top_k) or not 1 <= top_k <= MOST_MATCHES:
             raise ApiError(400, f"top_k is {top_k!a:.40}; it must be a whole number from 1 to {MOST_MATCHES}.", "top_k")
@@ -135,19 +145,21 @@ class Service:
         modality = IMAGE if content.get("image") is not None else TEXT
         field = "image" if modality == IMAGE else "query"
         (item,) = await to_thread.run_sync(_single, content.get(field), modality, field)
-        ((embedding, _),) = await self._embedded(self.searching, modality, [item])
+        ((embedding, _),) = await self._embedded(self.models[name], modality, [item])
         try:
-            (found,) = await to_thread.run_sync(self.store.search, embedding, top_k, where)
+            (found,) = await to_thread.run_sync(self.stores[name].search, embedding, top_k, where)
         except UserError as error:
             raise ApiError(400, str(error), "filter") from None
-        return JSONResponse({"model": self.searching.name, "matches": [asdict(match) for match in found]})
+        return JSONResponse({"model": name, "matches": [asdict(match) for match in found]})
 
     async def list_models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model.card for model in self.models.values()]})
+        rows = {name: len(store) for name, store in self.stores.items()}
+        data = [{**model.card, "rows": rows.get(name)} for name, model in self.models.items()]
+        return JSONResponse({"object": "list", "data": data})
 
     async def health(self, request: Request) -> Response:
         waiting = {name: len(model.batcher) for name, model in self.models.items()}
-        rows = None if self.store is None else len(self.store)
+        rows = {name: len(store) for name, store in self.stores.items()}
         return JSONResponse({"status": "ok", "waiting": waiting, "rows": rows, "version": __version__})
 
     async def metrics(self, request: Request) -> Response:

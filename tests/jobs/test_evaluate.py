@@ -60,6 +60,17 @@ def test_costs_alone_may_be_measured_and_come_with_the_time_to_load(rcc_run, mod
     assert small["metrics"][-1]["name"] == "load_time"
 
 
+def test_the_librarys_own_time_to_load_stands_beside_that_of_a_checkpoint(rcc_run, models, tmp_path):
+    costs = ("eval=efficiency", "eval.efficiency.seconds=0")
+    code, out, err = rcc_run(*SMALL, "artifact=[random,small]", *costs)
+    assert code == 0, err
+    assert "load_time_transformers" in out
+    found = json.loads((tmp_path / "run/evaluation.json").read_text())["models"]
+    random, small = ({each["name"]: each["value"] for each in one["metrics"]} for one in found)
+    assert random["load_time_transformers"] > 0
+    assert "load_time_transformers" not in small
+
+
 def test_what_was_measured_before_a_model_failed_is_kept(rcc_run, models, tmp_path):
     (tmp_path / "small/weights.safetensors").write_bytes(b"")
     code, _, err = rcc_run(*SMALL, "artifact=[dense,small]")

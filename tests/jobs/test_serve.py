@@ -63,6 +63,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(rcc_run):
         ((f"serve.embed={TINY}", "serve.queue=0"), "serve.queue is 0"),
         ((f"serve.embed={TINY}", "serve.deadline=0"), "serve.deadline is 0"),
         ((f"serve.embed={TINY}", "serve.search=none"), "none is no store"),
+        ((f"serve.embed={TINY}", "serve.search=[none,3]"), "3 is no path"),
         ((f"serve.embed={TINY}", "serve.host=256.1.1.1"), "cannot listen at 256.1.1.1:8000"),
         ((f"serve.embed={TINY}", "dry_run=false"), "job=serve writes nothing"),
     ],

@@ -43,7 +43,7 @@ def client(engine: rcc.CLIPEngine, images: Any, tmp_path_factory: pytest.TempPat
     store = EmbeddingStore(folder / "store", model=models["small"].checksum)
     fields = [{"place": place, "digest": "0"} for place in range(12)]
     store.add([f"item {place}" for place in range(12)], engine.encode_image(images), fields)
-    service = Service(models, store, body=200_000)
+    service = Service(models, [store], body=200_000)
     with TestClient(service.application(), raise_server_exceptions=False) as made:
         yield made
 
@@ -86,10 +86,10 @@ def test_the_store_is_searched_by_texts_and_images(client: TestClient, engine: r
 def test_what_is_served_says_what_it_is_and_lost(client: TestClient) -> None:
     (card,) = client.get("/v1/models").json()["data"]
     assert (card["id"], card["dimensions"], card["modalities"]) == ("small", 128, ["text", "image"])
-    assert card["compressed"]
+    assert (card["compressed"], card["rows"]) == (True, 12)
     assert card["bytes"] > 1e6
     told = client.get("/health").json()
-    assert told == {"status": "ok", "waiting": {"small": 0}, "rows": 12, "version": rcc.__version__}
+    assert told == {"status": "ok", "waiting": {"small": 0}, "rows": {"small": 12}, "version": rcc.__version__}
     text = client.get("/metrics").text
     assert 'rcc_requests_total{route="/v1/models",status="200"}' in text
     assert 'rcc_items{model="small"}' in text
@@ -143,6 +143,7 @@ def test_a_wrong_request_is_told_as_openai_tells(
         ("/search", {"query": "a", "filter": 3}, 400, "filter is no text"),
         ("/search", {"query": ["a"]}, 400, "one is looked for at a time"),
         ("/search", {}, 400, "query is empty"),
+        ("/search", {"query": "a", "model": "other"}, 404, "model 'other' searches no store; those that do are small"),
         ("/embed", {}, 400, "inputs is empty"),
         ("/none", {}, 404, "no such route"),
         ("/health", {}, 405, "takes another method"),
@@ -170,7 +171,12 @@ def test_a_store_of_other_weights_and_a_model_that_embeds_nothing_are_refused(
     store.add("a", np.ones(4))
     model = ServedModel("clip", checkpoint_of("clip"), "cpu", 8, 8)
     with pytest.raises(UserError, match=r"was made by none of the models that are served \(clip\)"):
-        Service({"clip": model}, store)
+        Service({"clip": model}, [store])
+    own = [EmbeddingStore(tmp_path / name, model=model.checksum) for name in ("one", "two")]
+    for each in own:
+        each.add("a", np.ones(16))
+    with pytest.raises(UserError, match=r"one and .*two were both made by clip: serve one of them"):
+        Service({"clip": model}, own)
     model.batcher.close()
     with pytest.raises(UserError, match="gives no embeddings of texts or images"):
         ServedModel("vit", checkpoint_of("vit"), "cpu", 8, 8)

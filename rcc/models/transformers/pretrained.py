@@ -23,6 +23,7 @@ from rcc.models.device import pick_device, pick_dtype
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import HOW_TO_GIVE, check_architecture, load_weights, locate, quiet
 from rcc.models.transformers.configuration import empty_model, read_config
+from rcc.models.transformers.pixels import prepared
 from rcc.models.transformers.processor_files import load_image_processor, load_tokenizer, save_files
 
 TOKEN_DTYPES = (torch.int64, torch.int32)
@@ -193,8 +194,7 @@ class PretrainedAdapter(Adapter):
         batch: Batch = {}
         if images is not None:
             found = pictures(images, self.image_processor.size.get("shortest_edge"))
-            pixels = self.image_processor(images=found, return_tensors="pt")["pixel_values"]
-            batch["pixel_values"] = pixels.to(self.device, self.dtype)
+            batch["pixel_values"] = prepared(self.image_processor, found).to(self.device, self.dtype)
         if texts is not None and self.tokenizer is not None:
             texts = [texts] if isinstance(texts, str) else list(texts)
             if not texts or not all(isinstance(text, str) for text in texts):

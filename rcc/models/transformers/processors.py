@@ -25,6 +25,7 @@ from rcc.models.audio.waveform import Waveform, at_rate
 from rcc.models.images import pictures
 from rcc.models.transformers.checkpoint import quiet
 from rcc.models.transformers.configuration import check_image_sizes, has_file, read_file, said
+from rcc.models.transformers.pixels import prepared
 from rcc.models.transformers.processor_files import load_tokenizer, save_files
 
 FILE = "preprocessor_config.json"
@@ -94,7 +95,7 @@ class Processors:
     def _of_images(self, images: Any) -> dict[str, Tensor]:
         size = getattr(self.image, "size", None)
         found = pictures(images, size.get("shortest_edge") if isinstance(size, Mapping) else None)
-        return {"pixel_values": self.image(images=found, return_tensors="pt")["pixel_values"]}
+        return {"pixel_values": prepared(self.image, found)}
 
     def _of_sounds(self, sounds: Any) -> dict[str, Tensor]:
         rate = self.sound.sampling_rate
