@@ -120,7 +120,7 @@ def _checked(flags: Namespace) -> _Asked:
     Raises:
         UserError: with everything that is wrong.
     """
-    from rcc.composing import checks, resume, resumed_sweep
+    from rcc.composing import checks, joining, resume, resumed_sweep
     from rcc.composing.composition import composer, config_folder, own
     from rcc.composing.folders import Folder, folder_of
     from rcc.composing.overrides import of_the_logger, verbatim
@@ -133,6 +133,8 @@ def _checked(flags: Namespace) -> _Asked:
     if where is not None and multirun:
         raise UserError("resume= continues what was begun and cannot be combined with -m. Leave -m out.")
     with composer(folder) as configs:
+        if where is not None and joining.is_url(where):
+            where, overrides = joining.joined(where, overrides)
         directory = None if where is None else resume.directory(where)
         goes_on = directory is not None and resume.is_sweep(directory)
         multirun = multirun or goes_on
@@ -189,6 +191,7 @@ def _job(cfg: DictConfig, told: Command, stacks: bool, folder: Path | None) -> O
     from rcc.composing.folders import leave_no_trace
     from rcc.composing.outcomes import Outcome
     from rcc.composing.sweep_options import heard
+    from rcc.composing.watched import watched_trial
 
     settings = HydraConfig.get()
     overrides = list(settings.overrides.task)
@@ -207,7 +210,8 @@ def _job(cfg: DictConfig, told: Command, stacks: bool, folder: Path | None) -> O
         with exit_is_failure():
             if swept and cfg.get("resume"):
                 resume.check(outcome.directory, cfg)
-            outcome.take(run(cfg, settings.runtime.choices, outcome.directory, overrides))
+            with watched_trial(settings.sweeper if swept else {}, outcome.directory):
+                outcome.take(run(cfg, settings.runtime.choices, outcome.directory, overrides))
     except Exception as error:
         outcome.exit_code = report(error, stacks)
         outcome.error = str(plain(error) or f"{type(error).__name__}: {error}")

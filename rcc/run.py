@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from rcc.errors import UserError
-from rcc.jobs.job import Job
+from rcc.jobs.job import Abandonment, Job
 from rcc.plugins import build
 
 NAMED = ("model", "data", "trainer")
@@ -21,12 +21,12 @@ NAMED = ("model", "data", "trainer")
 
 def run(
     cfg: DictConfig, choices: Mapping[str, str], directory: Path, overrides: Sequence[str]
-) -> tuple[float, float] | None:
+) -> tuple[float, float] | Abandonment | None:
     """Do the job that `cfg` describes, in the directory that Hydra chose.
 
     Returns:
         For job=compress (retention on the selection split, bytes of the artifact's directory), the two
-        objectives of a sweep; otherwise None.
+        objectives of a sweep, or why its search stopped it early; otherwise None.
 
     Raises:
         UserError: every problem of the config at once, or an input that turns out wrong.

@@ -1,6 +1,6 @@
 """Kill a search at points spread over it, resume each, and compare with the search that nothing interrupted.
 
-    python scripts/kill_sweep.py [<folder>] [--trials 6] [--points 20]
+    python scripts/kill_sweep.py [<folder>] [--trials 6] [--points 20] [early_stopping=front]
 
 Each search runs in a process of its own, forked from one that has loaded everything, and kills itself with SIGKILL at a
 call that changes the disk. Prints a row a point: when it died, in which trial, and whether trials, folders, parameters
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, nargs="?", help="by default a new one among the temporary ones")
     parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--points", type=int, default=20)
-    asked = parser.parse_args(arguments)
+    asked, words = parser.parse_known_args(arguments)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="rcc-killed-"))
     folder.mkdir(parents=True, exist_ok=True)
     import optuna  # noqa: F401  loaded once, for all forks
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     import rcc.jobs.compress  # noqa: F401
 
     os.chdir(folder)
-    search = [*SEARCH, f"n_trials={asked.trials}"]
+    search = [*SEARCH, f"n_trials={asked.trials}", *words]
     calls, seconds = uninterrupted(search)
     whole = found(Path("whole"))
     print(f"uninterrupted: {asked.trials} trials, {calls} calls that change the disk, {seconds:.0f} s")

@@ -18,6 +18,7 @@ PROGRAMS = {
 EVERYWHERE = (
     "errors",
     "limits",
+    "locks",
     "measurement",
     "option_types",
     "atomic",
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "shipped": (),
     "memory": (),
     "limits": (),
+    "locks": (),
     "ops": (),
     "layers": ("ops",),
     "calibration": ("layers", "ops"),

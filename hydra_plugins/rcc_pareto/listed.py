@@ -7,7 +7,7 @@ from typing import Any
 from hydra_plugins.rcc_pareto.resumable import ResumableSweeper, Trial, code_versions
 from rcc.composing.outcomes import Outcome
 from rcc.composing.space import dimensions
-from rcc.sweeps import trials
+from rcc.sweeps import deaths, trials
 from rcc.sweeps.record import LIST, SweepRecord
 from rcc.sweeps.space import every_point
 
@@ -39,10 +39,16 @@ class ListSweeper(ResumableSweeper):
         for number, overrides in enumerate(self.combinations):
             state = trials.state_of(self.place(number))
             failed = state.status == trials.FAILED or str(number) in self.record.failed
-            again = self.retry and state.attempts == self._attempts[number]
+            again = self.retry and failed and state.attempts == self._attempts[number]
             due = again if failed else state.status in (trials.NEW, trials.STOPPED)
-            if due and number not in self.done and (claim := trials.claim(self.folder, number)) is not None:
+            if not due or number in self.done or (claim := trials.claim(self.folder, number)) is None:
+                continue
+            given_up = deaths.problem(self.place(number)) if state.status == trials.STOPPED and not again else ""
+            if not given_up:
                 return Trial(number, overrides, state), claim
+            self.record = self.current().with_failure(number, given_up, 1)
+            self.record.write(self.folder)
+            claim.release()
         return None
 
     def note(self, trial: Trial, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class ResumableSweeper(Sweeper):
         given = [*of_sweeper(self.params), *arguments]
         fixed, swept = parted(given, self.context.config_loader)
         self._refuse_without_effect()
-        with trials.exclusive(self.folder):
+        with self.exclusive():
             asked = self.asked(tuple(fixed), tuple(swept.values()))
             self.record = self._recorded(asked)
             self.fixed = asked.fixed  # the recorded ones, but for those that may be others
@@ -93,7 +94,7 @@ class ResumableSweeper(Sweeper):
         if self.local and (self.workers or 1) > 1:
             self._share(self.workers or 1)
         self._run_what_is_left()  # with workers, what one left that died after the others
-        with trials.exclusive(self.folder):
+        with self.exclusive():
             self.command.outcomes[:] = self.outcomes()
 
     def _run_what_is_left(self) -> None:
@@ -101,7 +102,7 @@ class ResumableSweeper(Sweeper):
         while batch := self._chosen(most):
             try:
                 outcomes = self._launched([trial for trial, _ in batch])
-                with trials.exclusive(self.folder):
+                with self.exclusive():
                     for (trial, _), outcome in zip(batch, outcomes, strict=True):
                         self.done[trial.number] = outcome
                         if outcome.done:
@@ -129,17 +130,21 @@ class ResumableSweeper(Sweeper):
         """What a job came to that did not come back from its launcher, by its run.json."""
         state = trials.state_of(self.place(number))
         outcome = self.read(number, overrides, state)
-        if state.status != trials.FINISHED:
+        if state.status not in (trials.FINISHED, trials.ABANDONED):
             outcome.error, outcome.exit_code = "see its run.json" if outcome.done else "its process did not end it", 1
         return outcome
 
     def _share(self, count: int) -> None:
         def outcomes() -> list[Outcome]:
-            with trials.exclusive(self.folder):
+            with self.exclusive():
                 return self.outcomes()
 
         hydras = [str(text) for text in self.composition.hydra.overrides.hydra]
         share(words(self.folder, self.record, self.fixed, hydras), count, self.folder, self.total, outcomes)
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """The lock under which trials are chosen and results noted, by one process at a time."""
+        return trials.exclusive(self.folder)
 
     @abstractmethod
     def asked(self, fixed: tuple[str, ...], space: tuple[str, ...]) -> SweepRecord:
@@ -179,7 +184,8 @@ class ResumableSweeper(Sweeper):
         if number in self.done:
             return self.done[number]
         outcome = Outcome(number, tuple(text.removeprefix("++") for text in overrides), self.place(number))
-        outcome.done = state.status in (trials.FINISHED, trials.FAILED)
+        outcome.done = state.status in (trials.FINISHED, trials.FAILED, trials.ABANDONED)
+        outcome.abandoned = state.abandoned
         result = state.result
         if result is not None:
             outcome.numbers = dict(result.numbers)
@@ -227,7 +233,7 @@ class ResumableSweeper(Sweeper):
     def _chosen(self, most: int) -> list[tuple[Trial, Any]]:
         """The next trials that nobody works on, claimed for this process."""
         chosen: list[tuple[Trial, Any]] = []
-        with trials.exclusive(self.folder):
+        with self.exclusive():
             while len(chosen) < most and (found := self.choose()) is not None:
                 chosen.append(found)
         return chosen

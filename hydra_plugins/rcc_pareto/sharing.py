@@ -58,6 +58,8 @@ def share(line: Sequence[str], count: int, folder: Path, total: int, outcomes: C
 def _came_to(outcome: Outcome) -> str:
     if outcome.error:
         return f"failed: {outcome.error}"
+    if outcome.abandoned:
+        return f"abandoned {outcome.abandoned}"
     if outcome.objective is None:
         return "done"
     missed = ", target missed" if outcome.missed else ""

@@ -13,6 +13,7 @@ import torch
 
 from rcc.analysis.overlap import overlap, row_spaces
 from rcc.artifact.contents import checksum
+from rcc.cascade.abandonment import Question, refuse_hopeless
 from rcc.cascade.attempt import Validator, attempt_step, measure_dense, refuse_non_finite, score_of, step_seed
 from rcc.cascade.bytes.budget import Budget, Target, Verdict
 from rcc.cascade.bytes.filling import GROWTH, OFF, starts_round, why_left_out
@@ -36,7 +37,7 @@ class Execution:
     """One run of a cascade over `model`, which it changes in place. `history` and `state` are where it stands.
 
     `dtype` and `entropy` are how bytes are counted; `seed` is what the random choices of every step are derived from.
-    `fold`: whether the dense model is rewritten first, see `rcc.cascade.preparation`.
+    `fold`: whether the dense model is rewritten first, see `rcc.cascade.preparation`. `abandon`: see `RCCPipeline`.
     """
 
     model: Adapter
@@ -54,6 +55,7 @@ class Execution:
     entropy: str
     fold: bool = True
     training: TrainingData | None = None
+    abandon: Question | None = None
     budget: Budget | None = field(init=False, default=None)
     context: StageContext = field(init=False)
 
@@ -158,6 +160,7 @@ class Execution:
     def _do_remaining(self) -> None:
         """Run every step that is not done yet, with a checkpoint after each."""
         while steps := self.history.remaining():
+            refuse_hopeless(self.abandon, self.history.records)
             step = steps[0]
             if self._weighs_rounds() and not self._is_to_be_done(step):
                 self._leave_out_rounds()
@@ -206,7 +209,7 @@ class Execution:
         assert filling is not None
         if not (starts_round(self.history.steps, place) or self.budget.fills(step)):
             return True
-        if place not in filling.weighed and not self._left_out(place):
+        if place not in filling.weighed and not self.history.was_left_out(place):
             if place == 0 and not self.budget.settle_pruning(self.model):
                 filling.weighed[place] = 0.0
             else:
@@ -214,12 +217,8 @@ class Execution:
                 self.observer.round_weighed(place, filling.weighed[place], filling.best)
         enough = filling.weighed.get(place) == 0.0 or (place in filling.weighed and filling.is_worse(place))
         if self.budget.fills(step):
-            return self._left_out(place) or filling.best == place
+            return self.history.was_left_out(place) or filling.best == place
         return not enough
-
-    def _left_out(self, place: int) -> bool:
-        """Whether the last of that many steps was left out."""
-        return place > 0 and self.history.records[place - 1].outcome == LEFT_OUT
 
     def _distance_at_target(self) -> float:
         """How far the outputs are from the dense model's with the model as it is rounded to the target."""

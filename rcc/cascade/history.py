@@ -47,6 +47,10 @@ class History:
     validated: dict[str, Measurement] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
 
+    def was_left_out(self, place: int) -> bool:
+        """Whether the last of that many steps was left out."""
+        return place > 0 and self.records[place - 1].outcome == LEFT_OUT
+
     def remaining(self) -> list[Step]:
         """The steps that are still to be done, in order."""
         return self.steps[len(self.records) :]

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from rcc.cascade.abandonment import Question
 from rcc.cascade.attempt import Validator, measure_dense, measure_items
 from rcc.cascade.bytes.balance import solved_for
 from rcc.cascade.bytes.budget import Target
@@ -55,6 +56,8 @@ class RCCPipeline:
         fold: fold batch norms and drop biases that cannot matter before the first stage: `rcc.cascade.preparation`.
         target: bytes the artifact is to take; the strengths of the stages that have one are then solved for.
         observer: is told what happens and never changes it.
+        abandon: is given the finished steps before each that is left, and returns why going on is not worth it, or '';
+            then `run` raises `AbandonedError`, and a resumed run asks again. For searches that stop trials early.
 
     Attributes:
         state: the checkpoints.
@@ -83,6 +86,7 @@ class RCCPipeline:
         fold: bool = True,
         target: Target | None = None,
         observer: Observer | None = None,
+        abandon: Question | None = None,
     ) -> None:
         self.gate = Gate(performance_threshold, tries, on_failure, on_error, rollback_enabled, confidence, on_chance)
         self.schedule = schedule or Schedule()
@@ -96,6 +100,7 @@ class RCCPipeline:
         self.entropy = storage_entropy
         self.target = target
         self.observer = observer or Unobserved()
+        self.abandon = abandon
         self.logger = logging.getLogger("rcc.pipeline")
         self.state = StateStore(directory, keep_last)
         self.history = History([])
@@ -160,6 +165,7 @@ class RCCPipeline:
             UserError: nothing to compress, calibration data missing, state found without `resume`, or with it one of
                 another configuration, calibration or dense model.
             WorkError: a stage failed and `on_error` or `on_failure` is 'abort'.
+            AbandonedError: `abandon` said so.
         """
         require_stages(self.stages, self.target)
         adapter = self.model = self._adapter(model)
@@ -212,6 +218,7 @@ class RCCPipeline:
         execution = Execution(
             adapter, validator, calibration, self.stages, self.schedule, self.target, self.gate, self.history,
             self.state, self.observer, self.seed, self.dtype, self.entropy, self.fold, training,
+            self.abandon,
         )  # fmt: skip
         execution.run(resume)
         self.observer.run_finished(self.get_pipeline_summary())

@@ -26,6 +26,7 @@ class Outcome:
         target: that target in bytes.
         violated: the constraints of a search that it does not keep.
         error: why it failed; empty where it did not.
+        abandoned: after which step its search stopped it early, and why; empty where it did not.
         exit_code: that a run of it alone would have had.
         done: whether it has come to its end; another process may be at it still.
     """
@@ -38,6 +39,7 @@ class Outcome:
     target: float | None = None
     violated: tuple[str, ...] = ()
     error: str = ""
+    abandoned: str = ""
     exit_code: int = 0
     done: bool = True
 
@@ -48,10 +50,11 @@ class Outcome:
             self.numbers = pair | dict(getattr(value, "numbers", {}))
         self.missed = str(getattr(value, "missed", ""))
         self.target = getattr(value, "target", None)
+        self.abandoned = str(getattr(value, "abandoned", ""))
 
     @property
     def objective(self) -> Objective | None:
-        """(retention, bytes), or None for a job that has none: it failed, or it was no compression."""
+        """(retention, bytes), or None for a job that has none: it failed, was abandoned, or was no compression."""
         return (self.numbers["retention"], self.numbers["bytes"]) if self.numbers else None
 
     @property
@@ -93,7 +96,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.objective or (0.0, float("inf")))[1]):
         objective = outcome.objective
         retention = f"{objective[0]:.2%}" if objective else "-"
-        nothing = "unfinished" if not outcome.done else "failed" if outcome.error else "-"
+        nothing = "unfinished" if not outcome.done else _without_result(outcome)
         nbytes = f"{objective[1]:,.0f}" if objective else nothing
         words = " ".join(_short(text) for text in outcome.overrides if text not in alike and key_of(text) != "resume")
         words += " (target missed)" * bool(outcome.missed)
@@ -118,6 +121,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     if outcomes:
         lines.append(f"Each job's files: {outcomes[0].directory.parent}/<job>")
     return "\n".join(lines)
+
+
+def _without_result(outcome: Outcome) -> str:
+    return "failed" if outcome.error else "abandoned" if outcome.abandoned else "-"
 
 
 def _short(override: str) -> str:

@@ -105,7 +105,7 @@ def arguments(path: Path, given: Sequence[str]) -> list[str]:
     Raises:
         UserError: the record of the overrides cannot be read, or chooses code that was not given again.
     """
-    recorded = _recorded(path)
+    recorded = recorded_overrides(path)
     said = {key_of(text) for text in given}
     unsaid = [text for text in recorded if names_code(text) and key_of(text) not in said]
     if unsaid:  # whoever handed the directory over may have written them
@@ -121,15 +121,30 @@ def arguments(path: Path, given: Sequence[str]) -> list[str]:
     ]
 
 
-def _recorded(path: Path) -> list[str]:
+def recorded_overrides(path: Path, option: str = KEY) -> list[str]:
     """The overrides that the run in `path` was started with.
+
+    Args:
+        option: that named the run, for messages.
 
     Raises:
         UserError: their record is missing or is no list of texts.
     """
-    recorded = _load(path, "overrides.yaml")
+    recorded = _load(path, "overrides.yaml", option)
     if not isinstance(recorded, list) or not all(isinstance(text, str) for text in recorded):
-        raise UserError(f"resume={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
+        raise UserError(f"{option}={path}: {path / '.hydra/overrides.yaml'} is not a list of overrides.")
+    return recorded
+
+
+def recorded_config(path: Path, option: str = KEY) -> dict[str, Any]:
+    """The configuration of the run in `path`, resolved.
+
+    Raises:
+        UserError: it cannot be read, or is none.
+    """
+    recorded = _load(path, "config.yaml", option)
+    if not isinstance(recorded, dict):
+        raise UserError(f"{option}={path}: {path / '.hydra/config.yaml'} is not a configuration.")
     return recorded
 
 
@@ -140,17 +155,17 @@ def check(path: Path, cfg: DictConfig) -> None:
     Raises:
         UserError: with every difference, or every file that is not here; or the record cannot be read.
     """
-    recorded = _load(path, "config.yaml")
-    if not isinstance(recorded, dict):
-        raise UserError(f"resume={path}: {path / '.hydra/config.yaml'} is not a configuration.")
-    then, now = recorded, _resolved(cfg)  # what was recorded is resolved already: a file makes nothing look around here
+    then, now = (
+        recorded_config(path),
+        _resolved(cfg),
+    )  # what was recorded is resolved already: a file makes nothing look around here
     lines = [*_another_order(then, now), *_differences(leaves(then), leaves(now))]
     if lines:
         raise UserError(
             f"resume={path}: the configuration differs in meaning from the recorded one:\n    "
             + "\n    ".join(lines)
-            + f"\n  Continue as recorded with `{resume_line(path, _recorded(path))}`, or start another run without "
-            "resume=."
+            + f"\n  Continue as recorded with `{resume_line(path, recorded_overrides(path))}`, or start another run "
+            "without resume=."
         )
     away = list(_left_behind(path.resolve(), leaves(then)))
     if away:
@@ -184,7 +199,7 @@ def _left_behind(path: Path, config: Mapping[str, Any]) -> Iterator[str]:
             continue
         start = next((folder for folder in path.parents if (folder / value).exists()), None)
         if start is not None:
-            there = resume_line(path.relative_to(start), _recorded(path))
+            there = resume_line(path.relative_to(start), recorded_overrides(path))
             yield (
                 f"{key} is '{value}', seen from the folder where the run was started, and the current one has no such "
                 f"file. {start} has it: `cd {shlex.quote(str(start))}` and then `{there}`."
@@ -195,21 +210,21 @@ def _resolved(cfg: Any) -> Any:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-def _load(path: Path, name: str) -> Any:
+def _load(path: Path, name: str, option: str) -> Any:
     file = path / ".hydra" / name
     try:
         text = read_bytes(file).decode()
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
             # A few lines of aliases of aliases stand for more than any memory holds, and rcc writes none.
             raise UserError(
-                f"resume={path}: {file} repeats parts of itself by aliases (*), which no record of rcc does."
+                f"{option}={path}: {file} repeats parts of itself by aliases (*), which no record of rcc does."
             )
         return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except FileNotFoundError:
         raise UserError(
-            f"resume={path}: {file} is missing, so what the run was started with is not known. "
+            f"{option}={path}: {file} is missing, so what the run was started with is not known. "
             "Start another run without resume=."
         ) from None
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"resume={path}: cannot read {file}: {reason}") from None
+        raise UserError(f"{option}={path}: cannot read {file}: {reason}") from None

@@ -81,6 +81,7 @@ def _sweepers(record: SweepRecord, said: set[str]) -> list[str]:
         "seed": record.seed,
         "first": list(record.first),
         "n_trials": record.n_trials,
+        "early_stopping": record.early_stopping,
     }
     return ["hydra/sweeper=pareto"] + [
         f"{SWEEPER}.{name}={_in_grammar(value)}" for name, value in options.items() if f"{SWEEPER}.{name}" not in said

@@ -15,7 +15,18 @@ from rcc.composing.composition import Composer
 from rcc.composing.overrides import quoted, unquoted
 from rcc.sweeps.storage import keep_password
 
-OF_A_SWEEP = ("n_trials", "objectives", "constraints", "sampler", "first", "retry", "storage", "workers")
+OF_A_SWEEP = (
+    "n_trials",
+    "objectives",
+    "constraints",
+    "sampler",
+    "first",
+    "baselines",
+    "early_stopping",
+    "retry",
+    "storage",
+    "workers",
+)
 """Options of conf/hydra/sweeper/ that may be given by their name alone."""
 STORAGE = "hydra.sweeper.storage"
 

@@ -15,6 +15,8 @@ from rcc.command_line import command, resume_line, resuming
 from rcc.errors import UserError, WorkError
 from rcc.jobs.job import Job
 from rcc.reporting.run_manifest import (
+    ABANDONED,
+    COMPLETED,
     FAILED,
     FILE,
     FINISHED,
@@ -78,14 +80,14 @@ def claimed(job: Job, plan: Sequence[Step] = (), makes: Sequence[Path] = ()) -> 
                 finish_attempt(directory, FAILED)
             raise
         _refuse_removed(directory)
-        finish_attempt(directory, FINISHED)
+        finish_attempt(directory, ABANDONED if "abandoned" in read_run_manifest(directory) else FINISHED)
     finally:
         lock.release()
 
 
 def finished(job: Job) -> bool:
-    """Whether the run to resume has already finished."""
-    return job.resumed and read_run_manifest(job.directory)["status"] == FINISHED
+    """Whether the run to resume has already finished, or was abandoned."""
+    return job.resumed and read_run_manifest(job.directory)["status"] in COMPLETED
 
 
 def started_by(job: Job) -> list[str]:

@@ -21,7 +21,7 @@ from rcc.errors import UserError, listed
 from rcc.reporting.recorded.finding import Found, size_of
 from rcc.reporting.recorded.run import LIVE, LOCK, RecordedRun
 from rcc.reporting.recorded.sweep import RecordedSweep
-from rcc.reporting.run_manifest import FINISHED
+from rcc.reporting.run_manifest import COMPLETED, FINISHED
 from rcc.shared import FOLDER as SHARED
 from rcc.sweeps.trials import CLAIMS
 
@@ -108,7 +108,7 @@ def _of_resume(record: RecordedRun | RecordedSweep) -> Iterator[Removal]:
         if run.status == LIVE:
             continue
         lock = (run.directory / LOCK,)
-        for name in FOR_RESUME if run.status == FINISHED else ():
+        for name in FOR_RESUME if run.status in COMPLETED else ():
             path = run.directory / name
             if path.is_dir() and not path.is_symlink():
                 yield Removal(path, "checkpoints of a finished run", size_of(path), lock)

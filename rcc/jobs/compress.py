@@ -8,12 +8,16 @@ from typing import Self
 
 import torch
 
+from rcc.cascade.abandonment import AbandonedError
+from rcc.cascade.pipeline import RCCPipeline
 from rcc.cascade.records import Summary
 from rcc.command_line import command_line
 from rcc.data.splits import Splits
 from rcc.jobs.claim import claimed, finished
 from rcc.jobs.compression import Compression
 from rcc.jobs.deliver import deliver, provenance
+from rcc.jobs.early_stopping import question
+from rcc.jobs.job import Abandonment
 from rcc.jobs.pages import draw_page, keep_pictures
 from rcc.jobs.plan import show_plan
 from rcc.jobs.target import target_of
@@ -22,8 +26,9 @@ from rcc.models.adapter import Adapter
 from rcc.models.device import pick_device
 from rcc.reporting.delivery import Delivery
 from rcc.reporting.drawing import Terminal, say
+from rcc.reporting.observers import Observers
 from rcc.reporting.report import ReportContent, write_report
-from rcc.reporting.run_manifest import environment, note_data, note_result, read_run_manifest
+from rcc.reporting.run_manifest import environment, note_abandoned, note_data, note_result, read_run_manifest
 from rcc.shared import FOLDER, Shelf, sharing
 from rcc.sweeps.record import is_sweep
 
@@ -62,20 +67,17 @@ class Objectives(tuple[float, float]):
 class Compress(Compression):
     """Runs the stages in order behind the gate, and delivers what they left."""
 
-    def run(self) -> Objectives | None:
+    def run(self) -> Objectives | Abandonment | None:
         """Run the cascade, or what is left of it, and deliver; or only show the plan.
 
         Returns:
-            The objectives of a sweep; None when there was nothing left to do.
+            The objectives of a sweep, or why its search stopped the run early; None when there was nothing left to do.
         """
         if self.settings["dry_run"]:
             show_plan(self)
             return None
         if finished(self):
-            print(
-                f"{self.directory} has already finished: its report is {self.directory / 'report.md'}, its artifact "
-                f"{self.artifact_path}. Nothing was done; start a fresh run to compress again."
-            )
+            print(self._told_finished())
             return None
         with (
             claimed(self, plan=self.steps(), makes=[self.artifact_path]),
@@ -91,26 +93,49 @@ class Compress(Compression):
             assert self.suite is not None
             # By the dense model, also where a resumed run goes on from a compressed one.
             self.suite.fit_batches(model, splits.selection, splits)
-            pipeline = self.pipeline(observers, target)
-            pipeline.run(
-                model,
-                self._validator(splits),
-                self.calibration(model, splits.calibration),
-                training=self.training(model, splits),
-                resume=self.resumed,
-            )
-            summary = pipeline.get_pipeline_summary()
-            delivery = deliver(self, pipeline, model, splits)
-            observers.delivered(delivery)
-            write_report(self.directory, self._report(summary, delivery))
-            objectives = _objectives(summary, delivery)
-            primary = delivery.dense.primary
-            note_result(self.directory, objectives.numbers, objectives.missed, objectives.target, primary)
-            keep_pictures(self.directory, splits, delivery)
+            pipeline = self.pipeline(observers, target, question(self, model, target))
+            result: Objectives | Abandonment
+            try:
+                pipeline.run(
+                    model,
+                    self._validator(splits),
+                    self.calibration(model, splits.calibration),
+                    training=self.training(model, splits),
+                    resume=self.resumed,
+                )
+            except AbandonedError as end:
+                result = Abandonment(f"after step {end.step} of {len(self.steps())}: {end.reason}")
+                note_abandoned(self.directory, result.abandoned)
+                say(Terminal(highlight=False), f"Abandoned {result.abandoned}.")
+            else:
+                result = self._delivered(pipeline, model, splits, observers)
             if shelf is not None and shelf.told:
                 say(Terminal(highlight=False), shelf.told)
-        draw_page(self.directory)  # after run.json says that the run finished
+        draw_page(self.directory)  # after run.json says how the run ended
+        return result
+
+    def _delivered(self, pipeline: RCCPipeline, model: Adapter, splits: Splits, observers: Observers) -> Objectives:
+        """Write and measure the artifact, and the report of it."""
+        summary = pipeline.get_pipeline_summary()
+        delivery = deliver(self, pipeline, model, splits)
+        observers.delivered(delivery)
+        write_report(self.directory, self._report(summary, delivery))
+        objectives = _objectives(summary, delivery)
+        primary = delivery.dense.primary
+        note_result(self.directory, objectives.numbers, objectives.missed, objectives.target, primary)
+        keep_pictures(self.directory, splits, delivery)
         return objectives
+
+    def _told_finished(self) -> str:
+        if reason := read_run_manifest(self.directory).get("abandoned"):
+            return (
+                f"{self.directory} is a trial that its search abandoned {reason}. Nothing was done; to see it through, "
+                f"start a run of its own: {command_line(*self.overrides)}"
+            )
+        return (
+            f"{self.directory} has already finished: its report is {self.directory / 'report.md'}, its artifact "
+            f"{self.artifact_path}. Nothing was done; start a fresh run to compress again."
+        )
 
     def _shelf(self) -> Shelf | None:
         """What this run shares with the other trials of its sweep; None for a run alone."""

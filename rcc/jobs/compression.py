@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rcc.artifact.container import CONTAINERS, FILE
+from rcc.cascade.abandonment import Question
 from rcc.cascade.bytes.balance import SPLITS, solved_for
 from rcc.cascade.bytes.budget import Target
 from rcc.cascade.bytes.filling import target_problems
@@ -109,7 +110,9 @@ class Compression(Job):
         solved = solved_for(self.stages, self.settings["target_split"]) if is_targeted(self.settings) else ()
         return self.schedule.steps(self.stages, solved)
 
-    def pipeline(self, observer: Observer | None = None, target: Target | None = None) -> RCCPipeline:
+    def pipeline(
+        self, observer: Observer | None = None, target: Target | None = None, abandon: Question | None = None
+    ) -> RCCPipeline:
         """The cascade, with its state under the run's directory."""
         return RCCPipeline(
             self.stages,
@@ -129,6 +132,7 @@ class Compression(Job):
             fold=self.settings["fold"],
             target=target,
             observer=observer,
+            abandon=abandon,
         )
 
     def observers(self) -> Observers:

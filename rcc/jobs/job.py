@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,13 @@ from rcc.shared import shared
 
 MEASURING = ("data", "eval", "debug", "device", "threads", "limits")
 """What decides the numbers of a measurement beside the model: groups and options."""
+
+
+@dataclass(frozen=True)
+class Abandonment:
+    """What a trial comes to that its search stopped early: after which step, and why."""
+
+    abandoned: str
 
 
 class Job(ABC):
@@ -75,11 +83,12 @@ class Job(ABC):
         found.done()
 
     @abstractmethod
-    def run(self) -> tuple[float, float] | None:
+    def run(self) -> tuple[float, float] | Abandonment | None:
         """Do the work.
 
         Returns:
-            What a sweep looks at, where there is such a thing: (retention on the selection split, bytes).
+            What a sweep looks at, where there is such a thing: (retention on the selection split, bytes), or why there
+            are none.
 
         Raises:
             UserError: an input that turns out wrong.

@@ -18,7 +18,7 @@ from rcc.reporting.run_list import ORDERS, as_table, list_table, ordered, show_l
 from rcc.reporting.tables import Table
 
 ACTIONS = ("list", "show", "diff", "verify", "clean")
-STATUSES = ("finished", "failed", "interrupted", "stopped", "live", "damaged")
+STATUSES = ("finished", "abandoned", "failed", "interrupted", "stopped", "live", "damaged")
 DEFAULT = ("outputs", "multirun")
 WIDTH = 160  # of what is not a terminal: a table in a file is searched, not looked at
 

@@ -10,7 +10,7 @@ from rcc.reporting.page.figures import Grid
 from rcc.reporting.page.run_view import run_view
 from rcc.reporting.page.sweep_view import sweep_view
 from rcc.reporting.recorded.finding import Found, size_of
-from rcc.reporting.run_manifest import FINISHED
+from rcc.reporting.run_manifest import COMPLETED
 from rcc.reporting.tables import Table
 
 ORDERS = ("when", "path", "bytes", "retention", "size")
@@ -77,8 +77,8 @@ def as_table(grid: Grid) -> Table:
 
 
 def _status(found: Found) -> str:
-    """The status; of a sweep with how many of its trials have finished."""
+    """The status; of a sweep with how many of its trials are done."""
     if found.sweep is None:
         return found.status
-    done = [trial.status for trial in found.sweep.trials].count(FINISHED)
+    done = sum(trial.status in COMPLETED for trial in found.sweep.trials)
     return f"{found.status}, {done} of {found.sweep.record.n_trials or len(found.sweep.trials)} trials"

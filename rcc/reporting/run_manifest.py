@@ -21,13 +21,17 @@ from rcc.cascade.records import Step
 from rcc.errors import Problems, UserError, is_whole
 from rcc.limits import read_bytes
 from rcc.option_types import fits, wanted
+from rcc.sweeps.deaths import KEPT, kept_last
 
 FILE = "run.json"
 FORMAT = 1
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+ABANDONED = "abandoned"
+"""A trial that its search stopped early: it is done, and there is no artifact."""
+COMPLETED = (FINISHED, ABANDONED)
 _KEYS: dict[str, Any] = {
     "status": str, "seed": int, "attempts": list[dict[str, Any]], "environment": dict[str, Any],
-    "plan": list[dict[str, Any]], "data_fingerprint": str, "result": dict[str, Any],
+    "plan": list[dict[str, Any]], "data_fingerprint": str, "result": dict[str, Any], "abandoned": str,
 }  # fmt: skip
 PACKAGES = (
     *("rcc", "torch", "transformers", "safetensors", "hydra-core", "omegaconf", "optuna"),
@@ -67,10 +71,12 @@ def start_attempt(
         if attempt["status"] == RUNNING:
             attempt["status"] = INTERRUPTED
     attempt = {"started": _now(), "finished": None, "status": RUNNING, "command": list(command)}
+    attempt[KEPT] = kept_last(Path(directory))
     if here != manifest["environment"]:
         attempt["environment"] = here
     manifest["attempts"].append(attempt)
     manifest["status"] = RUNNING
+    manifest.pop("abandoned", None)  # of an attempt that was killed in between, whose question is asked again
     if plan:
         manifest["plan"] = [asdict(step) for step in plan]
     _write(path, manifest)
@@ -111,13 +117,19 @@ def note_result(
     _write(Path(directory) / FILE, manifest)
 
 
+def note_abandoned(directory: Path | str, reason: str) -> None:
+    """Note why the run is not gone on with; `finish_attempt` is still to come."""
+    _write(Path(directory) / FILE, read_run_manifest(directory) | {"abandoned": reason})
+
+
 def finish_attempt(directory: Path | str, status: str) -> dict[str, Any]:
-    """Note how the latest attempt ended, and with it the run: 'finished', 'failed' or 'interrupted'.
+    """Note how the latest attempt ended, and with it the run: 'finished', 'abandoned', 'failed' or
+    'interrupted'.
 
     Returns the manifest.
     """
     problems = Problems(FILE)
-    problems.choice("status", status, (FINISHED, FAILED, INTERRUPTED))
+    problems.choice("status", status, (FINISHED, ABANDONED, FAILED, INTERRUPTED))
     problems.done()
     manifest = read_run_manifest(directory)
     manifest["attempts"][-1] |= {"finished": _now(), "status": status}

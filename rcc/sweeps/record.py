@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from rcc.limits import read_bytes
 FILE = "sweep.json"
 FORMAT = 1
 LIST, SEARCH = "list", "search"
-SAME = ("kind", "fixed", "space", "objectives", "constraints", "sampler", "options", "seed", "first")
+SAME = ("kind", "fixed", "space", "objectives", "constraints", "sampler", "options", "seed", "first", "early_stopping")
 """What decides which trials a sweep has."""
 FREE = ("resume", "dry_run", "logger", "state", "limits")
 """Options that say nothing about a result, so that what is resumed may be given others."""
@@ -31,9 +32,11 @@ class SweepRecord:
         fixed: arguments that hold in every trial.
         space: arguments with several values, those of files included.
         objectives, constraints, sampler, options, seed, first: of a search; see conf/hydra/sweeper/pareto.yaml.
+        early_stopping: of a search; what stops its trials early, see `rcc.sweeps.early_stopping`.
         n_trials: of a search; what it is to come to in all.
         storage: the URL of a study that lies elsewhere, without its password; empty: in the sweep's folder.
         study: the name of that study, which no other sweep in the database has; empty: in the sweep's folder.
+        place: which of the folders that share a study elsewhere this is; empty: its study is in it, or it is the first.
         versions: of the code that started it.
         failed: of a list, by number: why a trial failed, and its exit code.
     """
@@ -47,15 +50,20 @@ class SweepRecord:
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     first: tuple[dict[str, Any], ...] = ()
+    early_stopping: str = "none"
     n_trials: int = 0
     storage: str = ""
     study: str = ""
+    place: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write or replace the file, in one instant."""
-        write_text(folder / FILE, json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
 
     def again(self) -> list[str]:
         """What every command that goes on with the sweep says again, because no folder decides it: the code to run, and
@@ -97,11 +105,25 @@ def read_record(folder: Path) -> SweepRecord:
         content = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}). Give the folder of a sweep.") from None
-    content = {"study": ""} | content if isinstance(content, dict) else content  # the first ones had no such field
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or not _is_whole(content):
+    record = parsed(content)
+    if record is None:
         raise UserError(f"{path} is damaged or of another version; this one reads format {FORMAT}. Start another.")
+    return record
+
+
+def parsed(content: Any) -> SweepRecord | None:
+    """The record that plain data hold; None where they hold none that this version wrote."""
+    first = {"study": "", "place": "", "early_stopping": "none"}  # fields that the first ones did not have
+    content = first | content if isinstance(content, dict) else content
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or not _is_whole(content):
+        return None
     tuples = {name: tuple(content[name]) for name in ("fixed", "space", "objectives", "constraints", "first")}
     return SweepRecord(**content | tuples)
+
+
+def new_place() -> str:
+    """A name for a folder that shares a study elsewhere, which no other has."""
+    return secrets.token_hex(4)
 
 
 def _is_whole(content: Mapping[str, Any]) -> bool:
@@ -116,7 +138,7 @@ def _is_whole(content: Mapping[str, Any]) -> bool:
         and all(isinstance(each, dict) for each in (*content["first"], *(content[n] for n in ("options", "versions"))))
         and isinstance(content["failed"], dict)
         and all(isinstance(each, dict) and "message" in each for each in content["failed"].values())
-        and all(isinstance(content[name], str) for name in ("sampler", "storage", "study"))
+        and all(isinstance(content[name], str) for name in ("sampler", "early_stopping", "storage", "study", "place"))
         and all(is_whole(content[name]) for name in ("seed", "n_trials"))
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -56,6 +57,14 @@ class Dimension:
             return any(value == each and type(value) is type(each) for each in self.choices)
         whole = isinstance(self.low, int) and isinstance(self.high, int)
         return type(value) in ((int,) if whole else (int, float)) and self.low <= value <= self.high
+
+    @property
+    def middle(self) -> Value:
+        """The value in the middle of an interval, by its logarithm where it is searched by that; the first choice."""
+        if self.choices:
+            return self.choices[0]
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        return round(middle) if isinstance(self.low, int) and isinstance(self.high, int) else middle
 
     def setting(self, value: Value) -> str:
         """The argument that gives it a value."""

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from filelock import FileLock
+
+from rcc.errors import UserError
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 PASSWORD = "RCC_STORAGE_PASSWORD"
 """The variable of the environment that holds the password of a URL which has a user and none."""
+LOCK_KEY = 0x726363
+"""Of the advisory lock in a database: 'rcc'."""
 TRIES, PAUSE = 4, 0.5
 """How often, and how many seconds apart, the tables of a new database are asked for: of two processes that make them
 at the same time one fails and finds them made."""
@@ -66,9 +74,62 @@ def database(url: str) -> BaseStorage:
     return RDBStorage(with_password(url))
 
 
+@contextmanager
+def storage_errors(where: str) -> Iterator[None]:
+    """What a storage cannot do, as an error of ours.
+
+    Raises:
+        UserError: it cannot be reached, read or written.
+    """
+    try:
+        yield
+    except (OSError, UserError):
+        raise
+    except ImportError as error:
+        raise UserError(
+            f"the study in {where} needs a package for its kind of database ({error}); for postgresql://:"
+            " pip install 'rcc[postgresql]'."
+        ) from error
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:  # Optuna calls whatever a database refuses "invalid data in the commit"
+            first = first.__cause__
+        reason = hidden(" ".join(str(first).split("\n(Background")[0].split()))
+        raise UserError(
+            f"the study in {where} cannot be used: {type(first).__name__}: {reason}. By default it is a"
+            " file in the sweep's folder; storage=<url> names a database that runs and may be written to, whose"
+            f" password may stand in {PASSWORD}."
+        ) from error
+
+
+@contextmanager
+def alone(url: str) -> Iterator[None]:
+    """Hold a lock that all processes share which use a database, on whatever machine: a moment, in which one of them
+    chooses a trial. It ends with the process. SQLite has it in a file beside its own; databases other than
+    PostgreSQL have none, and there two processes may choose the same point.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    with ExitStack() as held:
+        with storage_errors(without_password(url)):
+            from sqlalchemy import create_engine, text
+            from sqlalchemy.engine import make_url
+
+            parts = make_url(url)
+            kind = parts.get_backend_name()
+            if kind == "sqlite" and parts.database:
+                held.enter_context(FileLock(f"{parts.database}.lock"))
+            elif kind == "postgresql":
+                engine = create_engine(with_password(url))
+                held.callback(engine.dispose)
+                connection = held.enter_context(engine.connect())
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK_KEY})
+        yield
+
+
 def journal(path: Path) -> BaseStorage:
     """The storage in a journal file."""
-    from filelock import FileLock
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.storages.journal._file import BaseJournalFileLock

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcc.atomic import foreign_errors
-from rcc.errors import UserError
+from rcc.errors import UserError, listed
+from rcc.sweeps.record import SweepRecord, parsed
 from rcc.sweeps.space import Dimension
-from rcc.sweeps.storage import PASSWORD, database, hidden, journal, without_password
+from rcc.sweeps.storage import database, journal, storage_errors, without_password
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "study.journal"
 NAME = "rcc"
+ASKED, PLACE = "rcc_sweep", "place"
 MESSAGE, CODE, RETRY, NUMBERS, MISSED = "message", "exit_code", "retry_of", "numbers", "missed"
 
 
@@ -78,6 +81,13 @@ class SweepStudy:
         """Optuna's own."""
         return self._study
 
+    def describe(self, record: SweepRecord) -> None:
+        """Keep what the sweep was asked beside its trials, for whoever joins by the database alone."""
+        asked = replace(record, place="").to_json()
+        with self._errors():
+            if self._study.user_attrs.get(ASKED) != asked:
+                self._study.set_user_attr(ASKED, asked)
+
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number.
 
@@ -85,8 +95,7 @@ class SweepStudy:
             UserError: one has parameters that the sweep does not search, or values that it does not have: somebody
                 else wrote them.
         """
-        with self._errors():
-            found = self._study.get_trials(deepcopy=False)
+        found = self.reported()
         for trial in found:
             for name, value in trial.params.items():
                 if name not in self.space or not self.space[name].holds(value):
@@ -96,9 +105,13 @@ class SweepStudy:
                     )
         return found
 
-    def add(self, trial: FrozenTrial, retry_of: int | None = None) -> int:
-        """Write a trial that is about to run, in one operation; returns its number, which is unique for ever."""
-        trial.user_attrs = {} if retry_of is None else {RETRY: retry_of}
+    def add(self, trial: FrozenTrial, retry_of: int | None = None, place: str = "") -> int:
+        """Write a trial that is about to run, in one operation; returns its number, which is unique for ever.
+
+        Args:
+            place: of the folder in which it runs, see `SweepRecord`.
+        """
+        trial.user_attrs = ({} if retry_of is None else {RETRY: retry_of}) | ({PLACE: place} if place else {})
         with self._errors():
             made = self._storage.create_new_trial(self._study._study_id, template_trial=trial)
             return int(self._storage.get_trial_number_from_id(made))
@@ -117,6 +130,34 @@ class SweepStudy:
                 self._storage.set_trial_system_attr(identity, f"constraints:{name}", value)
             self._storage.set_trial_state_values(identity, TrialState.COMPLETE, list(values))
 
+    def report(self, number: int, step: int, value: float, noted: Mapping[str, Any]) -> None:
+        """Note what a trial came to after a step, and what it says of itself beside that; again is the same as once."""
+        with self._errors():
+            identity = self._identity(number)
+            for name, what in noted.items():
+                self._storage.set_trial_user_attr(identity, name, what)
+            self._storage.set_trial_intermediate_value(identity, step, value)
+
+    def note(self, number: int, noted: Mapping[str, Any]) -> None:
+        """Note more of a trial that is not done."""
+        with self._errors():
+            for name, what in noted.items():
+                self._storage.set_trial_user_attr(self._identity(number), name, what)
+
+    def abandon(self, number: int, reason: str) -> None:
+        """Note that a trial was stopped early, for good, and why."""
+        from optuna.trial import TrialState
+
+        with self._errors():
+            identity = self._identity(number)
+            self._storage.set_trial_user_attr(identity, MESSAGE, reason)
+            self._storage.set_trial_state_values(identity, TrialState.PRUNED)
+
+    def reported(self) -> list[FrozenTrial]:
+        """All trials, by number, whatever they have searched."""
+        with self._errors():
+            return self._study.get_trials(deepcopy=False)
+
     def fail(self, number: int, message: str, code: int) -> None:
         """Note why a trial failed."""
         from optuna.trial import TrialState
@@ -132,25 +173,28 @@ class SweepStudy:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """What a storage cannot do, as an error of ours.
+        with storage_errors(str(self.where)), nullcontext() if self._elsewhere else foreign_errors(self.folder):
+            yield
 
-        Raises:
-            UserError: it cannot be reached, read or written.
-        """
-        try:
-            with nullcontext() if self._elsewhere else foreign_errors(self.folder):
-                yield
-        except (OSError, UserError):
-            raise
-        except ImportError as error:
-            raise UserError(
-                f"the study in {self.where} needs a package for its kind of database ({error}); for postgresql://:"
-                " pip install 'rcc[postgresql]'."
-            ) from error
-        except Exception as error:
-            reason = hidden(" ".join(str(error).split("\n(Background")[0].split()))
-            raise UserError(
-                f"the study in {self.where} cannot be used: {type(error).__name__}: {reason}. By default it is a"
-                " file in the sweep's folder; storage=<url> names a database that runs and may be written to, whose"
-                f" password may stand in {PASSWORD}."
-            ) from error
+
+def recorded(url: str, name: str) -> SweepRecord:
+    """What the sweep was asked whose study of that name lies in a database; '' where it holds one study alone.
+
+    Raises:
+        UserError: there is no such study, it is of no sweep of rcc's, or the database cannot be reached.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    where = without_password(url)
+    with storage_errors(where):
+        storage = database(url)
+        found = {study.study_name: study.user_attrs.get(ASKED) for study in storage.get_all_studies()}
+    sweeps = {study: record for study, asked in found.items() if (record := parsed(asked)) is not None}
+    if not name and len(sweeps) == 1:
+        return next(iter(sweeps.values()))
+    if name not in sweeps:
+        asked = f"no study of a sweep is called '{name}'" if name else f"there are {len(sweeps)} studies of sweeps"
+        which = f"Name one, resume={where}#<study>: {listed(sweeps)}." if sweeps else "Start one with storage=."
+        raise UserError(f"resume={where}: {asked} in that database. {which}")
+    return sweeps[name]

@@ -14,10 +14,12 @@ from filelock import FileLock, Timeout
 
 from rcc.errors import UserError, is_number
 from rcc.limits import read_bytes
+from rcc.locks import is_held
 
 RUN, RUN_LOCK = "run.json", ".lock"
 CLAIMS, LOCK = ".claims", ".lock"
 NEW, FINISHED, FAILED, STOPPED, LIVE = "new", "finished", "failed", "stopped", "live"
+ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,18 @@ class Result:
 
 @dataclass(frozen=True)
 class State:
-    """What a trial's folder says of it; `result` where it is finished and was a compression; how often it was begun."""
+    """What a trial's folder says of it; `result` where it is finished and was a compression; how often it was begun;
+    why it was abandoned."""
 
     status: str
     result: Result | None = None
     attempts: int = 0
+    abandoned: str = ""
 
 
 def state_of(folder: Path) -> State:
-    """The state of the trial in `folder`: 'new', 'finished', 'failed', 'stopped' (half-done, resumable) or 'live'."""
+    """The state of the trial in `folder`: 'new', 'finished', 'failed', 'stopped' (half-done, resumable), 'live' or
+    'abandoned' (stopped early by its search, for good)."""
     try:
         content = json.loads(read_bytes(folder / RUN))
         status = content["status"]
@@ -51,9 +56,11 @@ def state_of(folder: Path) -> State:
     attempts = len(begun) if isinstance(begun, list) else 0
     if status == FINISHED:
         return State(FINISHED, _result(content.get("result")), attempts)
+    if status == ABANDONED:
+        return State(ABANDONED, None, attempts, str(content.get("abandoned", "")))
     if status == FAILED:
         return State(FAILED, None, attempts)
-    return State(LIVE if _is_live(folder) else STOPPED, None, attempts)
+    return State(LIVE if is_held(folder / RUN_LOCK) else STOPPED, None, attempts)
 
 
 def _result(found: Any) -> Result | None:
@@ -65,19 +72,6 @@ def _result(found: Any) -> Result | None:
     if not all(math.isfinite(value) for value in numbers.values()):
         return None
     return Result(numbers, str(found.get("missed") or ""), float(target) if is_number(target) else None)
-
-
-def _is_live(folder: Path) -> bool:
-    """Whether a process holds the run: its lock is let go of by whatever ends it."""
-    lock = FileLock(folder / RUN_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:  # a folder that cannot be written to; its run says so
-        return False
-    lock.release()
-    return False
 
 
 @contextmanager

@@ -45,6 +45,9 @@ class StandIn(ModuleType):
         except RccError:
             record.write_text(json.dumps(content | {"status": "failed"}))
             raise
+        if reason := getattr(value, "abandoned", ""):
+            record.write_text(json.dumps(content | {"status": "abandoned", "abandoned": reason}))
+            return value
         result = {"numbers": {"retention": value[0], "bytes": value[1]}, "missed": "", "target_bytes": None}
         record.write_text(json.dumps(content | {"status": "finished", "result": result}))
         return value

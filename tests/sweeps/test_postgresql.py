@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys.postgresql import PASSWORD, binaries, server
 
 from rcc.cli import main
 from rcc.sweeps.storage import PASSWORD as VARIABLE
-from rcc.sweeps.storage import without_password
+from rcc.sweeps.storage import alone, without_password
 
 pytest.importorskip("psycopg", reason="pip install 'rcc[postgresql]'")
 pytestmark = pytest.mark.skipif(binaries() is None, reason="PostgreSQL's server is not installed")
@@ -51,3 +53,33 @@ def test_a_search_goes_on_with_the_password_said_again_or_in_the_environment(url
     assert not [
         text for text in (told.out, told.err, *files) if PASSWORD in text or PASSWORD.replace("/", "%2F") in text
     ]
+
+
+def test_another_machine_joins_by_the_database_alone(url, stand_in, capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, PASSWORD)
+
+    def stops(cfg: Any, directory: Path) -> tuple[float, float]:
+        if len(stand_in.configs) == 2:
+            raise KeyboardInterrupt
+        return 0.9, 1000.0
+
+    stand_in.job = stops
+    search = [*SEARCH[:2], "hydra.sweep.dir=here", *SEARCH[3:], "n_trials=3"]
+    assert main([*search, f"storage={url}"]) == 130
+    study = json.loads(Path("here/sweep.json").read_text())["study"]
+    assert main([f"resume={without_password(url)}#{study}", "hydra.sweep.dir=there"]) == 0
+    assert (sorted(path.name for path in Path("there").glob("[0-9]*")), "unfinished" in capsys.readouterr().out) == (
+        ["2"],
+        True,
+    )
+    assert main(["resume=here", f"storage={url}"]) == 0
+    assert stand_in.configs[-1].resume == "here/1"
+
+
+def test_one_process_at_a_time_chooses_from_a_database(url):
+    code = f"from rcc.sweeps.storage import alone\nwith alone({url!r}): print('held', flush=True)"
+    with alone(url):
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(2)
+    assert other.communicate()[0] == b"held\n"

@@ -139,6 +139,8 @@ def _half_way(run: RecordedRun) -> str:
     done, total = run.numbers.done, len(run.plan)
     if not total:
         return f"{run.name}: {run.status}. It is no compression; what it came to is in its own files."
+    if run.abandoned:
+        return f"{run.name}: its search abandoned it {run.abandoned}."
     text = f"{run.name}: {run.status} after {len(done)} of {total} steps"
     if not done:
         return f"{text}; nothing is known of what it would come to."

@@ -14,9 +14,9 @@ from rcc.artifact.manifest import is_artifact, read_manifest
 from rcc.artifact.parts import matrix_bytes, parts
 from rcc.command_line import PROGRAM, key_of, names_code, resume_line
 from rcc.errors import UserError
-from rcc.reporting.recorded.locks import is_held
+from rcc.locks import is_held
 from rcc.reporting.recorded.numbers import Numbers, moment, number_of, read_numbers
-from rcc.reporting.run_manifest import FINISHED, RUNNING, read_run_manifest
+from rcc.reporting.run_manifest import COMPLETED, RUNNING, read_run_manifest
 
 LOCK, TRAINING = ".lock", "training"
 ARTIFACTS = ("artifact", CONTAINER)
@@ -39,7 +39,7 @@ class RecordedRun:
 
     Attributes:
         directory: as it was asked for.
-        status: 'finished', 'failed', 'interrupted', 'live' or 'stopped'.
+        status: 'finished', 'failed', 'interrupted', 'live', 'stopped', or 'abandoned' by its search.
         words: the command line of its first attempt, the program first.
         plan: the labels of its steps, in order.
         result: its numbers by name, as a sweep takes them; empty where it did not finish.
@@ -50,6 +50,7 @@ class RecordedRun:
         parts: the artifact's bytes by what they are for.
         matrices: those of each matrix.
         problems: what could not be read, and why.
+        abandoned: after which step its search stopped it early, and why.
     """
 
     directory: Path
@@ -70,6 +71,7 @@ class RecordedRun:
     parts: Sequence[tuple[str, int]] = ()
     matrices: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    abandoned: str = ""
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class RecordedRun:
     def resume(self) -> str:
         """The command line that goes on with it; empty where it has finished, or has no steps to go on from."""
         steps = self.plan or (self.directory / TRAINING).is_dir()
-        if self.status == FINISHED or not steps:
+        if self.status in COMPLETED or not steps:
             return ""
         return resume_line(self.directory, self.overrides)
 
@@ -162,6 +164,7 @@ def read_run(directory: Path, layers: bool = True) -> RecordedRun:
         primary=str(result.get("primary") or ""),
         numbers=numbers,
         problems=tuple(problems),
+        abandoned=str(manifest.get("abandoned", "")),
     )
     return _with_artifact(run) if layers else run
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rcc.command_line import command_line, key_of, names_code
 from rcc.errors import RccError, UserError
-from rcc.reporting.recorded.locks import is_held
+from rcc.locks import is_held
 from rcc.reporting.recorded.run import LIVE, RecordedRun, read_run
-from rcc.reporting.run_manifest import FAILED, FINISHED
+from rcc.reporting.run_manifest import COMPLETED, FAILED, FINISHED
 from rcc.reporting.run_manifest import FILE as RUN
 from rcc.sweeps.objectives import Constraint, Objective, read_constraints, read_objectives, violations
 from rcc.sweeps.record import LIST, SEARCH, SweepRecord, read_record
@@ -80,7 +80,7 @@ class RecordedSweep:
         if FAILED in states or self.record.failed:
             return FAILED
         asked = self.record.n_trials or len(states)
-        return FINISHED if states.count(FINISHED) >= max(asked, 1) else "stopped"
+        return FINISHED if sum(state in COMPLETED for state in states) >= max(asked, 1) else "stopped"
 
     @property
     def repeat(self) -> str:
@@ -90,6 +90,7 @@ class RecordedSweep:
         if record.kind == SEARCH:
             named = {"objectives": record.objectives, "constraints": record.constraints}
             words += ["hydra/sweeper=pareto", f"n_trials={record.n_trials}", f"sampler={record.sampler}"]
+            words += [f"early_stopping={record.early_stopping}"] * (record.early_stopping != "none")
             words += [f"{name}={json.dumps(texts, separators=(',', ':'))}" for name, texts in named.items() if texts]
             words.append(f"hydra.sweeper.seed={record.seed}")
         return command_line(*words)

@@ -9,6 +9,7 @@ from filelock import FileLock
 from toys.recorded import write_run, write_sweep
 
 from rcc.errors import UserError
+from rcc.reporting.page.sweep_view import sweep_view
 from rcc.reporting.recorded.sweep import read_sweep
 
 
@@ -69,3 +70,13 @@ def test_a_damaged_record_is_refused(tmp_path):
     (folder / "sweep.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(UserError):
         read_sweep(folder)
+
+
+def test_a_trial_that_was_abandoned_is_done_and_the_rule_is_part_of_the_command(tmp_path):
+    folder = write_sweep(tmp_path / "sweep", [(0.9, 100)], n_trials=2, early_stopping="front")
+    write_run(folder / "1", status="abandoned")
+    sweep = read_sweep(folder)
+    assert (sweep.status, sweep.trials[1].status, sweep.trials[1].done) == ("finished", "abandoned", False)
+    assert " early_stopping=front " in sweep.repeat
+    assert sweep_view(sweep).answer.startswith("2 trials, 1 finished, 1 abandoned.")
+    assert not [command for command in sweep_view(sweep).commands if "go on" in command.does]
