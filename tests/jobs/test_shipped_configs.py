@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 from toys.studies import study_in
 
@@ -68,6 +69,23 @@ def test_the_quick_experiment_is_one_step(rcc_run, tmp_path, small_clip):
     assert code == 0, err
     plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
     assert [(step["label"], step["rounds"]) for step in plan] == [("quant", 1)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_experiment_is_refused_in_words_where_none_is_and_runs_where_it_is_told_to(
+    rcc_run, tmp_path, small_clip
+):
+    code, _, err = rcc_run("experiment=gpu", "hydra.run.dir=run")
+    assert (code, err) == (
+        2,
+        "rcc-run: device: 'cuda' was asked for and this machine has only cpu; device=auto takes the best.\n",
+    )
+    assert not (tmp_path / "run").exists()
+    fewer = ("trainer.epochs=1", "target_ratio=null", "trainer.precision=float32", "device=auto")
+    code, _, err = rcc_run("experiment=gpu", *QUICK, *small_clip, *fewer, "hydra.run.dir=run")
+    assert code == 0, err
+    plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
+    assert [step["label"] for step in plan] == ["dare", "quant", "recover"]
 
 
 def test_the_ladder_is_a_run_a_rung_each_in_one_file(rcc_run, tmp_path, small_clip):
