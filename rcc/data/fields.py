@@ -78,6 +78,30 @@ class Values(Field):
         return f"item {index}"
 
 
+class Named(Values):
+    """Values with a name each, as documents have ids.
+
+    Raises:
+        UserError: there are more or fewer names than values.
+    """
+
+    def __init__(self, values: NDArray[Any] | Sequence[Any], names: Sequence[str]) -> None:
+        super().__init__(values)
+        self.names = tuple(names)
+        if len(self.names) != len(self):
+            raise UserError(f"data: there are {len(self.names)} names for {len(self)} values.")
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.values[index]
+        return type(self)(found, self.names[index]) if isinstance(index, slice) else found
+
+    def subset(self, indices: NDArray[np.int64]) -> Self:
+        return type(self)([self.values[index] for index in indices], [self.names[index] for index in indices])
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+
 def as_field(values: Any) -> Field:
     """`values` itself if it is a field, else an array or a sequence as one."""
     return values if isinstance(values, Field) else Values(values)

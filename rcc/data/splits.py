@@ -19,17 +19,20 @@ from rcc.data.files.images import Images
 from rcc.errors import Problems, UserError
 
 ROLES = ("train", "calibration", "selection", "test")
-DESCRIBING = ("texts", "captions", "labels")
+DESCRIBING = ("texts", "captions", "labels", "pairs", "titles", "judgements")
 """Fields that describe an item of others; texts alone are inputs."""
+BESIDE = ("pairs", "titles", "judgements")
+"""Those of them that are fields like any others."""
 
 
 class Split:
     """N items, each with a value in every named field.
 
     Fields are named as the parameters of an adapter's `prepare`: 'images', 'texts', or any others such as 'audio' and
-    'graphs'. Three of them describe the others: `captions`, what people wrote, one or more for each item; `labels`
-    (N,), indices into the class names; and `texts` beside other inputs, one to pair with each item in calibration and
-    training, its first caption unless given.
+    'graphs'. Some of them describe the others: `captions`, what people wrote, one or more for each item; `labels` (N,),
+    indices into the class names; and `texts` beside other inputs, one to pair with each item in calibration and
+    training, its first caption unless given. Of texts alone: `pairs`, a text that says the same, `titles` of documents,
+    and `judgements` of queries, the (document, grade) pairs that people gave.
 
     Attributes:
         name: of the split: one of `ROLES`.
@@ -42,7 +45,7 @@ class Split:
         images: Images | None = None,
         captions: Sequence[tuple[str, ...]] = (),
         labels: NDArray[Any] | None = None,
-        texts: Sequence[str] = (),
+        texts: Sequence[str] | Values = (),
         **others: Any,
     ) -> None:
         """Raises:
@@ -53,7 +56,8 @@ class Split:
         self.fields |= {other: as_field(values) for other, values in others.items()}
         if len(captions) and not len(texts):
             texts = tuple(written[0] if written else "" for written in captions)
-        self.fields |= {what: Values(found) for what, found in (("captions", captions), ("texts", texts)) if len(found)}
+        written = (("captions", captions), ("texts", texts))
+        self.fields |= {what: as_field(found) for what, found in written if len(found)}
         if labels is not None:
             self.fields["labels"] = Values(labels)
         problems = Problems(f"split '{name}'")
@@ -175,6 +179,9 @@ class Split:
             checksum.update(b"".join(self.fields["labels"].digests()))
         else:
             checksum.update(b"none" if self.labels is None else self.labels.astype(np.int64).tobytes())
+        for name in BESIDE:
+            if name in self.fields:
+                checksum.update(name.encode() + b"".join(self.fields[name].digests()))
         return checksum.hexdigest()
 
 
@@ -183,7 +190,8 @@ class Splits:
     """The four splits of one data set, what its classes are called and how prompts speak of them.
 
     `train` may be empty; the others may not. `class_names` and `templates` are () where there are no classes. `notes`
-    are sentences for the user about what was left out in cutting them.
+    are sentences for the user about what was left out in cutting them. `corpus` holds the documents that the texts of
+    selection and test are queries of, and is no split: calibration and training are cut from it.
     `fingerprint` is a checksum of all of it: two runs with the same fingerprint saw the same data.
     """
 
@@ -194,6 +202,7 @@ class Splits:
     class_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    corpus: Split | None = None
 
     def __post_init__(self) -> None:
         problems = Problems("data")
@@ -227,6 +236,8 @@ class Splits:
         checksum = hashlib.sha256(repr((self.class_names, self.templates)).encode())
         for role, split in self:
             checksum.update(f"{role} {split.fingerprint}".encode())
+        if self.corpus is not None:
+            checksum.update(f"corpus {self.corpus.fingerprint}".encode())
         return checksum.hexdigest()
 
 

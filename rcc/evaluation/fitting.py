@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rcc.models.abilities import AudioEncoder, Captioner, Classifier, TextEncoder
+from rcc.models.abilities import AudioEncoder, Captioner, Classifier, Prompting, TextEncoder
 from rcc.models.adapter import Adapter
 
 FITTING = (
     (Captioner, "writes captions", "eval=captioning"),
     (Classifier, "tells classes", "eval=classification"),
+    (Prompting, "embeds texts", "eval=search"),
     (TextEncoder, "embeds images and texts", "eval=zero_shot or eval=retrieval"),
     (AudioEncoder, "embeds sounds", "eval=probing"),
 )

@@ -5,7 +5,7 @@ An evaluator that needs an ability which the model lacks says so, with what the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -55,3 +55,22 @@ class Classifier(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, in the order of the logits; () where the model does not know them."""
         ...
+
+
+@runtime_checkable
+class Prompting(Protocol):
+    """Puts words before a text that say what it is for: `prepare(texts=…, prompt=<name>)` takes the name of some."""
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The words by name."""
+        ...
+
+    def prompt_for(self, purpose: str) -> str | None:
+        """The name of the prompt of texts of a purpose, 'query' or 'document'; None for that of all others."""
+        ...
+
+
+def prompt_of(model: object, purpose: str) -> str | None:
+    """The name of the prompt that texts of a purpose have; None where the model has none for them."""
+    return model.prompt_for(purpose) if isinstance(model, Prompting) else None

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rcc.errors import UserError, nearest
-from rcc.models.transformers.architectures import ARCHITECTURES, GENERAL, MODEL_TYPES
+from rcc.models.transformers.architectures import ARCHITECTURES, GENERAL, MODEL_TYPES, TEXT_ENCODER
 
 AUTO = "auto"
 FAMILIES = (*MODEL_TYPES, "bert", "roberta", "gpt2", "llama", "t5", "resnet", "swin", "deit", "convnext")
@@ -15,19 +15,24 @@ OPEN_CLIP = "open_clip_config.json"
 """The config of a directory that open_clip wrote."""
 RETRIEVING = ("itm", "retrieval")
 """Parts of the names of BLIPs that retrieve."""
+SENTENCES = ("sentence", "minilm", "sbert", "simcse", "e5", "bge", "gte")
+"""Parts of the names of encoders of sentences."""
 
 
 def choose_model(path: str | Path | None) -> tuple[str, str]:
     """The `model=` for the checkpoint directory or hub name `path`, and a sentence that says why.
 
     `architectures` decides; without it model_type, and among the models of one type the name of the directory; without
-    either the name alone. The sentence warns of a name that says another kind of model than config.json.
+    either the name alone. Of the architectures without an adapter of their own, those whose states are pooled, by the
+    files of sentence-transformers or by the name, are encoders of sentences. The sentence warns of a name, and of
+    files, that say another kind of model than config.json.
 
     Raises:
         UserError: no path, nothing there, or nothing that says what it is.
     """
     from rcc.models.transformers.checkpoint import architectures_of, locate  # late: it imports transformers
     from rcc.models.transformers.configuration import read_file
+    from rcc.models.transformers.sentence_files import is_sentence_encoder
 
     if path is None:
         raise UserError("model=auto needs a path: model.path=<directory>, or a name on the hub.")
@@ -51,8 +56,17 @@ def choose_model(path: str | Path | None) -> tuple[str, str]:
             f"'{where}': config.json has neither architectures nor model_type, and its name says no kind of model that"
             f" is known ({', '.join(FAMILIES)}). Write architectures: ['…'] into it, or name the model= yourself."
         )
+    pooled = is_sentence_encoder(where)
+    if found == GENERAL and pooled:
+        found, reason = TEXT_ENCODER, f"{reason}, and the files beside it that its states are pooled to one embedding"
+    elif found == GENERAL and (mark := _sentences(where)) and all(each.endswith("Model") for each in architectures):
+        found, reason = TEXT_ENCODER, f"{reason}, and its name says '{mark}', an encoder of sentences"
     said = " ".join([*architectures, str(kind or "")]).lower()
     sentence = f"model=auto takes model={found}: {reason}."
+    if pooled and found != TEXT_ENCODER:
+        sentence += (
+            " WARNING: files of sentence-transformers beside it say that its states are pooled; they are not read."
+        )
     if named and said.strip() and not any(family in said for family in named):
         after = " and ".join(f"'{family}'" for family in named)
         sentence += f" WARNING: '{where}' is called after {after}; if its name is right, name the model= yourself."
@@ -64,6 +78,12 @@ def _by_type(kind: str, where: str) -> str:
     choices = MODEL_TYPES.get(kind, (GENERAL,))
     retrieving = any(mark in Path(where).name.lower() for mark in RETRIEVING)
     return choices[-1] if retrieving else choices[0]
+
+
+def _sentences(where: str) -> str:
+    """The part of the name of a directory or hub name that says an encoder of sentences; '' where none does."""
+    words = re.split(r"[^a-z0-9]+", Path(where).name.lower())
+    return next((mark for mark in SENTENCES if mark in words), "")
 
 
 def _families(where: str) -> list[str]:

@@ -27,6 +27,7 @@ METRICS = {
         *(f"{way}_recall_at_{k}" for way in WAYS for k in (1, 5, 10)),
         *(f"{way}_median_rank" for way in WAYS),
     ],
+    "search": ["ndcg_at_10", "recall_at_100", "mrr", "map"],
     "zero_shot": ACCURACIES,
 }
 COSTS = {"stored_bytes", "parameters", "nonzeros", "theoretical_flops", "latency_p50_batch_1", "bytes_on_disk"}
@@ -48,6 +49,8 @@ TOGETHER = [
     ("clip_vision", "cifar10", "probing"),
     ("whisper", "fsdd", "probing"),
     ("whisper", "speech_folder", "efficiency"),
+    ("text_encoder", "documents", "search"),
+    ("text_encoder", "cranfield", "search"),
 ]
 """Every model with every evaluator that it has the outputs for, each on another data set; all with efficiency too."""
 APART = [
@@ -69,6 +72,9 @@ APART = [
     ("clip", "cifar10", "classification", ["'logits'", "'clip'", "image_embeds", "eval=zero_shot"]),
     ("blip", "cifar10", "classification", ["'blip'", "eval=captioning"]),
     ("vit", "cifar10", "classification", ["airplane", "zero"]),
+    ("clip", "digits", "search", ["needs queries with judgements", "data=documents"]),
+    ("vit", "documents", "search", ["'vit' reads images and no texts", "eval=classification"]),
+    ("text_encoder", "cifar10", "zero_shot", ["'text_encoder' reads texts; of the data came images"]),
 ]
 """What does not go together, and what the message says of what there is and what to take instead."""
 

@@ -54,6 +54,22 @@ def test_the_name_decides_where_the_config_is_silent(
     assert "WARNING" not in sentence
 
 
+def test_files_and_names_of_sentence_encoders_are_seen(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
+    found, sentence = choose_model(checkpoint_of("text_encoder"))
+    assert found == "text_encoder"
+    assert "config.json says BertModel, and the files beside it that its states are pooled" in sentence
+    named = {"architectures": ["BertModel"], "model_type": "bert"}
+    found, sentence = choose_model(folder(tmp_path, "multilingual-e5-small", **named))
+    assert (found, "its name says 'e5'" in sentence) == ("text_encoder", True)
+    labelled = {"architectures": ["BertForSequenceClassification"], "model_type": "bert"}
+    assert choose_model(folder(tmp_path, "bge-reranker", **labelled))[0] == "transformers"
+    lying = folder(tmp_path, "tower", architectures=["CLIPModel"])
+    (lying / "modules.json").write_text("[]")
+    found, sentence = choose_model(lying)
+    assert found == "clip"
+    assert "WARNING: files of sentence-transformers beside it say that its states are pooled" in sentence
+
+
 def test_a_name_that_says_another_kind_is_warned_of(tmp_path: Path) -> None:
     path = folder(tmp_path, "siglip-base", architectures=["CLIPVisionModelWithProjection"])
     assert choose_model(path) == (

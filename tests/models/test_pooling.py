@@ -1,4 +1,4 @@
-"""One vector a text: by the mean, the first or the last of the tokens that count."""
+"""One vector a text: by the mean, the largest, the first or the last of the tokens that count."""
 
 from __future__ import annotations
 
@@ -16,3 +16,6 @@ def test_padding_does_not_count_on_either_side() -> None:
     assert POOLINGS["first"](STATES, LEFT).tolist() == [[2, 3], [6, 7]]
     assert POOLINGS["last"](STATES, RIGHT).tolist() == [[2, 3], [10, 11]]
     assert POOLINGS["last"](STATES, LEFT).tolist() == [[4, 5], [10, 11]]
+    assert POOLINGS["max"](-STATES, RIGHT).tolist() == [[0, -1], [-6, -7]]
+    torch.testing.assert_close(POOLINGS["weighted_mean"](STATES, RIGHT)[0], torch.tensor([4.0, 7.0]) / 3)
+    torch.testing.assert_close(POOLINGS["root_mean"](STATES, RIGHT)[0], torch.tensor([2.0, 4.0]) / 2**0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from toys.networks import ResNet
 from toys.open_clip import config_of, random_open_clip, save_open_clip
 from transformers import (
+    BertConfig,
+    BertModel,
     BertTokenizer,
     BlipConfig,
     BlipForConditionalGeneration,
@@ -152,6 +155,23 @@ def save_whisper(directory: Path, model_class: type[PreTrainedModel] = WhisperFo
     return save(directory, model_class, config, WhisperFeatureExtractor(feature_size=8, chunk_length=1))
 
 
+def save_sentences(directory: Path, normalise: bool = True, prompts: dict[str, str] | None = None) -> Path:
+    """An encoder of sentences as sentence-transformers saves it: BERT, the mean of at most 12 tokens."""
+    config = BertConfig(**TOWER, vocab_size=len(bert_tokenizer()), max_position_embeddings=32)
+    save(directory, BertModel, config, bert_tokenizer())
+    kinds = ["Transformer", "Pooling", "Normalize"][: 2 + normalise]
+    written = {
+        "modules.json": [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in kinds],
+        "1_Pooling/config.json": {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True},
+        "sentence_bert_config.json": {"max_seq_length": 12, "do_lower_case": False},
+        "config_sentence_transformers.json": {"prompts": prompts or {}, "default_prompt_name": None},
+    }
+    for name, content in written.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(json.dumps(content))
+    return directory
+
+
 SAVE = {
     "auto": save_vit,
     "blip": save_blip,
@@ -160,6 +180,7 @@ SAVE = {
     "module": save_network,
     "open_clip": save_clip_of_open_clip,
     "siglip": save_siglip,
+    "text_encoder": save_sentences,
     "transformers": save_resnet,
     "vit": save_vit,
     "whisper": save_whisper,

@@ -145,11 +145,63 @@ def write_captioned_files(folder: Path) -> Path:
     return folder
 
 
+SUBJECTS = ("dog", "cat", "digit", "photo")
+
+
+def documents(count: int = 24) -> list[dict[str, str]]:
+    """Documents of one of `SUBJECTS` each, no two the same; the last is empty."""
+    from toys.checkpoints import LETTERS, WORDS
+
+    found = []
+    for number in range(count):
+        subject = SUBJECTS[number % len(SUBJECTS)]
+        words = [WORDS[(number * 5 + place) % len(WORDS)] for place in range(3)]
+        text = f"{subject} {' '.join(words)} {LETTERS[number % 26]}"
+        found.append({"_id": f"d{number}", "title": f"a {subject}", "text": text})
+    found[-1] |= {"title": "", "text": ""}
+    return found
+
+
+def write_documents(folder: Path) -> Path:
+    """24 documents, five queries that ask for a subject each, with grades for the first twelve documents."""
+    (folder / "qrels").mkdir(parents=True)
+    lines = {"corpus.jsonl": documents(), "queries.jsonl": []}
+    lines["queries.jsonl"] = [{"_id": f"q{place}", "text": f"the {each} is red"} for place, each in enumerate(SUBJECTS)]
+    lines["queries.jsonl"].append({"_id": "q4", "text": "nobody judged this"})
+    for name, records in lines.items():
+        (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+    judged = [(f"q{number % 4}", f"d{number}", 2 - number // 8) for number in range(12)]
+    rows = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in judged)]
+    (folder / "qrels/test.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def write_cranfield(folder: Path) -> Path:
+    """The same documents in TREC's edition; queries carry the numbers 1, 2, 4, 8 and judgements count them from 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    blocks = [
+        f"<doc>\n<docno>{each['_id']}</docno>\n<title>{each['title']}</title>\n<author>a</author>\n"
+        f"<text>{each['title']}\n{each['text']}</text>\n</doc>"
+        for each in documents()
+    ]
+    (folder / "cran.all.1400.xml").write_text("\n".join(blocks))
+    queries = [
+        f"<top>\n<num> {2**place}</num>\n<title>\nthe {subject}\nis red\n</title>\n</top>"
+        for place, subject in enumerate(SUBJECTS)
+    ]
+    (folder / "cran.qry.xml").write_text("<xml>\n" + "\n".join(queries) + "\n</xml>")
+    rows = [f"{1 + number % 4} 0 d{number} {int(number < 8)}" for number in range(12)]
+    (folder / "qrels.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
 WRITE = {
     "cifar10": lambda folder: write_cifar(folder, 10),
     "cifar100": lambda folder: write_cifar(folder, 100),
     "coco": write_karpathy,
+    "cranfield": write_cranfield,
     "conceptual_captions": lambda folder: write_shard(folder / "00000.tar", 0, 16).parent,
+    "documents": write_documents,
     "flickr30k": lambda folder: write_karpathy(folder, "flickr30k"),
     "flickr8k": write_flickr8k,
     "fsdd": write_fsdd,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rcc.data.files.columns import CAPTIONS
+from rcc.data.files.lines import FORMATS, read_records
 from rcc.data.files.location import WHOLE, entries, official_part, shown
-from rcc.data.files.records import NOT_LAID_OUT, of_kind, reason, sentences, told
+from rcc.data.files.records import of_kind, reason, sentences, told
 from rcc.errors import UserError
-from rcc.limits import read_lines
 
 IMAGES = ("image", "path", "image_path", "filepath", "file_name", "filename", "file", "img")
-FORMATS = (".csv", ".tsv", ".jsonl")
 
 Found = dict[str, dict[str, list[str]]]
 
@@ -51,7 +48,7 @@ def read_captions(
     """
     found: Found = {}
     for file in files:
-        for number, row in _rows(dataset, file):
+        for number, row in read_records(dataset, file):
             image = row.get(_column(dataset, file, row, "image", image_column, IMAGES))
             if not isinstance(image, str) or not image.strip():
                 found_there = "" if image is None or image == "" else f" Its column holds {told(image)}."
@@ -73,33 +70,6 @@ def read_captions(
             " none; name every file train…, val… or test…, or fill the column 'split' of every line."
         )
     return found
-
-
-def _rows(dataset: str, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each line as a record, with its number."""
-    try:
-        lines = read_lines(file, newline="")
-        if file.suffix.lower() == ".jsonl":
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, _record(line, number)
-        else:
-            dialect: type[csv.Dialect] = csv.excel_tab if file.suffix.lower() == ".tsv" else csv.excel
-            reader = csv.DictReader(lines, dialect=dialect)
-            for row in reader:
-                yield reader.line_num, row
-    except (*NOT_LAID_OUT, csv.Error) as error:
-        raise UserError(f"data '{dataset}': '{file}' cannot be read: {error}.") from error
-
-
-def _record(line: str, number: int) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} is no JSON ({reason(error)})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"line {number} is no record but {told(record)}")
-    return record
 
 
 def _column(dataset: str, file: Path, row: dict[str, Any], what: str, given: str | None, usual: Sequence[str]) -> str:

@@ -84,8 +84,13 @@ class EmbeddingCache:
             self._keep(key, model, found, size)
         return found
 
-    def texts(self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None) -> Tensor:
+    def texts(
+        self, adapter: Adapter, texts: Sequence[str], model: Fingerprint | None = None, prompt: str | None = None
+    ) -> Tensor:
         """(T, D), one embedding for each text, in order. Not to be written to.
+
+        Args:
+            prompt: the name of what a model of prompts puts before each text, see `Prompting`.
 
         A text that occurs several times is encoded once. Texts of similar length share a batch, since each batch is
         padded to its longest; the embeddings are those of any other order but for rounding.
@@ -101,13 +106,13 @@ class EmbeddingCache:
             raise UserError("embeddings: there are no texts to encode.")
         model = model or self.fingerprint(adapter)
         size = self.fit_texts(adapter, texts)
-        key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr(tuple(texts)).encode()).hexdigest()}"
+        key = f"{TEXTS} {model.checksum} {hashlib.sha256(repr((tuple(texts), prompt)).encode()).hexdigest()}"
         found = self._find(key, model, size)
         if found is None:
             unique = sorted(set(texts), key=lambda text: (len(text), text))
             place = {text: index for index, text in enumerate(unique)}
             starts = range(0, len(unique), size)
-            batches = (tokens(adapter, unique[start : start + size]) for start in starts)
+            batches = (tokens(adapter, unique[start : start + size], prompt) for start in starts)
             found = _encoded(adapter, batches, TEXTS)[[place[text] for text in texts]]
             self._keep(key, model, found, size)
         return found
@@ -159,14 +164,14 @@ def _on_disk(key: str, size: int) -> str:
     return f"{key} torch {torch.__version__} threads {torch.get_num_threads()} batches of {size}"
 
 
-def tokens(adapter: Adapter, texts: Sequence[str]) -> Batch:
-    """The model's inputs for texts.
+def tokens(adapter: Adapter, texts: Sequence[str], prompt: str | None = None) -> Batch:
+    """The model's inputs for texts, with the prompt of that name before each.
 
     Raises:
         UserError: it reads none.
     """
     try:
-        return adapter.prepare(texts=texts)
+        return adapter.prepare(texts=texts, **({} if prompt is None else {"prompt": prompt}))
     except UserError as error:
         raise UserError(f"{error} {what_fits(adapter)}") from error
 

@@ -16,6 +16,8 @@ ARCHITECTURES = {
 """The model= that loads a checkpoint, by the `architectures` of its config.json."""
 GENERAL = "transformers"
 """The model= that loads every other architecture of the library."""
+TEXT_ENCODER = "text_encoder"
+"""The model= of those among them whose states are pooled to one embedding a text."""
 MODEL_TYPES = {
     "blip": ("blip", "blip_retrieval"),
     "clip": ("clip",),

@@ -40,9 +40,6 @@ STATES = "last_hidden_state"
 NO_FIELDS = ("labels", "use_cache", "cache", "past_key_values", "cache_position", "encoder_outputs")
 """Parameters of forwards that are no inputs of items."""
 IGNORED = -100  # cross-entropy's mark of a place without a target
-POOLING_FILE = "1_Pooling/config.json"
-POOLED_BY = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first", "pooling_mode_lasttoken": "last"}
-"""How the library sentence-transformers writes down how states become one embedding, and what that is called here."""
 
 
 class TransformersAdapter(ModuleAdapter):
@@ -53,8 +50,8 @@ class TransformersAdapter(ModuleAdapter):
         processors: how images, texts and sounds become its inputs.
         output: the name, or the names, of what counts as the output; None for `logits`, else embeddings, else the
             states.
-        pooling: how the states of a text become one embedding, 'mean', 'first' or 'last'; it is then the output,
-            normalised, as `text_embeds`. None to leave them as they are.
+        pooling: how the states of a text become one embedding, a name of `POOLINGS`; it is then the output, normalised,
+            as `text_embeds`. None to leave them as they are.
         max_length: most tokens of a text; None for what the tokenizer and the config say.
     """
 
@@ -92,8 +89,7 @@ class TransformersAdapter(ModuleAdapter):
         """Load a checkpoint directory, or a hub name from the local cache or the hub, in evaluation mode.
 
         Args:
-            output, pooling, max_length: see the class; a pooling that is None is that of `POOLING_FILE`, where the
-                checkpoint has one.
+            output, pooling, max_length: see the class.
             check_input: let jobs try other means and scales of pixels on some images, and warn of better ones.
 
         Raises:
@@ -110,8 +106,7 @@ class TransformersAdapter(ModuleAdapter):
         module: Any = load_weights(where, model_class, precision, config, local)
         if gradient_checkpointing:
             mark_blocks(module, f"model '{cls.name}'")
-        chosen = _pooling_of(where, local) if pooling is None and output is None else pooling
-        adapter = cls(module.to(place), processors, output, _known(chosen), max_length)
+        adapter = cls(module.to(place), processors, output, _known(pooling), max_length)
         adapter.check_input = check_input
         return adapter.eval()
 
@@ -126,9 +121,8 @@ class TransformersAdapter(ModuleAdapter):
         if has_file(where, "generation_config.json") and module.can_generate():
             module.generation_config = GenerationConfig.from_dict(read_file(where, "generation_config.json", local))
         said = _description(Path(where))
-        pooling = said.get("pooling") if said else _pooling_of(where, local)
         processors = read_processors(where, config, local)
-        return cls(module, processors, said.get("output"), _known(pooling), said.get("max_length")).eval()
+        return cls(module, processors, said.get("output"), _known(said.get("pooling")), said.get("max_length")).eval()
 
     @classmethod
     def around(cls, module: Any, directory: Path) -> Self:
@@ -245,8 +239,7 @@ class TransformersAdapter(ModuleAdapter):
         if self.module.can_generate():
             (directory / "generation_config.json").write_text(self.module.generation_config.to_json_string())
         said = {"output": list(self.output), "pooling": self.pooling, "max_length": self.max_length}
-        said = {name: value for name, value in said.items() if value}
-        if said or _pooling_of(str(directory), True):
+        if said := {name: value for name, value in said.items() if value}:
             (directory / DESCRIPTION).write_text(json.dumps(said, indent=2, sort_keys=True) + "\n")
 
 
@@ -276,15 +269,6 @@ def _of_towers(module: Any, batch: Batch) -> dict[str, Tensor]:
             features = features if isinstance(features, Tensor) else features.pooler_output
             found[name] = features
     return found
-
-
-def _pooling_of(where: str, local: bool) -> str | None:
-    """The pooling that sentence-transformers' file beside the weights names; None where there is none."""
-    if not has_file(where, POOLING_FILE):
-        return None
-    content = read_file(where, POOLING_FILE, local)
-    chosen = [way for key, way in POOLED_BY.items() if content.get(key) is True]
-    return chosen[0] if len(chosen) == 1 else None
 
 
 def _known(pooling: Any) -> str | None:
