@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rcc.engine.clip import CLIPEngine as CLIPEngine
     from rcc.engine.provider import EmbeddingProvider as EmbeddingProvider
     from rcc.engine.provider import MultimodalEmbeddingProvider as MultimodalEmbeddingProvider
+    from rcc.engine.text import TextEncoder as TextEncoder
     from rcc.engine.vision import VisionEncoder as VisionEncoder
     from rcc.errors import RccError as RccError
     from rcc.errors import UserError as UserError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from rcc.evaluation.efficiency import EfficiencyEvaluator as EfficiencyEvaluator
     from rcc.evaluation.embeddings.cache import EmbeddingCache as EmbeddingCache
     from rcc.evaluation.retrieval.evaluator import RetrievalEvaluator as RetrievalEvaluator
+    from rcc.evaluation.search.evaluator import SearchEvaluator as SearchEvaluator
     from rcc.learning.distillation import KnowledgeDistillationLoss as KnowledgeDistillationLoss
     from rcc.learning.distillation import setup_teacher_student as setup_teacher_student
     from rcc.learning.held import held as held
@@ -93,9 +95,11 @@ _PUBLIC = {
     "Recovery": "rcc.stages.recover",
     "RetrievalEvaluator": "rcc.evaluation.retrieval.evaluator",
     "Schedule": "rcc.cascade.schedule",
+    "SearchEvaluator": "rcc.evaluation.search.evaluator",
     "Split": "rcc.data.splits",
     "Splits": "rcc.data.splits",
     "Target": "rcc.cascade.bytes.budget",
+    "TextEncoder": "rcc.engine.text",
     "UserError": "rcc.errors",
     "VisionEncoder": "rcc.engine.vision",
     "WorkError": "rcc.errors",

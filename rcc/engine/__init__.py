@@ -4,4 +4,5 @@ from rcc.engine.clip import CLIPConfig as CLIPConfig
 from rcc.engine.clip import CLIPEngine as CLIPEngine
 from rcc.engine.provider import EmbeddingProvider as EmbeddingProvider
 from rcc.engine.provider import MultimodalEmbeddingProvider as MultimodalEmbeddingProvider
+from rcc.engine.text import TextEncoder as TextEncoder
 from rcc.engine.vision import VisionEncoder as VisionEncoder

@@ -24,7 +24,11 @@ Outputs = Callable[[Batch], dict[str, Tensor]]
 
 
 def encoded_texts(
-    model: Adapter, texts: str | Sequence[str], size: int = LARGEST, outputs: Outputs | None = None
+    model: Adapter,
+    texts: str | Sequence[str],
+    size: int = LARGEST,
+    outputs: Outputs | None = None,
+    prompt: str | None = None,
 ) -> Embeddings:
     """(T, D) embeddings of one text or several, in order.
 
@@ -34,6 +38,7 @@ def encoded_texts(
     Args:
         size: texts in one forward pass.
         outputs: what gives the embeddings of a batch, by default the model's own.
+        prompt: the name of what a model of prompts puts before each text, see `rcc.models.abilities.Prompting`.
 
     Raises:
         UserError: no text, an item that is none, or the model embeds no texts.
@@ -45,7 +50,8 @@ def encoded_texts(
         raise UserError(f"texts must be one or more strings; {found}.")
     unique = sorted(set(texts), key=lambda text: (len(text), text))
     place = {text: index for index, text in enumerate(unique)}
-    batches = ahead(lambda part: model.prepare(texts=part), _parts(unique, size))
+    named = {} if prompt is None else {"prompt": prompt}
+    batches = ahead(lambda part: model.prepare(texts=part, **named), _parts(unique, size))
     return _encoded(model, batches, TEXTS, outputs)[[place[text] for text in texts]]
 
 

@@ -13,6 +13,7 @@ from rcc.data.splits import ROLES, Split, Splits
 from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
 from rcc.engine.vision import image_outputs, image_pool
 from rcc.errors import UserError
+from rcc.models.abilities import prompt_of
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.dual import DualEncoder
 from rcc.reporting.drawing import Terminal, say
@@ -57,14 +58,17 @@ class Item:
         return self.split.digests[self.place].hex()
 
     def fields(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """What is kept of it beside its vector: digest, split, and label and caption where it has them, else None."""
+        """What is kept of it beside its vector: digest, split, and label, caption, title and text where it has them,
+        else None."""
         label = None if self.split.labels is None else int(self.split.labels[self.place])
-        captions = self.split.captions
+        captions, titles = self.split.captions, self.split.fields.get("titles")
         return {
             DIGEST: self.digest,
             "split": self.split.name,
             "label": None if label is None or not class_names else class_names[label],
             "caption": captions[self.place][0] if captions else None,
+            "title": None if titles is None else titles[self.place] or None,
+            "text": self.split.texts[self.place] if self.split.inputs == ("texts",) else None,
         }
 
 
@@ -81,7 +85,8 @@ def embedder_of(model: Adapter, splits: Splits) -> Embedder:
         encode = partial(encoded_images, model, outputs=image_outputs(model))
         return Embedder("images", "clip" if both else "vision", encode)
     if "texts" in fields and "texts" in model.reads:
-        return Embedder("texts", "clip" if both else "text", partial(encoded_texts, model))
+        encode = partial(encoded_texts, model, prompt=prompt_of(model, "document"))
+        return Embedder("texts", "clip" if both else "text", encode)
     raise UserError(
         f"the model '{model.name}' reads {', '.join(model.reads)}, and the data have {', '.join(fields)}: there is"
         " nothing to embed."
@@ -89,7 +94,7 @@ def embedder_of(model: Adapter, splits: Splits) -> Embedder:
 
 
 def items_of(splits: Splits, asked: str, within: str | None) -> list[Item]:
-    """The items of the splits that are asked for.
+    """The items of the splits that are asked for; of data with a corpus all its documents.
 
     Args:
         asked: one of `PARTS`.
@@ -100,6 +105,8 @@ def items_of(splits: Splits, asked: str, within: str | None) -> list[Item]:
     """
     folder = None if within is None else Path(within)
     chosen = [split for role, split in splits if asked in (ALL, role)]
+    if splits.corpus is not None and asked == ALL:  # queries are asked of it, and its documents are in it once
+        chosen = [splits.corpus]
     found = [Item(_id(split, place, folder), split, place) for split in chosen for place in range(len(split))]
     if not found:
         raise UserError(f"split={asked} holds no item.")

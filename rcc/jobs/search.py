@@ -13,6 +13,7 @@ from rcc.engine.queries import Query, read_query
 from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import one_subject
+from rcc.models.abilities import prompt_of
 from rcc.models.adapter import Adapter
 from rcc.reporting.drawing import Terminal, draw, say
 from rcc.reporting.tables import Table
@@ -22,6 +23,8 @@ from rcc.store.search import EXACT, METHODS
 ONE = "job=search takes one artifact: that which made the store."
 HIDDEN = ("digest",)
 """Fields that say nothing to a reader."""
+WIDEST = 60
+"""Characters of a field that are shown."""
 
 
 class Search(Job):
@@ -97,7 +100,7 @@ class Search(Job):
 def _embedded(model: Adapter, query: Query) -> Embeddings:
     if query.image is not None:
         return encoded_images(model, query.image)
-    embeddings = encoded_texts(model, [text for text, _ in query.texts])
+    embeddings = encoded_texts(model, [text for text, _ in query.texts], prompt=prompt_of(model, "query"))
     weights = np.array([weight for _, weight in query.texts], np.float32)
     summed: Embeddings = weights @ embeddings
     return summed[None]
@@ -106,5 +109,10 @@ def _embedded(model: Adapter, query: Query) -> Embeddings:
 def table(found: list[Match]) -> Table:
     """A line for each match, with the fields that any of them has."""
     names = [name for name in dict.fromkeys(name for match in found for name in match.fields) if name not in HIDDEN]
-    rows = [(match.id, *(str(match.fields.get(name, "")) for name in names), f"{match.score:.4f}") for match in found]
+    rows = [(match.id, *(_cell(match.fields.get(name, "")) for name in names), f"{match.score:.4f}") for match in found]
     return Table(("id", *names, "cosine"), tuple(rows), 1 + len(names))
+
+
+def _cell(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"

@@ -23,10 +23,11 @@ from starlette.routing import Route
 
 from rcc import __version__
 from rcc.errors import UserError, is_whole
+from rcc.models.abilities import prompt_of
 from rcc.serving.batcher import DeadlineError, QueueFullError
 from rcc.serving.errors import ApiError
-from rcc.serving.models import ServedModel
-from rcc.serving.requests import IMAGE, TEXT, embedding_request, items_of, read_json
+from rcc.serving.models import PROMPTED, ServedModel
+from rcc.serving.requests import IMAGE, TEXT, embedding_request, items_of, prompt_name, read_json
 from rcc.store import EmbeddingStore
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -110,7 +111,7 @@ class Service:
     async def embeddings(self, request: Request) -> Response:
         """OpenAI's embeddings, with `modality` for images."""
         asked = await to_thread.run_sync(embedding_request, read_json(await self._body(request)), self.models)
-        found = await self._embedded(self.models[asked.model], asked.modality, asked.items)
+        found = await self._embedded(self.models[asked.model], asked.modality, asked.items, asked.prompt)
         data = [
             {"object": "embedding", "index": place, "embedding": _coded(each) if asked.base64 else each.tolist()}
             for place, (each, _) in enumerate(found)
@@ -125,7 +126,8 @@ class Service:
         model = next(iter(self.models.values()))
         if TEXT not in model.modalities:
             raise ApiError(400, f"model '{model.name}' embeds no texts.", "inputs")
-        found = await self._embedded(model, TEXT, items_of(content.get("inputs"), TEXT, "inputs"))
+        items = items_of(content.get("inputs"), TEXT, "inputs")
+        found = await self._embedded(model, TEXT, items, prompt_name(content, model))
         return JSONResponse([each.tolist() for each, _ in found])
 
     async def search(self, request: Request) -> Response:
@@ -145,7 +147,8 @@ class Service:
         modality = IMAGE if content.get("image") is not None else TEXT
         field = "image" if modality == IMAGE else "query"
         (item,) = await to_thread.run_sync(_single, content.get(field), modality, field)
-        ((embedding, _),) = await self._embedded(self.models[name], modality, [item])
+        prompt = prompt_of(self.models[name].model, "query") if modality == TEXT else None
+        ((embedding, _),) = await self._embedded(self.models[name], modality, [item], prompt)
         try:
             (found,) = await to_thread.run_sync(self.stores[name].search, embedding, top_k, where)
         except UserError as error:
@@ -173,11 +176,14 @@ class Service:
 
     # What routes share.
 
-    async def _embedded(self, model: ServedModel, modality: str, items: list[Any]) -> list[tuple[Any, int]]:
+    async def _embedded(
+        self, model: ServedModel, modality: str, items: list[Any], prompt: str | None = None
+    ) -> list[tuple[Any, int]]:
         if modality not in model.modalities:
             raise ApiError(400, f"model '{model.name}' embeds {' and '.join(model.modalities)}, not {modality}s.")
         try:
-            futures = model.batcher.submit(modality, items, self.deadline)
+            kind = modality if prompt is None else f"{modality}{PROMPTED}{prompt}"
+            futures = model.batcher.submit(kind, items, self.deadline)
         except QueueFullError:
             raise ApiError(429, "too many requests wait; come again.", retry=RETRY) from None
         try:

@@ -13,12 +13,15 @@ from rcc.artifact.manifest import is_artifact, read_manifest
 from rcc.artifact.size import directory_bytes
 from rcc.engine.opening import opened
 from rcc.errors import UserError
+from rcc.models.abilities import Prompting
 from rcc.models.adapter import Adapter
 from rcc.serving.batcher import Batcher
 from rcc.serving.requests import IMAGE, TEXT
 
 OUTPUTS = {TEXT: "text_embeds", IMAGE: "image_embeds"}
 FIELDS = {TEXT: "texts", IMAGE: "images"}
+PROMPTED = ":"
+"""Between the kind of an item and its prompt: items of one pass have both in common."""
 
 
 class ServedModel:
@@ -38,6 +41,7 @@ class ServedModel:
         if not found:
             raise UserError(f"{path} holds a model '{self.model.name}', which gives no embeddings of texts or images.")
         self.modalities, self.dimensions = tuple(found), next(iter(found.values()))
+        self.prompts = tuple(self.model.prompts) if isinstance(self.model, Prompting) else ()
         self.checksum = checksum(self.model.module)
         self.nbytes = directory_bytes(path)
         self.metrics: Mapping[str, Any] = read_manifest(path).metrics if is_artifact(path) else {}
@@ -52,6 +56,7 @@ class ServedModel:
             "owned_by": "rcc",
             "modalities": list(self.modalities),
             "dimensions": self.dimensions,
+            "prompts": list(self.prompts),
             "bytes": self.nbytes,
             "checksum": self.checksum,
             "compressed": is_artifact(self.path),
@@ -62,8 +67,13 @@ class ServedModel:
 
     @torch.inference_mode()
     def _embed(self, kind: str, values: Sequence[Any]) -> list[tuple[Any, int]]:
-        """(embedding, tokens) of each item; an image counts no tokens."""
-        batch = self.model.prepare(**{FIELDS[kind]: list(values)})
+        """(embedding, tokens) of each item; an image counts no tokens.
+
+        Args:
+            kind: the modality, and behind a colon the prompt, where there is one.
+        """
+        kind, _, prompt = kind.partition(PROMPTED)
+        batch = self.model.prepare(**{FIELDS[kind]: list(values)}, **({"prompt": prompt} if prompt else {}))
         embeddings = self.model.outputs(batch)[OUTPUTS[kind]].float().cpu().numpy()
         mask = batch.get("attention_mask")
         tokens = [0] * len(values) if mask is None or kind == IMAGE else mask.sum(dim=1).tolist()

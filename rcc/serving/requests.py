@@ -29,6 +29,7 @@ class EmbeddingRequest:
     modality: str
     items: list[Any]
     base64: bool = False
+    prompt: str | None = None
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -65,7 +66,21 @@ def embedding_request(content: Mapping[str, Any], models: Mapping[str, Any]) -> 
     width = models[name].dimensions
     if content.get("dimensions") not in (None, width):
         raise ApiError(400, f"model '{name}' gives {width} dimensions and no others.", "dimensions")
-    return EmbeddingRequest(name, modality, items_of(content.get("input"), modality), wanted == "base64")
+    prompt = prompt_name(content, models[name]) if modality == TEXT else None
+    return EmbeddingRequest(name, modality, items_of(content.get("input"), modality), wanted == "base64", prompt)
+
+
+def prompt_name(content: Mapping[str, Any], model: Any) -> str | None:
+    """The `prompt_name` of a body: of what the model puts before each text; None where none is named.
+
+    Raises:
+        ApiError: the model does not have it.
+    """
+    name = content.get("prompt_name")
+    if name is None or (isinstance(name, str) and name in model.prompts):
+        return name
+    there = ", ".join(model.prompts) or "none"
+    raise ApiError(400, f"prompt_name is {name!a:.80}; the prompts of '{model.name}' are: {there}.", "prompt_name")
 
 
 def items_of(given: Any, modality: str, field: str = "input") -> list[Any]:

@@ -13,7 +13,10 @@ from rcc.composing.composition import Composer, composer
 from rcc.composing.folders import folder_of
 
 STAGES = "alpha, dare, gradual, nullu, quant, recover"
-MODELS = "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, open_clip, siglip, text_encoder, transformers, vit"
+MODELS = (
+    "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, open_clip, siglip, text_encoder,"
+    " transformers, vit"
+)
 
 
 @pytest.mark.parametrize(

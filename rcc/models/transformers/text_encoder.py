@@ -148,12 +148,16 @@ class SentenceEncoder(TransformersAdapter):
         made = self.processors.tokenizer(self._worded(texts, prompt), truncation=False, verbose=False)
         return sum(len(tokens) > self._longest for tokens in made["input_ids"])
 
-    def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """`text_embeds` (B, D), and `pair_embeds` for a batch of pairs."""
+    def outputs(self, batch: Batch, normalise: bool = True) -> dict[str, Tensor]:
+        """`text_embeds` (B, D), and `pair_embeds` for a batch of pairs.
+
+        Args:
+            normalise: to length 1, where the model does; False leaves them as they are pooled.
+        """
         first = {name: each for name, each in batch.items() if not name.startswith(SECOND)}
-        found = {TEXT: self._embeddings(first)}
+        found = {TEXT: self._embeddings(first, normalise)}
         if second := {name.removeprefix(SECOND): each for name, each in batch.items() if name.startswith(SECOND)}:
-            found[PAIR] = self._embeddings(second)
+            found[PAIR] = self._embeddings(second, normalise)
         return found
 
     def loss(self, batch: Batch) -> Tensor:
@@ -190,12 +194,12 @@ class SentenceEncoder(TransformersAdapter):
         worded = [f"{before}{text}".strip() for text in texts]
         return [text.lower() for text in worded] if self.settings.lower_case else worded
 
-    def _embeddings(self, batch: Batch) -> Tensor:
+    def _embeddings(self, batch: Batch, normalise: bool = True) -> Tensor:
         states = self._found({name: each for name, each in batch.items() if name in self.takes})[STATES]
         mask = batch.get("attention_mask")
         counted = torch.ones(states.shape[:2], device=states.device) if mask is None else mask
         pooled = torch.cat([POOLINGS[way](states, counted) for way in self.settings.pooling], dim=-1)
-        return F.normalize(pooled, dim=-1) if self.settings.normalise else pooled
+        return F.normalize(pooled, dim=-1) if normalise and self.settings.normalise else pooled
 
 
 def _encoder_of(where: str, local: bool) -> tuple[Any, type[PreTrainedModel]]:
