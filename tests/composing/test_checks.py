@@ -15,7 +15,7 @@ from rcc.composing.folders import folder_of
 STAGES = "alpha, dare, gradual, nullu, quant, recover"
 MODELS = (
     "auto, blip, blip_retrieval, clip, clip_tiny, clip_vision, module, open_clip, siglip, text_encoder,"
-    " transformers, vit"
+    " transformers, vit, whisper"
 )
 
 

@@ -38,7 +38,7 @@ def client(encoder: rcc.TextEncoder) -> Iterator[TestClient]:
     served = ServedModel("minilm", encoder.path, "cpu", 8, 64)
     store = EmbeddingStore(Path(encoder.path).parent / "store", kind="text", model=served.checksum)
     store.add(TEXTS, encoder.encode(TEXTS, "passage"))
-    with TestClient(Service({"minilm": served}, store).application()) as made:
+    with TestClient(Service({"minilm": served}, [store]).application()) as made:
         yield made
 
 
