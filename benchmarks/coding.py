@@ -25,7 +25,8 @@ from torch import Tensor
 from rcc.artifact.entries import Matrix
 from rcc.artifact.manifest import read_manifest
 from rcc.artifact.verify import stored_weights
-from rcc.layers.encoding import coded_bytes, decode, encode
+from rcc.layers.encoding import decode, encode
+from rcc.layers.estimate import coded_bytes
 
 SYNTHETIC = ((1, 0.0), (1, 0.9), (3, 0.0), (3, 0.6), (3, 0.9), (7, 0.0), (7, 0.9), (31, 0.0), (127, 0.0))
 SIZES = (64, 128, 512, 1024)

@@ -1,6 +1,7 @@
 """Format and parse the manifest's lines, which say how tensors and files are stored.
 
 512x128 int8*step gaps 4915~3 -3:3 3001+4101 9a3f01c2d4e5 a matrix
+512x128 int8*step dense -3:3 gaps:215 13107+180+97 9a3f…   one whose outliers lie apart
 128                                                       a vector
 128 ^-53                                                  a vector on a grid, see `rcc.artifact.vectors`
 9016+4120 0d1e2f3a4b5c                                    the values of all vectors of one dtype, or on such a grid
@@ -17,8 +18,8 @@ from rcc.artifact.contents import DTYPES
 from rcc.artifact.vectors import problem_of, stream_of
 from rcc.errors import Problems
 from rcc.layers.digits import LARGEST, LEAST, Span
-from rcc.layers.encoding import ENCODINGS, value_lengths
-from rcc.layers.indices import ESCAPE, MOST_CSR_COLUMNS, index_lengths, matrix_shape
+from rcc.layers.encoding import ENCODINGS, Outliers, value_lengths
+from rcc.layers.indices import ESCAPE, INDICES, MOST_CSR_COLUMNS, index_lengths, matrix_shape
 
 STEPPED = "int8*step"
 TENSOR_DIGITS, FILE_DIGITS = 12, 32
@@ -30,6 +31,7 @@ _MATRIX = re.compile(
     rf"(?P<shape>{_SHAPE})(?: (?P<dtype>[a-z0-9*]+))?"
     rf" (?P<encoding>[a-z]+)(?: (?P<nonzeros>{_COUNT})(?:~(?P<escapes>{_COUNT}))?)?"
     rf"(?: (?P<least>{_SIGNED}):(?P<largest>{_SIGNED}))?"
+    rf"(?: (?P<index>[a-z]+):(?P<outliers>{_COUNT})(?:~(?P<marks>{_COUNT}))?)?"
     rf" (?P<lengths>{_LENGTHS}) (?P<sha256>[0-9a-f]{{{TENSOR_DIGITS}}})"
 )
 _STREAM = re.compile(rf"(?P<lengths>{_LENGTHS}) (?P<sha256>[0-9a-f]{{{TENSOR_DIGITS}}})")
@@ -59,7 +61,7 @@ class Matrix:
 
     `dtype` is that of its values; one that is `stepped` holds whole numbers, to be multiplied, row by row, by the
     tensor whose name ends in `_step`. `nonzeros` counts the values stored, where not all are. With a `span` they are
-    whole numbers packed as digits, see `rcc.layers.digits`.
+    whole numbers packed as digits, see `rcc.layers.digits`; `outliers` beyond it are apart.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +73,13 @@ class Matrix:
     sha256: str
     stepped: bool = False
     span: Span | None = None
+    outliers: Outliers | None = None
+
+    @property
+    def stored(self) -> int:
+        """How many values take a place: all of a dense matrix."""
+        far = 0 if self.outliers is None or self.encoding == "dense" else self.outliers.nonzeros
+        return self.nonzeros + far
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,10 @@ def entry_text(entry: Entry, default: str) -> str:
         return f"{named} {entry.word}" if entry.word else named
     nonzeros = "" if entry.encoding == "dense" else f" {entry.nonzeros}" + (f"~{entry.escapes}" * bool(entry.escapes))
     span = "" if entry.span is None else f" {entry.span[0]}:{entry.span[1]}"
-    return f"{named} {entry.encoding}{nonzeros}{span} {_joined(entry.lengths)} {entry.sha256}"
+    apart = ""
+    if (far := entry.outliers) is not None:
+        apart = f" {far.encoding}:{far.nonzeros}" + (f"~{far.escapes}" * bool(far.escapes))
+    return f"{named} {entry.encoding}{nonzeros}{span}{apart} {_joined(entry.lengths)} {entry.sha256}"
 
 
 def parse_entry(name: str, text: object, default: str, problems: Problems) -> Entry | None:
@@ -145,9 +157,14 @@ def parse_entry(name: str, text: object, default: str, problems: Problems) -> En
         sha256=found["sha256"],
         stepped=dtype == STEPPED,
         span=None if found["least"] is None else (int(found["least"]), int(found["largest"])),
+        outliers=None
+        if found["index"] is None
+        else Outliers(found["index"], int(found["outliers"]), int(found["marks"] or 0)),
     )
     known = problems.choice(f"encoding of tensor '{name}'", matrix.encoding, ENCODINGS)
     known &= problems.choice(f"dtype of tensor '{name}'", matrix.dtype, DTYPES)
+    if matrix.outliers is not None:
+        known &= problems.choice(f"index of outliers of tensor '{name}'", matrix.outliers.encoding, INDICES)
     if not known:
         return None
     if matrix.encoding == "dense" and found["nonzeros"] is None:
@@ -189,12 +206,16 @@ def _misfit(matrix: Matrix, counted: bool) -> str:
         return f"is stored {matrix.encoding} and counts {'' if counted else 'no '}non-zeros"
     if len(matrix.shape) < 2:
         return "is no matrix"
-    if matrix.nonzeros > numel:
-        return f"cannot have {matrix.nonzeros} non-zeros"
-    if matrix.escapes and (matrix.encoding != "gaps" or matrix.escapes * ESCAPE > numel - matrix.nonzeros):
-        return f"cannot have {matrix.escapes} escapes"
-    if matrix.encoding == "csr" and columns > MOST_CSR_COLUMNS:
-        return f"has more than the {MOST_CSR_COLUMNS} columns that csr can index"
+    far = matrix.outliers
+    for stored in (matrix, far) if far is not None else (matrix,):
+        if stored.nonzeros > numel:
+            return f"cannot have {stored.nonzeros} non-zeros"
+        if stored.escapes and (stored.encoding != "gaps" or stored.escapes * ESCAPE > numel - stored.nonzeros):
+            return f"cannot have {stored.escapes} escapes"
+        if stored.encoding == "csr" and columns > MOST_CSR_COLUMNS:
+            return f"has more than the {MOST_CSR_COLUMNS} columns that csr can index"
+    if far is not None and (matrix.span is None or not far.nonzeros):
+        return "has outliers without digits" if matrix.span is None else "names an index of outliers and has none"
     if matrix.span is not None:
         least, largest = matrix.span
         if matrix.dtype != "int8" or not LEAST <= least <= largest <= LARGEST:
@@ -204,10 +225,12 @@ def _misfit(matrix: Matrix, counted: bool) -> str:
     index: tuple[int, ...] = ()
     if matrix.encoding != "dense":
         index = index_lengths(matrix.encoding, rows, columns, matrix.nonzeros, matrix.escapes)
-    values = value_lengths(
-        len(matrix.lengths) - len(index), matrix.nonzeros, itemsize, matrix.span, matrix.encoding == "dense"
-    )
-    if not _fit(matrix.lengths, (*index, *values)):
+    apart: tuple[int, ...] = ()
+    if far is not None:
+        apart = (*index_lengths(far.encoding, rows, columns, far.nonzeros, far.escapes), far.nonzeros)
+    parts = len(matrix.lengths) - len(index) - len(apart)
+    values = value_lengths(parts, matrix.nonzeros, itemsize, matrix.span, matrix.encoding == "dense")
+    if not _fit(matrix.lengths, (*index, *values, *apart)):
         return f"cannot take {list(matrix.lengths)} bytes as {matrix.encoding} {matrix.dtype}"
     return ""
 

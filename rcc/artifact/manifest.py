@@ -31,7 +31,7 @@ from rcc.atomic import reading, replaced, write_file
 from rcc.errors import Problems, UserError, listed
 from rcc.limits import read_bytes
 
-FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 5, (2, 3, 4, 5)
+FORMAT, VERSION, READ_VERSIONS = "rcc-artifact", 6, (2, 3, 4, 5, 6)
 CHECKSUM, CHECKED_VERSION = "checksum", 3
 """A key that version 3 added."""
 PATTERNS_VERSION = 5

@@ -77,6 +77,7 @@ def pack(
             digest(encoded.parts),
             stepped,
             encoded.span,
+            encoded.outliers,
         )
         yield from encoded.parts
 

@@ -179,8 +179,9 @@ class StoredWeights:
 
     def _encoded(self, name: str, entry: Matrix) -> Encoded:
         parts = self._parts(self._matrices[name], entry.lengths)
+        dtype = DTYPES[entry.dtype]
         return Encoded(
-            entry.encoding, entry.shape, DTYPES[entry.dtype], entry.nonzeros, entry.escapes, parts, entry.span
+            entry.encoding, entry.shape, dtype, entry.nonzeros, entry.escapes, parts, entry.span, entry.outliers
         )
 
     def _encoded_stream(self, stream: str) -> Encoded:

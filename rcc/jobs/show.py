@@ -121,7 +121,7 @@ def making(manifest: Manifest) -> list[str]:
 
 
 def _kind(entry: Matrix) -> str:
-    if entry.span is not None:
+    if entry.span is not None and entry.outliers is None:
         return f"{entry.span[0]} to {entry.span[1]}"
     return "-127 to 127" if entry.stepped else entry.dtype
 
@@ -131,7 +131,7 @@ def _numbers(group: Iterable[Matrix]) -> tuple[str, str, str, str]:
     entries = list(group)
     count = sum(math.prod(entry.shape) for entry in entries)
     nbytes = sum(sum(entry.lengths) for entry in entries)
-    left_out = count - sum(entry.nonzeros for entry in entries)
+    left_out = count - sum(entry.stored for entry in entries)
     bits = f"{8 * nbytes / count:.3f}" if count else MISSING
     return f"{count:,}", share_text(left_out / count if count else 0.0, 1), f"{nbytes:,}", bits
 

@@ -1,13 +1,15 @@
 """Encode a tensor as bytes: dense, or its non-zeros with an index of where they lie; whichever is smallest.
 
 All encodings are exact: what counts as zero is the bit pattern, so even a negative zero comes back as it was.
+
+A few whole numbers far from the others would keep all from lying several in a byte. Such outliers are stored apart, by
+an index of their own, and the others as if they were zeros there.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from rcc.layers.digits import Span, alphabet, pack_digits, packed_length, per_byte, unpack_digits
 from rcc.layers.entropy import Buffer, compress_part, compress_values, expand_part, expand_values
+from rcc.layers.estimate import bodies
 from rcc.layers.indices import (
     INDICES,
     MOST_CSR_COLUMNS,
@@ -30,13 +33,19 @@ STORED_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16":
 WITHIN, INDEX_WITHIN = 2, 4
 """Entropy coding is tried on the encodings whose raw bytes, and raw bytes of the index, are within these factors of the
 least. Gaps start from a byte a value and come closer to the entropy than the mask, from 2/3 to 4/5 of zeros on."""
-HUFFMAN_LOSS, DENSE_TABLES, SPARSE_TABLES, MANY_ZEROS, TABLES_SHARE = 0.008, 40, 95, 0.5, 0.15
-"""Measured: what whole bits for each byte lose, the bytes of tables and frames of one part of values and of an index
-with values, the share of zeros from which the latter is smaller, and the most that tables take of little."""
 ALIGNED = 64
 """Bytes at whose multiples torch begins its own tensors: of memory elsewhere, products may sum in another order."""
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _SIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """How the outliers of a tensor are stored: by which index, how many, and the bytes of 255 among its gaps."""
+
+    encoding: str
+    nonzeros: int
+    escapes: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Encoded:
 
     `parts` are the index's (none when dense) and then the values': one, or one for each byte of a value. A part
     shorter than its raw bytes is entropy-coded. `nonzeros` counts the values stored; `escapes` the bytes of 255
-    among the gaps. With a `span` the values are whole numbers of few levels, several in a byte.
+    among the gaps. With a `span` the values are whole numbers of few levels, several in a byte; all this is then of
+    those that are no outliers, whose parts, those of their index and one of values, come last.
     """
 
     encoding: str
@@ -55,6 +65,7 @@ class Encoded:
     escapes: int
     parts: tuple[Buffer, ...]
     span: Span | None = None
+    outliers: Outliers | None = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -96,13 +107,36 @@ def encode_dense(tensor: Tensor, entropy: str = "none") -> Encoded:
 def encode(tensor: Tensor, entropy: str = "none") -> Encoded:
     """`tensor` in the smallest of the encodings, on a tie the first of them.
 
-    Whole numbers (int8) of at most 16 levels have several values packed into a byte, where that is smaller.
+    Whole numbers (int8) of at most 16 levels have several values packed into a byte, where that is smaller; with more
+    levels those of them that are no outliers.
 
     Args:
         entropy: 'zstd' codes each part where that is smaller, and compares the encodings after it; 'none' leaves
             the parts as they are, which for a dense tensor are its own memory.
     """
     tensor = tensor.detach().cpu().contiguous()
+    together = _encoded(tensor, entropy, ENCODINGS)
+    if entropy == "none" or tensor.dtype != torch.int8 or tensor.dim() < 2 or together.span is not None:
+        return together
+    found = [together]
+    for largest in bodies(np.bincount(_bits(tensor), minlength=256)):
+        found += _apart(tensor, largest, entropy)
+    return min(found, key=lambda encoded: encoded.nbytes)
+
+
+def _apart(whole: Tensor, largest: int, entropy: str) -> Iterator[Encoded]:
+    """Whole numbers with those beyond ±`largest` apart, where the others then lie several in a byte."""
+    numbers = whole.numpy()
+    far = np.abs(numbers.astype(np.int16)) > largest
+    body = _encoded(torch.from_numpy(np.where(far, np.int8(0), numbers)), entropy, ENCODINGS)
+    rest = _encoded(torch.from_numpy(np.where(far, numbers, np.int8(0))), entropy, INDICES)
+    if body.span is not None and rest.span is None:
+        outliers = Outliers(rest.encoding, rest.nonzeros, rest.escapes)
+        yield replace(body, parts=(*body.parts, *rest.parts), outliers=outliers)
+
+
+def _encoded(tensor: Tensor, entropy: str, encodings: Sequence[str]) -> Encoded:
+    """A contiguous tensor in the smallest of these encodings, with no outliers."""
     shape, bits = tuple(tensor.shape), _bits(tensor)
     rows, columns = matrix_shape(shape)
     present = bits != 0
@@ -132,35 +166,13 @@ def encode(tensor: Tensor, entropy: str = "none") -> Encoded:
         whole = _raw_bytes(bits.size, itemsize, span, zero=True)
         packed = least + _raw_bytes(nonzeros, itemsize, span, zero=False)
         reach, index_reach = (WITHIN, INDEX_WITHIN) if entropy != "none" else (1, 1)
-        if whole <= reach * packed:
+        if "dense" in encodings and whole <= reach * packed:
             yield dense()
-        if packed <= reach * whole:
+        if "dense" not in encodings or packed <= reach * whole:
             values, chosen = _values(bits[np.flatnonzero(present)], entropy, span, zero=False)
             yield from (stored(index, values, chosen) for index in raw if raw[index] <= index_reach * least)
 
     return min(candidates(), key=lambda encoded: encoded.nbytes)
-
-
-def coded_bytes(whole: Tensor) -> int:
-    """What `encode(whole, 'zstd')` takes in bytes, of whole numbers (int8), estimated from their histogram.
-
-    Within 2 % for thousands of values or more that lie at random: the empirical entropy of order 0, what Huffman codes
-    lose, and the tables. Values that lie in an order (whole rows of zeros) take fewer.
-    """
-    counts = np.bincount(whole.detach().cpu().numpy().reshape(-1).view(np.uint8), minlength=256)
-    return math.ceil(coded_bytes_of(counts, counts[0]))
-
-
-def coded_bytes_of(counts: np.ndarray, zeros: float) -> float:
-    """What `coded_bytes` gives, of numbers that occur so often each, zero `zeros` times; counts may be fractions."""
-    total = float(counts.sum())
-    found = counts[counts > 0]
-    if len(found) < 2:
-        return 0.0
-    entropy = -float((found * np.log2(found / total)).sum()) / 8
-    few = len(found) <= 3  # signs need no table
-    tables = DENSE_TABLES if few or zeros < MANY_ZEROS * total else SPARSE_TABLES
-    return min(total, entropy * (1 + HUFFMAN_LOSS) + min(tables, TABLES_SHARE * entropy))
 
 
 def decode(encoded: Encoded, take: bool = False) -> Tensor:
@@ -177,9 +189,16 @@ def decode(encoded: Encoded, take: bool = False) -> Tensor:
         signed = torch.from_numpy(
             values.view(values.dtype.str.replace("u", "i") if values.itemsize > 1 else values.dtype)
         )
-        return signed.view(encoded.dtype).reshape(encoded.shape)
-    tensor = (torch.empty if where is None else torch.zeros)(encoded.numel, dtype=encoded.dtype)
-    _bits(tensor)[... if where is None else where] = values
+        tensor = signed.view(encoded.dtype)
+    else:
+        tensor = (torch.empty if where is None else torch.zeros)(encoded.numel, dtype=encoded.dtype)
+        _bits(tensor)[... if where is None else where] = values
+    if encoded.outliers is not None:
+        bits = _bits(tensor)
+        far, places = _contents(_outliers_of(encoded))
+        if bits[places].any():
+            raise ValueError("has an outlier where it has another value")
+        bits[places] = far
     return tensor.reshape(encoded.shape)
 
 
@@ -189,7 +208,31 @@ def check(encoded: Encoded) -> None:
     Raises:
         ValueError: the parts do not fit the shape or dtype, or the index and the values disagree.
     """
-    _contents(encoded)
+    values, where = _contents(encoded)
+    if encoded.outliers is not None:
+        _, places = _contents(_outliers_of(encoded))
+        assert places is not None
+        taken = np.flatnonzero(values) if where is None else where
+        if np.intersect1d(taken, places, assume_unique=True).size:
+            raise ValueError("has an outlier where it has another value")
+
+
+def _outliers_of(encoded: Encoded) -> Encoded:
+    """The outliers as a tensor of their own."""
+    assert encoded.outliers is not None
+    how = encoded.outliers
+    parts = encoded.parts[_body_parts(encoded) :]
+    return Encoded(how.encoding, encoded.shape, encoded.dtype, how.nonzeros, how.escapes, parts)
+
+
+def _body_parts(encoded: Encoded) -> int:
+    """How many of its parts are those of all but its outliers: those of the index and one of digits."""
+    if encoded.outliers is None:
+        return len(encoded.parts)
+    if encoded.encoding == "dense":
+        return 1
+    rows, columns = matrix_shape(encoded.shape)
+    return 1 + len(index_lengths(encoded.encoding, rows, columns, encoded.nonzeros, encoded.escapes))
 
 
 def _contents(encoded: Encoded) -> tuple[np.ndarray, np.ndarray | None]:
@@ -202,7 +245,7 @@ def _contents(encoded: Encoded) -> tuple[np.ndarray, np.ndarray | None]:
         count = encoded.numel
     else:
         lengths = index_lengths(encoded.encoding, rows, columns, count, encoded.escapes)
-    of_values = encoded.parts[len(lengths) :]
+    of_values = encoded.parts[len(lengths) : _body_parts(encoded)]
     if len(of_values) not in (1, itemsize):
         raise ValueError(f"has {len(encoded.parts)} parts, which are not those of {encoded.encoding}")
     if encoded.span is None:

@@ -18,6 +18,7 @@ from rcc.artifact.entries import (
     vector_order,
 )
 from rcc.errors import Problems, UserError
+from rcc.layers.encoding import Outliers
 
 LINES = [
     ("128", Vector((128,), "float16")),
@@ -32,6 +33,14 @@ LINES = [
         Matrix((4, 2), "int8", "bitmask", 2, 0, (1, 1), "0123456789ab", True, (-1, 3)),
     ),
     ("4x2 int8 dense 5:5 0 0123456789ab", Matrix((4, 2), "int8", "dense", 8, 0, (0,), "0123456789ab", False, (5, 5))),
+    (
+        "4x200 int8*step dense -1:1 gaps:1~2 160+3+1 0123456789ab",
+        Matrix((4, 200), "int8", "dense", 800, 0, (160, 3, 1), "0123456789ab", True, (-1, 1), Outliers("gaps", 1, 2)),
+    ),
+    (
+        "4x2 int8*step bitmask 2 -1:1 bitmask:1 1+1+1+1 0123456789ab",
+        Matrix((4, 2), "int8", "bitmask", 2, 0, (1,) * 4, "0123456789ab", True, (-1, 1), Outliers("bitmask", 1, 0)),
+    ),
     ("4x2 int8*step csr 3 4+3+3 0123456789ab", Matrix((4, 2), "int8", "csr", 3, 0, (4, 3, 3), "0123456789ab", True)),
 ]
 
@@ -82,6 +91,13 @@ def test_every_vector_comes_back(shape: tuple[int, ...], dtype: str, default: st
         ("4x2 int8 dense 1:-1 2 0123456789ab", "cannot have values from 1 to -1"),
         ("4x2 int8 dense 0:200 8 0123456789ab", "cannot have values from 0 to 200"),
         ("4x2 dense -1:1 2 0123456789ab", "cannot have values from -1 to 1"),
+        ("4x2 int8 dense gaps:1 8+1+1 0123456789ab", "has outliers without digits"),
+        ("4x2 int8 dense -1:1 gaps:0 2+0+0 0123456789ab", "names an index of outliers and has none"),
+        ("4x2 int8 dense -1:1 zip:1 2+1+1 0123456789ab", "unknown index of outliers of tensor 'w' 'zip'"),
+        ("4x2 int8 dense -1:1 gaps:9 2+9+9 0123456789ab", "cannot have 9 non-zeros"),
+        ("4x2 int8 dense -1:1 gaps:1~1 2+2+1 0123456789ab", "cannot have 1 escapes"),
+        ("4x2 int8 dense -1:1 bitmask:1 2+2+1 0123456789ab", r"cannot take \[2, 2, 1\] bytes"),
+        ("1x99999 int8 dense 0:0 csr:1 0+1+1+1 0123456789ab", "more than the 65536 columns"),
         ("4x2 int8 bitmask 2 0:0 1+0 0123456789ab", "has zeros alone and counts non-zeros"),
         ("4x2 gaps 2~1 3+4 0123456789ab", "cannot have 1 escapes"),
         ("1x99999 csr 1 1+1+2 0123456789ab", "more than the 65536 columns"),

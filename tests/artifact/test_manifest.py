@@ -30,8 +30,8 @@ def reshaped(name: str, now: str, then: str) -> Callable[[dict[str, Any]], Any]:
 
 TAMPERED: list[tuple[str, Callable[[dict[str, Any]], Any], str]] = [
     ("another format", lambda m: m.update(format="gguf"), "is not the manifest of an artifact"),
-    ("a newer version", lambda m: m.update(version=6), r"version 6 .*reads versions 2, 3, 4, 5.*update rcc"),
-    ("an older version", lambda m: m.update(version=1), r"version 1 .*reads versions 2, 3, 4, 5.*compress the model"),
+    ("a newer version", lambda m: m.update(version=7), r"version 7 .*reads versions 2, 3, 4, 5, 6.*update rcc"),
+    ("an older version", lambda m: m.update(version=1), r"version 1 .*reads versions 2, 3, 4, 5, 6.*compress the"),
     ("version true", lambda m: m.update(version=True), "version True"),
     ("no modules", lambda m: m.pop("modules"), "'modules' is missing"),
     ("modules a list", lambda m: m.update(modules=[]), "'modules' is missing or not a dict"),

@@ -47,6 +47,6 @@ def test_version_2_is_the_same_without_its_checksum(tmp_path: Path) -> None:
 def test_metrics_recorded_later_bring_the_manifest_to_the_present_version(tmp_path: Path) -> None:
     record_metrics(copied(tmp_path), {"kept": 0.75})
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert (manifest["version"], manifest["metrics"]) == (5, {"kept": 0.75})
+    assert (manifest["version"], manifest["metrics"]) == (6, {"kept": 0.75})
     assert manifest["checksum"] == checksum(manifest)
     assert verify(tmp_path) == verify(OLDER)

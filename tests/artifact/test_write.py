@@ -19,7 +19,7 @@ from rcc.models.registry import load_model, load_skeleton
 
 def test_the_manifest_says_what_is_stored_and_how(artifact: Path, compressed: ToyAdapter) -> None:
     manifest = json.loads((artifact / "manifest.json").read_text())
-    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 5, "toy")
+    assert (manifest["format"], manifest["version"], manifest["adapter"]) == ("rcc-artifact", 6, "toy")
     assert manifest["dtype"] == "float32"
     lines = {
         module: {attribute: line.partition(" ")[0] for attribute, line in attributes.items()}

@@ -12,14 +12,15 @@ from hypothesis.extra import numpy as hnp
 from rcc.layers.encoding import (
     ENCODINGS,
     Encoded,
+    Outliers,
     check,
-    coded_bytes,
     decode,
     encode,
     encode_dense,
     encoded_bytes,
 )
 from rcc.layers.entropy import ENTROPIES, compress_values
+from rcc.layers.estimate import coded_bytes
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8)
 BITS = {1: (torch.int8, np.int8), 2: (torch.int16, np.int16), 4: (torch.int32, np.int32), 8: (torch.int64, np.int64)}
@@ -152,6 +153,60 @@ def test_whole_numbers_are_coded_within_two_percent_of_their_entropy_and_foretol
     assert entropy_bytes(whole) * 0.999 < encoded.nbytes < entropy_bytes(whole) * 1.02
     assert coded_bytes(whole) == pytest.approx(encoded.nbytes, rel=0.02)
     assert encode(whole).nbytes <= encoded_bytes(whole.numel(), int((whole != 0).sum()), 1)
+
+
+def with_outliers(share: float, zeros: float = 0.5, size: int = 512) -> torch.Tensor:
+    """Numbers of three levels (size, size), a share of them made into ones of 8 to 60."""
+    draw = torch.Generator().manual_seed(3)
+    whole = torch.randint(0, 2, (size, size), generator=draw).mul_(2).sub_(1)
+    whole = whole.masked_fill(torch.rand(size, size, generator=draw) < zeros, 0)
+    far = torch.randint(8, 61, (size, size), generator=draw)
+    return torch.where(torch.rand(size, size, generator=draw) < share, far, whole).to(torch.int8)
+
+
+@pytest.mark.parametrize("zeros", [0.2, 0.5, 0.9])
+def test_a_few_outliers_do_not_keep_the_others_from_lying_several_in_a_byte(zeros: float) -> None:
+    whole = with_outliers(0.01, zeros)
+    encoded = encode(whole, "zstd")
+    assert encoded.outliers is not None
+    assert encoded.outliers.nonzeros == int((whole > 7).sum())
+    assert encoded.span == (-1, 1)
+    assert torch.equal(decode(encoded), whole)
+    check(encoded)
+    assert entropy_bytes(whole) * 0.98 < encoded.nbytes < entropy_bytes(whole) * 1.025
+
+
+def test_numbers_of_many_levels_alike_have_no_outliers() -> None:
+    assert encode(gaussian(127, 0.0), "zstd").outliers is None
+    assert encode(with_outliers(0.01)).outliers is None  # without entropy coding there is nothing to gain
+
+
+@given(hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=40),
+                  elements=st.one_of(st.just(0), st.integers(-1, 1), st.integers(-128, 127))))  # fmt: skip
+def test_numbers_with_outliers_come_back(array: np.ndarray) -> None:
+    whole = torch.from_numpy(array)
+    encoded = encode(whole, "zstd")
+    check(encoded)
+    assert torch.equal(decode(encoded), whole)
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (Encoded("dense", (2, 4), torch.int8, 8, 0, (b"\xca\x75", b"\x80", b"\x28"), (-1, 1),
+                 Outliers("bitmask", 1, 0)), "has an outlier where it has another value"),
+        (Encoded("bitmask", (2, 4), torch.int8, 1, 0, (b"\x80", b"\x00", b"\x80", b"\x28"), (-1, 1),
+                 Outliers("bitmask", 1, 0)), "has an outlier where it has another value"),
+        (Encoded("bitmask", (2, 4), torch.int8, 1, 0, (b"\x80", b"\x00", b"\x40"), (-1, 1),
+                 Outliers("bitmask", 1, 0)), "parts, which are not those of bitmask"),
+        (Encoded("bitmask", (2, 4), torch.int8, 1, 0, (b"\x80", b"\x00", b"\x60", b"\x28"), (-1, 1),
+                 Outliers("bitmask", 1, 0)), "marks 2 values where 1 are declared"),
+    ],
+)  # fmt: skip
+def test_outliers_that_contradict_the_others_are_refused(encoded: Encoded, reason: str) -> None:
+    for read in (check, decode):
+        with pytest.raises(ValueError, match=reason):
+            read(encoded)
 
 
 def test_digits_are_smaller_than_bytes_at_three_bits() -> None:

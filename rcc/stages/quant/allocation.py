@@ -19,7 +19,8 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from rcc.layers.encoding import coded_bytes_of, encode
+from rcc.layers.encoding import encode
+from rcc.layers.estimate import coded_bytes_of
 from rcc.layers.form import Form
 from rcc.layers.grid import POWERS_PER_OCTAVE, powers, to_grid
 from rcc.ops.grid import LEVELS, row_steps
