@@ -81,8 +81,8 @@ def test_the_gpu_experiment_is_refused_in_words_where_none_is_and_runs_where_it_
         "rcc-run: device: 'cuda' was asked for and this machine has only cpu; device=auto takes the best.\n",
     )
     assert not (tmp_path / "run").exists()
-    fewer = ("trainer.epochs=1", "target_ratio=null", "trainer.precision=float32", "device=auto")
-    code, _, err = rcc_run("experiment=gpu", *QUICK, *small_clip, *fewer, "hydra.run.dir=run")
+    fewer = ("trainer.epochs=1", "trainer.batch_size=null", "trainer.precision=float32", "target_ratio=null")
+    code, _, err = rcc_run("experiment=gpu", "device=auto", *QUICK, *small_clip, *fewer, "hydra.run.dir=run")
     assert code == 0, err
     plan = json.loads((tmp_path / "run/run.json").read_text())["plan"]
     assert [step["label"] for step in plan] == ["dare", "quant", "recover"]
