@@ -9,7 +9,7 @@ from rcc.artifact.contents import checksum
 from rcc.command_line import command_line
 from rcc.errors import Problems, UserError
 from rcc.jobs.claim import claimed
-from rcc.jobs.items import DIGEST, PARTS, embedder_of, in_blocks, items_of
+from rcc.jobs.items import DIGEST, PARTS, cut_note, embedder_of, in_blocks, items_of
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import DENSE, Subject, one_subject
 from rcc.reporting.drawing import Terminal, say
@@ -76,6 +76,8 @@ class Index(Job):
                 f"{path}: {len(due)} of {len(items)} {embedder.field} embedded, {len(items) - len(due)} were there"
                 f" unchanged{f', {gone} deleted' if gone else ''}; {len(store):,} in all.",
             )
+            if note := cut_note(model, due):
+                say(terminal, note)
             if index:
                 lists = store.build_lists()
                 say(terminal, f"Sorted into {lists:,} lists: search by method=lists.")

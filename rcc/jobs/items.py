@@ -16,6 +16,7 @@ from rcc.errors import UserError
 from rcc.models.abilities import prompt_of
 from rcc.models.adapter import Adapter
 from rcc.models.transformers.dual import DualEncoder
+from rcc.models.transformers.text_encoder import SentenceEncoder
 from rcc.reporting.drawing import Terminal, say
 
 ALL = "all"
@@ -111,6 +112,14 @@ def items_of(splits: Splits, asked: str, within: str | None) -> list[Item]:
     if not found:
         raise UserError(f"split={asked} holds no item.")
     return found
+
+
+def cut_note(model: Adapter, items: Sequence[Item]) -> str:
+    """A sentence on the texts that are longer than the model reads; '' where none is, or the model does not say."""
+    if not isinstance(model, SentenceEncoder) or not items:
+        return ""
+    cut = model.cut([item.split.texts[item.place] for item in items], prompt_of(model, "document"))
+    return f"{cut} of {len(items)} texts have more than {model.longest} tokens and were cut there." if cut else ""
 
 
 def in_blocks(

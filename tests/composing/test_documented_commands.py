@@ -21,6 +21,7 @@ FITS = {
     "blip": {"captioning"},
     "clip_vision": {"efficiency", "probing"},
     "module": {"classification"},
+    "text_encoder": {"search"},
     "vit": {"classification"},
     "whisper": {"efficiency", "probing"},
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rcc.data.splits import Split
 from rcc.engine.vision import VisionEncoder
 from rcc.errors import UserError
 from rcc.jobs import items
-from rcc.jobs.items import Embedder, embedder_of, in_blocks, items_of
+from rcc.jobs.items import Embedder, Item, cut_note, embedder_of, in_blocks, items_of
 from rcc.models.registry import load_model
 from rcc.reporting.drawing import Terminal
 
@@ -54,3 +56,11 @@ def test_data_without_what_the_model_reads_are_refused(digits: Any, tmp_path: Pa
     path = save(tmp_path / "bert", BertModel, BertConfig(**TOWER, vocab_size=len(tokenizer)), tokenizer)
     with pytest.raises(UserError, match=r"reads texts.*and the data have images: there is nothing to embed"):
         embedder_of(load_model("auto", path=path), digits)
+
+
+def test_texts_that_are_longer_than_the_model_reads_are_counted(checkpoint_of: Callable[[str], Path]) -> None:
+    model = load_model("auto", path=checkpoint_of("text_encoder"), device="cpu")
+    split = Split("corpus", texts=["a dog", "one two three four five six seven eight nine zero a dog", "six"])
+    found = [Item(str(place), split, place) for place in range(3)]
+    assert cut_note(model, found) == "1 of 3 texts have more than 12 tokens and were cut there."
+    assert cut_note(model, found[:1]) == cut_note(model, []) == ""

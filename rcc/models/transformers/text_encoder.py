@@ -40,6 +40,8 @@ SCALE = 20.0
 PURPOSES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """The names of prompts that texts of a purpose have, the likeliest first."""
 SEPARATOR = "+"
+COUNTED = 1024
+"""Texts whose tokens are counted together."""
 HEADS = r"^(cls|lm_head|vocab_transform|vocab_layer_norm|vocab_projector|generator_.*|(\w+\.)?pooler)\."
 """Weights that a checkpoint may hold beside those that states come from: of the task it was first trained for."""
 
@@ -112,6 +114,11 @@ class SentenceEncoder(TransformersAdapter):
         return cls(module, _processors(str(directory), module.config, True), settings)
 
     @property
+    def longest(self) -> int:
+        """Most tokens of a text."""
+        return self._longest
+
+    @property
     def prompts(self) -> Mapping[str, str]:
         """What may be put before a text, by name."""
         return self.settings.prompts
@@ -145,8 +152,11 @@ class SentenceEncoder(TransformersAdapter):
 
     def cut(self, texts: Sequence[str], prompt: str | None = None) -> int:
         """How many of the texts have more tokens than the model reads, and are cut there."""
-        made = self.processors.tokenizer(self._worded(texts, prompt), truncation=False, verbose=False)
-        return sum(len(tokens) > self._longest for tokens in made["input_ids"])
+        worded, found = self._worded(texts, prompt), 0
+        for start in range(0, len(worded), COUNTED):
+            made = self.processors.tokenizer(worded[start : start + COUNTED], truncation=False, verbose=False)
+            found += sum(len(tokens) > self.longest for tokens in made["input_ids"])
+        return found
 
     def outputs(self, batch: Batch, normalise: bool = True) -> dict[str, Tensor]:
         """`text_embeds` (B, D), and `pair_embeds` for a batch of pairs.
