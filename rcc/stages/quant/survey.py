@@ -75,6 +75,7 @@ def _problems(model: Model, context: StageContext, units: Sequence[Unit]) -> Ite
             yield fit.unit, fit.damped(fit.unit.read().folded().dense())
 
 
+@torch.no_grad()
 def _curves(
     unit: Unit, names: Sequence[str], sensitivity: Sensitivity, problem: Quadratic | None, storage: torch.dtype
 ) -> dict[tuple[str, str], Curve]:
