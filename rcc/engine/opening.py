@@ -13,13 +13,18 @@ from rcc.models.device import pick_device
 from rcc.models.registry import load_model
 
 
+def holds_model(path: Path) -> bool:
+    """Whether a path is an artifact, or a checkpoint directory by the config in it."""
+    return is_artifact(path) or any((path / name).is_file() for name in ("config.json", OPEN_CLIP))
+
+
 def check_there(path: Path) -> None:
     """Refuse a path that holds no model, before anything is read of it.
 
     Raises:
         UserError: nothing there, or a directory without a manifest or a config.
     """
-    if is_artifact(path) or any((path / name).is_file() for name in ("config.json", OPEN_CLIP)):
+    if holds_model(path):
         return
     if (path / "artifact").is_dir() or (path / "artifact.rcc").is_file():
         inside = "artifact" if (path / "artifact").is_dir() else "artifact.rcc"

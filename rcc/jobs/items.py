@@ -146,5 +146,5 @@ def _id(split: Split, place: int, within: Path | None) -> str:
     name = split.input.name(place)
     if within is not None and Path(name).is_absolute() == within.is_absolute() and Path(name).is_relative_to(within):
         return Path(name).relative_to(within).as_posix()
-    named = not name.startswith(("image ", "text ")) and not Path(name).is_absolute()
+    named = not name.startswith(("image ", "text ", "sound ")) and not Path(name).is_absolute()
     return name if named else f"{split.name}/{place}"

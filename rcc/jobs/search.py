@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from rcc.artifact.contents import checksum
-from rcc.artifact.manifest import is_artifact
 from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
+from rcc.engine.opening import holds_model
 from rcc.engine.queries import Query, read_query
+from rcc.engine.vision import image_outputs
 from rcc.errors import Problems, UserError
 from rcc.jobs.job import Job
 from rcc.jobs.subjects import one_subject
@@ -82,7 +83,7 @@ class Search(Job):
         given = self.settings["artifact"]
         if given is None and manifest.source:
             given = str(Path(self.settings["store"]["path"]) / manifest.source)
-            if not is_artifact(given) and not (Path(given) / "config.json").is_file():
+            if not holds_model(Path(given)):
                 raise UserError(
                     f"the model that made {self.settings['store']['path']} is not at {given} any more: name it with"
                     " artifact=<its artifact or checkpoint>."
@@ -99,7 +100,7 @@ class Search(Job):
 
 def _embedded(model: Adapter, query: Query) -> Embeddings:
     if query.image is not None:
-        return encoded_images(model, query.image)
+        return encoded_images(model, query.image, outputs=image_outputs(model))
     embeddings = encoded_texts(model, [text for text, _ in query.texts], prompt=prompt_of(model, "query"))
     weights = np.array([weight for _, weight in query.texts], np.float32)
     summed: Embeddings = weights @ embeddings

@@ -76,6 +76,10 @@ def test_a_vision_model_and_a_store_of_what_was_written(rcc_run, pictures, check
     assert code == 0, err
     assert sorted(EmbeddingStore("indexed").ids()) == sorted(ids)
     assert EmbeddingStore("indexed").manifest.model == said["model"]
+    code, out, err = rcc_run("job=search", "threads=1", "store.path=indexed", f"query={paths[2]}", "top_k=1")
+    assert code == 0, err
+    assert f"{ids[2]}" in out
+    assert "1.0000" in out
 
 
 def test_an_item_that_cannot_be_read_leaves_no_file(rcc_run, pictures, tmp_path):
