@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
 from rcc.conversion.onnx import Graph, check_installed, graphs_of, run_onnx, write_onnx
 from rcc.errors import Problems, UserError, WorkError
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 TEXTS = ["a photo of the digit three", "zero", "one"]
 

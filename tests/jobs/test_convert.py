@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from toys.open_clip import config_of, random_open_clip, save_open_clip
@@ -75,6 +74,7 @@ def test_open_clip_goes_to_an_artifact_and_to_transformers(rcc_run, tmp_path, cl
 
 
 def test_an_artifact_becomes_graphs_of_onnx_without_its_zeros_and_factors(rcc_run, small_clip, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
     code, _, err = rcc_run("debug=quick", *small_clip, "stage=nullu+dare", "threads=1", "hydra.run.dir=run")
     assert code == 0, err
     code, out, err = rcc_run(*CONVERT, "artifact=run/artifact", "to=onnx", "out=graphs", "hydra.run.dir=two")
