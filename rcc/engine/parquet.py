@@ -2,7 +2,7 @@
 
     id                 string
     embedding          fixed_size_list<float>[D], of length 1
-    split, label, caption, digest    string, null where an item has none
+    split, label, caption, title, text, digest    string, null where an item has none
 
 What the vectors are of stands in the schema's metadata under `rcc`, as JSON: format, version, kind ('clip', 'vision',
 'text', 'audio'), dimensions, the checksum of the model's weights, the model as it was named, the number of rows.
@@ -25,7 +25,7 @@ from rcc.engine.encoding import Embeddings
 
 FORMAT, VERSION = "rcc-embeddings", 1
 METADATA = b"rcc"
-FIELDS = ("split", "label", "caption", "digest")
+FIELDS = ("split", "label", "caption", "title", "text", "digest")
 COMPRESSION, LEVEL = "zstd", 3
 
 

@@ -22,7 +22,7 @@ def test_the_file_has_a_row_an_item_with_its_vector_and_its_fields(rcc_run, digi
     assert code == 0, err
     assert "digits.parquet: 284 images in 128 dimensions (clip)" in out
     table = pq.read_table("digits.parquet")
-    assert table.column_names == ["id", "embedding", "split", "label", "caption", "digest"]
+    assert table.column_names == ["id", "embedding", "split", "label", "caption", "title", "text", "digest"]
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[128]"
     said = json.loads(table.schema.metadata[b"rcc"])
     assert (said["format"], said["version"], said["kind"], said["dimensions"], said["rows"], said["normalized"]) == (

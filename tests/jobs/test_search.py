@@ -26,7 +26,7 @@ def test_an_image_is_looked_for_too(rcc_run, digits):
         (("job=search", "store.path=none"), "job=search needs a query"),
         (("job=search", "store.path=none", "query=a", "top_k=0"), "top_k is 0"),
         (("job=search", "store.path=none", "query=a", "method=fast"), "unknown method 'fast'"),
-        (("job=search", "store.path=none", "query=a", "candidates=9"), "with method=codes alone"),
+        (("job=search", "store.path=none", "query=a", "candidates=9"), "no effect with method=exact"),
         (("job=search", "store.path=none", "query=a", "dry_run=false"), "job=search writes nothing"),
     ],
 )
