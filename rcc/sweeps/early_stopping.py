@@ -23,6 +23,8 @@ NAMES = (NONE, FRONT, MEDIAN, ASHA)
 BOTH = {"retention:max", "bytes:min"}
 LEAST = 4
 """Results before a trial is judged by them: as many as Optuna's pruners would wait for, less one."""
+NEAREST = 3
+"""Of these, those of trials with the same stages left that a trial's own outcome is guessed by."""
 REPORTS, EXPECTED, AT_BEST = "reports", "expected_bytes", "at_best"
 """What a trial notes of itself in the study: what it came to after each step, what its plan comes to at most, and, of
 one that is not worth going on with, the objectives that it might have come to at best."""
@@ -135,17 +137,21 @@ def _report(noted: Any) -> Report | None:
 def judged_by_front(now: Course, others: Sequence[Course]) -> Verdict:
     """Whether what a trial may come to at best is beaten by a result that is there.
 
-    At best it loses no more retention, and gains as much as any trial did from a report on; and it takes as much less
-    than its plan's bytes as any trial did. A trial with other steps left than any that is done is not judged.
+    At best it loses no more retention, and gains as much as any of those like it did from such a report on; and it
+    takes as much less than its plan's bytes as any of them did. Like it are the trials with the same stages left, of
+    which those count whose plans come nearest to its own in bytes.
     """
     done = [course for course in others if course.final is not None and course.reports and course.expected < math.inf]
     latest = now.reports[-1]
-    known = any(set(report.left) == set(latest.left) for course in done for report in course.reports)
-    if len(done) < LEAST or not known or now.expected == math.inf:
+    if len(done) < LEAST or now.expected == math.inf:
         return Verdict()
-    gains = [course.final[0] - report.retention for course in done if course.final for report in course.reports]
-    kept = latest.retention + max(0.0, *gains)
-    nbytes = now.expected * min(course.final[1] / course.expected for course in done if course.final)
+    alike = [(course, report) for course in done if (report := _like(latest, course)) is not None]
+    alike.sort(key=lambda each: (abs(math.log(each[0].expected / now.expected)), each[0].number))
+    near = alike[:NEAREST]
+    if len(near) < NEAREST:
+        return Verdict()
+    kept = latest.retention + max(0.0, *(course.final[0] - report.retention for course, report in near if course.final))
+    nbytes = now.expected * min(course.final[1] / course.expected for course, _ in near if course.final)
     for course in done:
         assert course.final is not None
         better_kept, fewer = course.final
@@ -156,6 +162,12 @@ def judged_by_front(now: Course, others: Sequence[Course]) -> Verdict:
                 (kept, nbytes),
             )
     return Verdict()
+
+
+def _like(latest: Report, course: Course) -> Report | None:
+    """The report of a trial with the same stages left: after as many steps, else the last."""
+    same = [report for report in course.reports if set(report.left) == set(latest.left)]
+    return next((report for report in same if report.step == latest.step), same[-1] if same else None)
 
 
 def judged_by_pruner(

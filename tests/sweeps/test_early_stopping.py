@@ -43,6 +43,8 @@ def test_a_trial_is_stopped_where_the_best_that_others_made_of_such_a_report_is_
     verdict = judged_by_front(begun(0.88, 1200.0), FOUR)
     assert verdict.at_best == (pytest.approx(0.89), pytest.approx(540.0))
     assert verdict.reason == "at best it keeps 89.00% in 540 bytes, and trial 2 keeps 90.00% in 500"
+    far = done(4, 0.2, 10.0, expected=100.0, after_one=0.1)
+    assert judged_by_front(begun(0.88, 1200.0), [*FOUR, far]) == verdict, "only plans of about its bytes count"
     assert judged_by_front(begun(0.895, 1200.0), FOUR).reason == "", "it may still keep more than any as small"
     assert judged_by_front(begun(0.5, 900.0), FOUR).reason == "", "it may still be the smallest"
 
