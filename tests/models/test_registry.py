@@ -26,7 +26,7 @@ def test_a_checkpoint_directory_is_loaded_by_name_and_path(clip_checkpoint: Path
 def test_adapters_are_found_by_the_name_in_a_manifest() -> None:
     assert adapter_class("clip") is CLIPWrapper
     assert adapter_class("bare") is ModuleAdapter
-    names = "bare, blip, blip_retrieval, clip, clip_vision, module, siglip, transformers, vit, whisper"
+    names = "bare, blip, blip_retrieval, clip, clip_vision, module, siglip, text_encoder, transformers, vit, whisper"
     with pytest.raises(UserError, match=rf"unknown adapter 'clp'\. Did you mean 'clip'\? Available: {names}\."):
         adapter_class("clp")
 
