@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rcc.data.splits import Splits as Splits
     from rcc.data.torch_dataset import ImageNetDataset as ImageNetDataset
     from rcc.data.torch_dataset import create_dataloader as create_dataloader
+    from rcc.engine.audio import AudioEncoder as AudioEncoder
     from rcc.engine.clip import CLIPConfig as CLIPConfig
     from rcc.engine.clip import CLIPEngine as CLIPEngine
     from rcc.engine.provider import EmbeddingProvider as EmbeddingProvider
@@ -65,6 +66,7 @@ __version__ = "0.1.0"
 # Imported when first asked for: `rcc-run --help` must answer before torch could be loaded.
 _PUBLIC = {
     "AlphaEditor": "rcc.stages.alpha.editor",
+    "AudioEncoder": "rcc.engine.audio",
     "BLIPRetrievalWrapper": "rcc.models.transformers.blip_retrieval",
     "BLIPWrapper": "rcc.models.transformers.blip",
     "BayesianOptimizer": "rcc.sweeps.optimizer",

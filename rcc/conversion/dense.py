@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from rcc.errors import UserError
 from rcc.layers.form import Form
 from rcc.models.adapter import Adapter
-from rcc.models.transformers.general import TransformersAdapter
-from rcc.models.transformers.pretrained import PretrainedAdapter
 
 
 @torch.no_grad()
@@ -32,7 +31,7 @@ def with_every_bias_(model: Adapter, files: Path) -> Adapter:
     Raises:
         UserError: the model lacks or has something else than the architecture of its config.
     """
-    if not isinstance(model, PretrainedAdapter | TransformersAdapter):
+    if not isinstance(model.module, PreTrainedModel):
         raise UserError(
             f"the model '{model.name}' is no architecture of transformers, so that no program of the library reads it."
         )

@@ -1,4 +1,4 @@
-"""Encode texts and images in batches by any model that embeds them: each text once, of similar length together."""
+"""Encode texts, images and sounds in batches by any model that embeds them: each text once, of like length together."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcc.engine.images import several, taken
+from rcc.engine.sounds import several_sounds, taken_sound
 from rcc.errors import UserError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
 
 Embeddings = NDArray[np.float32]
-TEXTS, IMAGES = "text_embeds", "image_embeds"
+TEXTS, IMAGES, SOUNDS = "text_embeds", "image_embeds", "audio_embeds"
 LARGEST = 32
 """Items in one forward pass, unless said: more gain little on a CPU."""
 Outputs = Callable[[Batch], dict[str, Tensor]]
@@ -76,6 +77,30 @@ def ahead(prepare: Callable[[Any], Batch], parts: Iterable[Any]) -> Iterator[Bat
             waiting = following
         if waiting is not None:
             yield waiting.result()
+
+
+def encoded_sounds(
+    model: Adapter,
+    audio: Any,
+    size: int = LARGEST,
+    outputs: Outputs | None = None,
+    sampling_rate: int | None = None,
+) -> Embeddings:
+    """(N, D) embeddings of one sound or several, in order; see `several_sounds` for what they may be.
+
+    Args:
+        sampling_rate: of arrays, in Hz.
+
+    Raises:
+        UserError: no sound, an item of another kind or that cannot be decoded, or the model embeds no sounds.
+    """
+    if "audio" not in model.reads:
+        raise UserError(f"the model '{model.name}' reads {', '.join(model.reads)}, and no sounds.")
+
+    def prepared(part: Sequence[Any]) -> Batch:
+        return model.prepare(audio=[taken_sound(sound, sampling_rate) for sound in part])
+
+    return _encoded(model, ahead(prepared, _parts(several_sounds(audio), size)), SOUNDS, outputs)
 
 
 @torch.inference_mode()

@@ -18,6 +18,8 @@ from rcc.store.lists import LEAST_ROWS, check_installed
 
 FAISS = "faiss"
 """The index of a store: lists about centroids that faiss finds."""
+ASKED = {"images": "a text or a path of an image", "texts": "a text", "audio": "a path of a sound"}
+"""What a store of each field is searched by."""
 
 
 class Index(Job):
@@ -82,5 +84,5 @@ class Index(Job):
                 lists = store.build_lists()
                 say(terminal, f"Sorted into {lists:,} lists: search by method=lists.")
             said = self.overrides_of("model") if subject.kind == DENSE else []
-            search = command_line("job=search", f"store.path={path}", "query=a text or a path of an image", *said)
+            search = command_line("job=search", f"store.path={path}", f"query={ASKED[embedder.field]}", *said)
             say(terminal, f"Search it: {search}")

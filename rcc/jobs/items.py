@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rcc.data.splits import ROLES, Split, Splits
-from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
+from rcc.engine.encoding import Embeddings, encoded_images, encoded_sounds, encoded_texts
 from rcc.engine.vision import image_outputs, image_pool
 from rcc.errors import UserError
 from rcc.models.abilities import prompt_of
@@ -35,7 +35,7 @@ class Embedder:
     """How a model embeds a field of the data.
 
     Attributes:
-        field: 'images' or 'texts'.
+        field: 'images', 'texts' or 'audio'.
         kind: of the vectors, see `rcc.store.schema.KINDS`.
         encode: (N, D) embeddings of values of the field, so many at a time.
     """
@@ -88,6 +88,8 @@ def embedder_of(model: Adapter, splits: Splits) -> Embedder:
     if "texts" in fields and "texts" in model.reads:
         encode = partial(encoded_texts, model, prompt=prompt_of(model, "document"))
         return Embedder("texts", "clip" if both else "text", encode)
+    if "audio" in fields and "audio" in model.reads:
+        return Embedder("audio", "audio", partial(encoded_sounds, model))
     raise UserError(
         f"the model '{model.name}' reads {', '.join(model.reads)}, and the data have {', '.join(fields)}: there is"
         " nothing to embed."

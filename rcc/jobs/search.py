@@ -1,4 +1,4 @@
-"""job=search: find what a store holds nearest to a text, an image, or weighed texts."""
+"""job=search: find what a store holds nearest to a text, an image, a sound, or weighed texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rcc.artifact.contents import checksum
-from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
+from rcc.engine.encoding import Embeddings, encoded_images, encoded_sounds, encoded_texts
 from rcc.engine.opening import holds_model
 from rcc.engine.queries import Query, read_query
 from rcc.engine.vision import image_outputs
@@ -101,6 +101,12 @@ class Search(Job):
 def _embedded(model: Adapter, query: Query) -> Embeddings:
     if query.image is not None:
         return encoded_images(model, query.image, outputs=image_outputs(model))
+    if query.sound is not None:
+        return encoded_sounds(model, query.sound)
+    if "texts" not in model.reads:
+        raise UserError(
+            f"the model '{model.name}' reads {', '.join(model.reads)} and no texts: give the path of a file as query=."
+        )
     embeddings = encoded_texts(model, [text for text, _ in query.texts], prompt=prompt_of(model, "query"))
     weights = np.array([weight for _, weight in query.texts], np.float32)
     summed: Embeddings = weights @ embeddings

@@ -27,7 +27,7 @@ from rcc.models.abilities import prompt_of
 from rcc.serving.batcher import DeadlineError, QueueFullError
 from rcc.serving.errors import ApiError
 from rcc.serving.models import PROMPTED, ServedModel
-from rcc.serving.requests import IMAGE, TEXT, embedding_request, items_of, prompt_name, read_json
+from rcc.serving.requests import AUDIO, CALLED, IMAGE, TEXT, embedding_request, items_of, prompt_name, read_json
 from rcc.store import EmbeddingStore
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -109,7 +109,7 @@ class Service:
     # Routes.
 
     async def embeddings(self, request: Request) -> Response:
-        """OpenAI's embeddings, with `modality` for images."""
+        """OpenAI's embeddings, with `modality` for images and sounds."""
         asked = await to_thread.run_sync(embedding_request, read_json(await self._body(request)), self.models)
         found = await self._embedded(self.models[asked.model], asked.modality, asked.items, asked.prompt)
         data = [
@@ -131,7 +131,7 @@ class Service:
         return JSONResponse([each.tolist() for each, _ in found])
 
     async def search(self, request: Request) -> Response:
-        """The rows of a model's store nearest to a text or an image."""
+        """The rows of a model's store nearest to a text, an image or a sound."""
         if not self.stores:
             raise ApiError(404, "no store is served: start with serve.search=<store>.")
         content = read_json(await self._body(request))
@@ -144,8 +144,8 @@ class Service:
             raise ApiError(400, f"top_k is {top_k!a:.40}; it must be a whole number from 1 to {MOST_MATCHES}.", "top_k")
         if not isinstance(where, str):
             raise ApiError(400, "filter is no text.", "filter")
-        modality = IMAGE if content.get("image") is not None else TEXT
-        field = "image" if modality == IMAGE else "query"
+        modality = next((each for each in (IMAGE, AUDIO) if content.get(each) is not None), TEXT)
+        field = "query" if modality == TEXT else modality
         (item,) = await to_thread.run_sync(_single, content.get(field), modality, field)
         prompt = prompt_of(self.models[name].model, "query") if modality == TEXT else None
         ((embedding, _),) = await self._embedded(self.models[name], modality, [item], prompt)
@@ -180,7 +180,9 @@ class Service:
         self, model: ServedModel, modality: str, items: list[Any], prompt: str | None = None
     ) -> list[tuple[Any, int]]:
         if modality not in model.modalities:
-            raise ApiError(400, f"model '{model.name}' embeds {' and '.join(model.modalities)}, not {modality}s.")
+            raise ApiError(
+                400, f"model '{model.name}' embeds {' and '.join(model.modalities)}, not {CALLED[modality]}."
+            )
         try:
             kind = modality if prompt is None else f"{modality}{PROMPTED}{prompt}"
             futures = model.batcher.submit(kind, items, self.deadline)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rcc.artifact.contents import checksum
@@ -15,11 +16,12 @@ from rcc.engine.opening import opened
 from rcc.errors import UserError
 from rcc.models.abilities import Prompting
 from rcc.models.adapter import Adapter
+from rcc.models.audio.waveform import Waveform
 from rcc.serving.batcher import Batcher
-from rcc.serving.requests import IMAGE, TEXT
+from rcc.serving.requests import AUDIO, IMAGE, TEXT
 
-OUTPUTS = {TEXT: "text_embeds", IMAGE: "image_embeds"}
-FIELDS = {TEXT: "texts", IMAGE: "images"}
+OUTPUTS = {TEXT: "text_embeds", IMAGE: "image_embeds", AUDIO: "audio_embeds"}
+FIELDS = {TEXT: "texts", IMAGE: "images", AUDIO: "audio"}
 PROMPTED = ":"
 """Between the kind of an item and its prompt: items of one pass have both in common."""
 
@@ -39,7 +41,9 @@ class ServedModel:
         self.model: Adapter = opened(path, device)
         found = {kind: width for kind in OUTPUTS if (width := _width(self.model, kind)) is not None}
         if not found:
-            raise UserError(f"{path} holds a model '{self.model.name}', which gives no embeddings of texts or images.")
+            raise UserError(
+                f"{path} holds a model '{self.model.name}', which gives no embeddings of texts, images or sounds."
+            )
         self.modalities, self.dimensions = tuple(found), next(iter(found.values()))
         self.prompts = tuple(self.model.prompts) if isinstance(self.model, Prompting) else ()
         self.checksum = checksum(self.model.module)
@@ -67,7 +71,7 @@ class ServedModel:
 
     @torch.inference_mode()
     def _embed(self, kind: str, values: Sequence[Any]) -> list[tuple[Any, int]]:
-        """(embedding, tokens) of each item; an image counts no tokens.
+        """(embedding, tokens) of each item; an image or a sound counts no tokens.
 
         Args:
             kind: the modality, and behind a colon the prompt, where there is one.
@@ -76,7 +80,7 @@ class ServedModel:
         batch = self.model.prepare(**{FIELDS[kind]: list(values)}, **({"prompt": prompt} if prompt else {}))
         embeddings = self.model.outputs(batch)[OUTPUTS[kind]].float().cpu().numpy()
         mask = batch.get("attention_mask")
-        tokens = [0] * len(values) if mask is None or kind == IMAGE else mask.sum(dim=1).tolist()
+        tokens = [0] * len(values) if mask is None or kind != TEXT else mask.sum(dim=1).tolist()
         return list(zip(embeddings, map(int, tokens), strict=True))
 
 
@@ -96,6 +100,8 @@ def _width(model: Adapter, kind: str) -> int | None:
 def _probe(kind: str) -> Any:
     if kind == TEXT:
         return "a"
+    if kind == AUDIO:
+        return Waveform(np.zeros(1600, np.float32), 16_000)
     from PIL import Image
 
     return Image.new("RGB", (32, 32))

@@ -9,21 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rcc.data.files import sounds
 from rcc.data.files.images import decoded
 from rcc.errors import UserError, text_fault
 from rcc.serving.errors import ApiError
 
-TEXT, IMAGE = "text", "image"
-MODALITIES = (TEXT, IMAGE)
+TEXT, IMAGE, AUDIO = "text", "image", "audio"
+MODALITIES = (TEXT, IMAGE, AUDIO)
+CALLED = {TEXT: "texts", IMAGE: "images", AUDIO: "sounds"}
+"""Items of each in messages."""
 FORMATS = ("float", "base64")
 MOST_INPUTS = 2048
 """Items of one request, as OpenAI allows."""
 _DATA = "data:"
+_EXAMPLES = {IMAGE: ("an image", "data:image/png"), AUDIO: ("a sound", "data:audio/wav")}
 
 
 @dataclass(frozen=True)
 class EmbeddingRequest:
-    """Items of one modality for one model: texts, or images as PIL has them."""
+    """Items of one modality for one model: texts, images as PIL has them, or waveforms."""
 
     model: str
     modality: str
@@ -84,7 +88,7 @@ def prompt_name(content: Mapping[str, Any], model: Any) -> str | None:
 
 
 def items_of(given: Any, modality: str, field: str = "input") -> list[Any]:
-    """The items of a field: one or several texts, or images as data URIs.
+    """The items of a field: one or several texts, or images or sounds as data URIs.
 
     Raises:
         ApiError: there are none or too many, or one cannot be read.
@@ -106,23 +110,26 @@ def items_of(given: Any, modality: str, field: str = "input") -> list[Any]:
             raise ApiError(400, f"{field}[{place}] is {each!a:.80}; it must be a text.", field)
         if modality == TEXT and not each.strip():
             raise ApiError(400, f"{field}[{place}] is an empty text.", field)
-    return items if modality == TEXT else [_image(each, f"{field}[{place}]", field) for place, each in enumerate(items)]
+    if modality == TEXT:
+        return items
+    return [_file(each, modality, f"{field}[{place}]", field) for place, each in enumerate(items)]
 
 
-def _image(uri: str, name: str, field: str) -> Any:
-    """The image of a data URI. Nothing is ever fetched from elsewhere."""
+def _file(uri: str, modality: str, name: str, field: str) -> Any:
+    """The image or the sound of a data URI. Nothing is ever fetched from elsewhere."""
+    kind, example = _EXAMPLES[modality]
     if not uri.startswith(_DATA):
         start = uri[:40]
         raise ApiError(
             400,
-            f"{name} begins with {start!a}; an image is a data URI, data:image/png;base64,…: nothing is fetched.",
+            f"{name} begins with {start!a}; {kind} is a data URI, {example};base64,…: nothing is fetched.",
             field,
         )
     head, _, content = uri.partition(",")
     if not head.endswith(";base64"):
-        raise ApiError(400, f"{name}: a data URI is coded in base64, as data:image/png;base64,….", field)
+        raise ApiError(400, f"{name}: a data URI is coded in base64, as {example};base64,….", field)
     try:
-        return decoded(base64.b64decode(content, validate=True), name)
+        return (decoded if modality == IMAGE else sounds.decoded)(base64.b64decode(content, validate=True), name)
     except binascii.Error as error:
         raise ApiError(400, f"{name} is not base64: {error}.", field) from None
     except UserError as error:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from toys.files import sound
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 import rcc
@@ -178,12 +179,18 @@ def test_a_path_without_a_model_or_with_another_kind_is_refused(tmp_path: Path, 
         engine.encode_text("a")
 
 
-def test_the_page_of_the_engine_does_what_it_says(checkpoint: Path, images: Any) -> None:
+def test_the_page_of_the_engine_does_what_it_says(
+    checkpoint: Path, images: Any, checkpoint_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes a store
     page = (Path(rcc.__file__).parents[1] / "docs/engine.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {"artifact": checkpoint, "images": images}
+    tone = np.sin(np.arange(44_100) / 20).astype(np.float32)
+    names |= {"speech": checkpoint_of("whisper"), "clips": [sound(1), sound(2, 1)], "samples": tone}
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         exec(compile(code, "engine.md", "exec"), names)
     assert names["similarity"].shape == (2, 7)
     assert len(names["best"][0]) == 3
     assert names["embeddings"].shape == (7, names["encoder"].dimensions)
+    assert (names["heard"].shape, names["one"].shape) == ((2, 32), (1, 32))
     assert names["probabilities"].shape == (7, 3)

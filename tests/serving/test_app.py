@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from toys.files import sound
 
 import rcc
 from rcc.errors import UserError
@@ -178,5 +179,28 @@ def test_a_store_of_other_weights_and_a_model_that_embeds_nothing_are_refused(
     with pytest.raises(UserError, match=r"one and .*two were both made by clip: serve one of them"):
         Service({"clip": model}, own)
     model.batcher.close()
-    with pytest.raises(UserError, match="gives no embeddings of texts or images"):
+    with pytest.raises(UserError, match="gives no embeddings of texts, images or sounds"):
         ServedModel("vit", checkpoint_of("vit"), "cpu", 8, 8)
+
+
+def test_sounds_are_embedded_and_looked_for_as_data_uris(checkpoint_of: Callable[[str], Path], tmp_path: Path) -> None:
+    served = ServedModel("speech", checkpoint_of("whisper"), "cpu", 8, 64)
+    assert (served.modalities, served.dimensions) == (("audio",), 32)
+    encoder = rcc.AudioEncoder(checkpoint_of("whisper"))
+    vectors = encoder.encode([sound(seed, 2 * seed) for seed in range(4)])
+    store = EmbeddingStore(tmp_path / "store", kind="audio", model=served.checksum)
+    store.add([f"sound {place}" for place in range(4)], vectors)
+    with TestClient(Service({"speech": served}, [store]).application(), raise_server_exceptions=False) as client:
+        coded = ["data:audio/wav;base64," + base64.b64encode(sound(seed, 2 * seed)).decode() for seed in range(4)]
+        told = client.post("/v1/embeddings", json={"input": coded, "modality": "audio"}).json()
+        found = np.array([each["embedding"] for each in told["data"]], np.float32)
+        np.testing.assert_allclose(found, vectors, atol=1e-6)
+        assert told["usage"]["total_tokens"] == 0
+        matches = client.post("/search", json={"audio": coded[2], "top_k": 1}).json()["matches"]
+        assert matches[0]["id"] == "sound 2"
+        short = "data:audio/wav;base64," + base64.b64encode(sound(1, seconds=0.01)).decode()
+        refused = client.post("/v1/embeddings", json={"input": short, "modality": "audio"})
+        assert refused.status_code == 400
+        assert "lasts 10 ms" in refused.json()["error"]["message"]
+        texts = client.post("/search", json={"query": "a voice"})
+        assert (texts.status_code, "not texts" in texts.json()["error"]["message"]) == (400, True)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from toys.files import sound
 
 from rcc.limits import limits
 from rcc.serving.errors import ApiError
@@ -83,3 +84,19 @@ def test_any_json_is_a_request_or_an_error_of_the_client(content: Any) -> None:
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(ApiError, match="the body is"):
         read_json(body)
+
+
+def test_sounds_come_as_data_uris_and_are_never_fetched() -> None:
+    models = {"speech": SimpleNamespace(modalities=("audio",), dimensions=4)}
+    coded = "data:audio/wav;base64," + base64.b64encode(sound(1)).decode()
+    (found,) = embedding_request({"input": coded, "modality": "audio"}, models).items
+    assert (found.rate, len(found.samples)) == (8000, 2400)
+    for given_, message in (
+        ("https://example.org/a.wav", "a sound is a data URI, data:audio/wav;base64,…: nothing is fetched"),
+        ("data:audio/wav;base64,AAAA", "cannot be decoded"),
+        ("data:audio/wav;base64,?", "is not base64"),
+    ):
+        with pytest.raises(ApiError, match=message):
+            embedding_request({"input": given_, "modality": "audio"}, models)
+    with pytest.raises(ApiError, match="embeds audio, and text was asked for"):
+        embedding_request({"input": "a"}, models)

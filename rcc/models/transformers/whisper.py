@@ -130,7 +130,7 @@ class WhisperAdapter(ModuleAdapter):
 
     # Adapter.
 
-    def prepare(self, audio: Any = None, sampling_rate: int | None = None) -> Batch:  # type: ignore[override]
+    def prepare(self, audio: Any = None, sampling_rate: int | None = None, **others: Any) -> Batch:  # type: ignore[override]
         """`input_features` (B, W, M, T) and `frames` (B, W), how many of the T are of the sound, for sounds: see
         `at_rate`. Of one that is longer than a window, windows follow each other.
 
@@ -138,7 +138,8 @@ class WhisperAdapter(ModuleAdapter):
             UserError: nothing to read, or a sound that `at_rate` refuses.
         """
         if audio is None:
-            raise UserError(f"the model '{self.name}' reads sounds (audio), and there are none.")
+            there = " and ".join(others) or "nothing"
+            raise UserError(f"the model '{self.name}' reads sounds (audio), and what came is {there}.")
         sounds = [windows(wave, self.mel.samples) for wave in at_rate(audio, self.mel.rate, sampling_rate)]
         frames = torch.zeros(len(sounds), max(map(len, sounds)), dtype=torch.int64)
         features = torch.zeros(*frames.shape, self.mel.mels, self.mel.frames)
@@ -152,15 +153,20 @@ class WhisperAdapter(ModuleAdapter):
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """`audio_embeds` (B, D): the mean of the last states over the positions that count, of length 1."""
+        return {name: F.normalize(each, dim=-1) for name, each in self.projected(batch).items()}
+
+    def projected(self, batch: Batch) -> dict[str, Tensor]:
+        """The same before they are normalised."""
         if "input_features" not in batch:
             raise UserError(f"a batch of '{self.name}' needs input_features and frames; this one has {sorted(batch)}.")
         states, frames = self.states(batch), batch["frames"]
         there = frames > 0
         counted = _counted(frames[there], states.shape[1]) if self.pool == SIGNAL else states.new_ones(states.shape[:2])
-        sums = (states.float() * counted[..., None]).sum(1)
+        sums, counts = (states.float() * counted[..., None]).sum(1), counted.float().sum(1)
         whose = there.nonzero()[:, 0]
         total = sums.new_zeros(len(frames), sums.shape[1]).index_add(0, whose, sums)
-        return {"audio_embeds": F.normalize(total, dim=-1).to(states.dtype)}
+        number = counts.new_zeros(len(frames)).index_add(0, whose, counts)
+        return {"audio_embeds": (total / number[:, None]).to(states.dtype)}
 
     def states(self, batch: Batch) -> Tensor:
         """(n, L, D) states of the last layer for the n windows that there are, sound by sound."""
