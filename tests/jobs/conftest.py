@@ -82,7 +82,7 @@ def data_arguments(data_set):
         "image_folder": {"calibration": 8, "selection": 6},
         "image_text": {"calibration": 4, "selection": 4, "test": 4},
         "imagenet": {"calibration": 10, "selection": 5, "classes": "present"},
-        "speech_folder": {"train": 6, "calibration": 3, "selection": 3},
+        "speech_folder": {"train": 6, "calibration": 3, "selection": 3, "test": 10},
     }
 
     def arguments(name):
