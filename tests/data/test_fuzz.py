@@ -16,7 +16,15 @@ from toys.files import captions_of, picture
 from rcc.data.registry import load_data
 from rcc.errors import UserError
 
-SEEDS = {"cifar10": 6, "cifar100": 3, "flickr8k": 16, "imagenet": 15, "image_folder": 20}
+SEEDS = {
+    "cifar10": 6,
+    "cifar100": 3,
+    "flickr8k": 16,
+    "fsdd": 6,
+    "imagenet": 15,
+    "image_folder": 20,
+    "speech_folder": 20,
+}
 """Fewer of those that take longer: of tables, which the library converts into its cache, and of many images."""
 SIZES: dict[str, Any] = {"calibration": 2, "selection": 2, "train": None}
 SECONDS = 10
@@ -76,7 +84,9 @@ def read(name: str, folder: Path, options: dict[str, Any]) -> str:
         for _, split in splits:
             assert split.fingerprint
             for index in range(len(split)):
-                split.images[index].load()
+                for field in split.inputs:
+                    item = split.fields[field][index]
+                    assert item.load() is not None if field == "images" else len(item.samples)
                 "".join(split.captions[index] if split.captions else ()).encode()
         return ""
     except UserError as error:
