@@ -5,17 +5,17 @@ Shapes: N sounds, D dimensions.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rcc.engine.encoding import LARGEST, Embeddings, encoded_sounds
-from rcc.engine.opening import check_there, opened
+from rcc.engine.opening import OpensModel
 from rcc.errors import Problems, UserError
+from rcc.models.adapter import Adapter
 from rcc.models.transformers.whisper import CONTEXTS, POOLS, WhisperAdapter
 
 
-class AudioEncoder:
+class AudioEncoder(OpensModel[WhisperAdapter]):
     """Embeds sounds by the encoder of a Whisper; the decoder of a checkpoint is left out.
 
     >>> encoder = rcc.AudioEncoder("outputs/<date>/<time>/artifact")
@@ -30,7 +30,7 @@ class AudioEncoder:
             window too ('all'). None for what an artifact was made with, else 'signal'.
         context: what a position attends to: the window of 30 s ('full'), or the sound alone ('clip'), which is cheaper
             and another function. None for what an artifact was made with, else 'full'.
-        device, dtype, batch_size, verify: as of `CLIPEngine`.
+        device, dtype, batch_size, verify: as of `OpensModel`.
 
     Raises:
         UserError: the path holds no model; one that embeds no sounds is refused by name when it is opened.
@@ -48,23 +48,14 @@ class AudioEncoder:
         verify: bool = True,
     ) -> None:
         problems = Problems("AudioEncoder")
-        problems.whole("batch_size", batch_size, 1)
         for name, value, choices in (("pool", pool, POOLS), ("context", context, CONTEXTS)):
             if value is not None:
                 problems.choice(name, value, choices)
         problems.done()
-        self.path, self.batch_size, self._asked = Path(path), batch_size, (pool, context)
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "verify": verify}
-        check_there(self.path)
+        super().__init__(path, device=device, dtype=dtype, batch_size=batch_size, verify=verify)
+        self._asked = pool, context
 
-    @cached_property
-    def model(self) -> WhisperAdapter:
-        """The adapter, loaded when first asked for.
-
-        Raises:
-            UserError: it cannot be loaded, or is no Whisper.
-        """
-        model = opened(self.path, **self._options)
+    def _taken(self, model: Adapter) -> WhisperAdapter:
         if not isinstance(model, WhisperAdapter):
             raise UserError(
                 f"{self.path} holds a model '{model.name}', which reads {', '.join(model.reads[:3])}. AudioEncoder"

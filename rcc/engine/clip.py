@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from rcc.engine.encoding import LARGEST, Embeddings, encoded_images, encoded_texts
-from rcc.engine.opening import check_there, opened
+from rcc.engine.encoding import Embeddings, encoded_images, encoded_texts
+from rcc.engine.opening import OpensModel
 from rcc.errors import Problems, UserError
+from rcc.models.adapter import Adapter
 from rcc.models.transformers.dual import DualEncoder
 
 
@@ -49,7 +49,7 @@ class CLIPConfig:
         return cls(text, vision, shared or vision)
 
 
-class CLIPEngine:
+class CLIPEngine(OpensModel[DualEncoder]):
     """Embeds texts and images into one space, compares them, and finds the best of many.
 
     >>> engine = rcc.CLIPEngine("outputs/<date>/<time>/artifact")
@@ -58,41 +58,13 @@ class CLIPEngine:
 
     Files are opened at the first call that needs the model.
 
-    Args:
-        path: an artifact (a directory or a file), or a checkpoint directory of transformers.
-        device: 'auto', 'cpu', 'cuda', …
-        dtype: computed in: 'float32', 'float16', 'bfloat16'. Embeddings come out in float32.
-        batch_size: items in one forward pass, 1 or more.
-        verify: compare an artifact's bytes with their SHA-256 when it is opened.
+    Args: see `OpensModel`.
 
     Raises:
         UserError: the path holds no model; one of another kind is refused by name when it is opened.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        batch_size: int = LARGEST,
-        verify: bool = True,
-    ) -> None:
-        problems = Problems("CLIPEngine")
-        problems.whole("batch_size", batch_size, 1)
-        problems.done()
-        self.path, self.batch_size = Path(path), batch_size
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "verify": verify}
-        check_there(self.path)
-
-    @cached_property
-    def model(self) -> DualEncoder:
-        """The adapter, loaded when first asked for.
-
-        Raises:
-            UserError: it cannot be loaded, or has no two towers with one space.
-        """
-        model = opened(self.path, **self._options)
+    def _taken(self, model: Adapter) -> DualEncoder:
         if not isinstance(model, DualEncoder):
             raise UserError(
                 f"{self.path} holds a model '{model.name}', which has no projections of texts and images to one space."

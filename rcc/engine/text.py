@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rcc.engine.encoding import LARGEST, Embeddings, encoded_texts
-from rcc.engine.opening import check_there, opened
+from rcc.engine.encoding import Embeddings, encoded_texts
+from rcc.engine.opening import OpensModel
 from rcc.errors import Problems, UserError
 from rcc.models.abilities import Prompting
 from rcc.models.adapter import Adapter
@@ -21,7 +19,7 @@ from rcc.models.transformers.dual import DualEncoder
 from rcc.models.transformers.text_encoder import SentenceEncoder
 
 
-class TextEncoder:
+class TextEncoder(OpensModel[Adapter]):
     """Embeds texts by a BERT, MiniLM, DistilBERT, RoBERTa, MPNet … as sentence-transformers does, or by a CLIP.
 
     >>> encoder = rcc.TextEncoder("outputs/<date>/<time>/artifact")
@@ -32,36 +30,13 @@ class TextEncoder:
 
     Args:
         path: an artifact (a directory or a file), or a checkpoint directory of transformers.
-        device, dtype, batch_size, verify: as of `CLIPEngine`.
+        device, dtype, batch_size, verify: as of `OpensModel`.
 
     Raises:
         UserError: the path holds no model; one that embeds no texts is refused by name when it is opened.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        device: str = "auto",
-        dtype: str = "float32",
-        batch_size: int = LARGEST,
-        verify: bool = True,
-    ) -> None:
-        problems = Problems("TextEncoder")
-        problems.whole("batch_size", batch_size, 1)
-        problems.done()
-        self.path, self.batch_size = Path(path), batch_size
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "verify": verify}
-        check_there(self.path)
-
-    @cached_property
-    def model(self) -> Adapter:
-        """The adapter, loaded when first asked for.
-
-        Raises:
-            UserError: it cannot be loaded, or reads no texts.
-        """
-        model = opened(self.path, **self._options)
+    def _taken(self, model: Adapter) -> Adapter:
         if "texts" not in model.reads:
             raise UserError(
                 f"{self.path} holds a model '{model.name}', which reads {' and '.join(model.reads) or 'nothing'} and no"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rcc.engine.encoding import IMAGES, LARGEST, Embeddings, Outputs, encoded_images
-from rcc.engine.opening import check_there, opened
+from rcc.engine.opening import OpensModel
 from rcc.errors import Problems, UserError
 from rcc.layers.model import Batch
 from rcc.models.adapter import Adapter
@@ -25,7 +25,7 @@ EMBEDDING, POOLED = "embedding", "pooled"
 POOLS = (EMBEDDING, POOLED)
 
 
-class VisionEncoder:
+class VisionEncoder(OpensModel[Adapter]):
     """Embeds images by a CLIP, a SigLIP, a BLIP, CLIP's vision tower, a ViT, or any tower of images of transformers.
 
     >>> encoder = rcc.VisionEncoder("outputs/<date>/<time>/artifact")
@@ -39,7 +39,7 @@ class VisionEncoder:
         pool: 'embedding', the model's own, projected into the space that images share with texts where it has one;
             'pooled', what its tower of images makes of its states before that: transformers' `pooler_output`, else the
             state of the class token, else the mean over places. None for the first where there is one, else the second.
-        device, dtype, batch_size, verify: as of `CLIPEngine`.
+        device, dtype, batch_size, verify: as of `OpensModel`.
 
     Raises:
         UserError: the path holds no model; one that cannot embed images so is refused by name when it is opened.
@@ -56,22 +56,14 @@ class VisionEncoder:
         verify: bool = True,
     ) -> None:
         problems = Problems("VisionEncoder")
-        problems.whole("batch_size", batch_size, 1)
         if pool is not None:
             problems.choice("pool", pool, POOLS)
         problems.done()
-        self.path, self.batch_size, self._asked = Path(path), batch_size, pool
-        self._options: dict[str, Any] = {"device": device, "dtype": dtype, "verify": verify}
-        check_there(self.path)
+        super().__init__(path, device=device, dtype=dtype, batch_size=batch_size, verify=verify)
+        self._asked = pool
 
-    @cached_property
-    def model(self) -> Adapter:
-        """The adapter, loaded when first asked for.
-
-        Raises:
-            UserError: it cannot be loaded.
-        """
-        return opened(self.path, **self._options)
+    def _taken(self, model: Adapter) -> Adapter:
+        return model
 
     @property
     def pool(self) -> str:

@@ -118,7 +118,7 @@ def test_nothing_is_opened_before_it_is_needed(checkpoint: Path, monkeypatch: py
         opened.append(path)
         return rcc.load_model("clip_tiny")
 
-    monkeypatch.setattr("rcc.engine.clip.opened", counted)
+    monkeypatch.setattr("rcc.engine.opening.opened", counted)
     engine = CLIPEngine(checkpoint)
     assert opened == []
     engine.encode_text("zero")

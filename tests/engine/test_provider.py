@@ -76,8 +76,7 @@ def test_an_encoder_is_opened_when_it_is_first_asked_for(checkpoint_of: Any, mon
         opened.append((path, options["dtype"]))
         return rcc.load_model("auto", path=path)
 
-    monkeypatch.setattr("rcc.engine.clip.opened", counted)
-    monkeypatch.setattr("rcc.engine.vision.opened", counted)
+    monkeypatch.setattr("rcc.engine.opening.opened", counted)
     clip, vision = checkpoint_of("clip"), checkpoint_of("vit")
     provider = MultimodalEmbeddingProvider(text=Lengths(), vision=vision, clip=clip, dtype="float32", batch_size=2)
     provider.encode_text(TEXTS)
