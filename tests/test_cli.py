@@ -290,7 +290,7 @@ def test_configs_of_ones_own_are_used_and_checked(
     assert (list(cfg.stage), cfg.seed) == (["nullu", "dare"], 7)
     assert main(["experiment=night"]) == 2
     said = capsys.readouterr().err
-    assert "unknown experiment 'night'. Available: budget_ladder, order, pareto, quick, specification." in said
+    assert "unknown experiment 'night'. Available: budget_ladder, gpu, order, pareto, quick, specification." in said
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def test_what_the_library_saved_is_read_with_its_own_order_of_rows(tmp_path: Pat
     split, silent = captioned("it", "train", table)
     assert silent == []
     assert split.captions == (("caption 4",), ("caption 1",), ("caption 3",))
-    assert [split.images._bytes(index) for index in range(3)] == [picture(number) for number in (4, 1, 3)]
+    assert [split.images.encoded(index) for index in range(3)] == [picture(number) for number in (4, 1, 3)]
     shuffled = table.select([2, 0])
-    assert stored_images("it", "train", shuffled)._bytes(0) == picture(3)
+    assert stored_images("it", "train", shuffled).encoded(0) == picture(3)
     assert {part: len(found) for part, found in read_tables("it", str(tmp_path / "many")).items()} == {
         "train": 6,
         "test": 1,
@@ -67,7 +67,7 @@ def test_images_may_be_kept_as_paths(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"image": [str(tmp_path / "1.png")], "caption": ["one"]})
     table = table.cast_column("image", datasets.Image())
     split, _ = captioned("it", "train", table, tmp_path)
-    assert split.images._bytes(0) == picture(1)
+    assert split.images.encoded(0) == picture(1)
     assert split.images.name(0) == f"{tmp_path / '1.png'} (row 0 of train)"
     with pytest.raises(UserError, match=r"row 0 of train: .*names '/.*\(str\), which is in no folder of the data"):
         captioned("it", "train", table)
@@ -104,7 +104,7 @@ def test_images_may_be_bytes_without_the_librarys_metadata(tmp_path: Path, kind:
     column = pa.array(stored, {"binary": pa.binary(), "large_binary": pa.large_binary(), "record": record}[kind])
     pq.write_table(pa.table({"jpg": column, "caption": ["a", "b", "c"]}), tmp_path / "train.parquet")
     images = captioned("it", "train", read_tables("it", str(tmp_path))["train"])[0].images
-    assert [images._bytes(index) for index in range(3)] == [picture(number) for number in range(3)]
+    assert [images.encoded(index) for index in range(3)] == [picture(number) for number in range(3)]
     assert images.name(1) == f"{'1.png' if kind == 'record' else 'image'} (row 1 of train)"
 
 

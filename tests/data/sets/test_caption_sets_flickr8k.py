@@ -32,7 +32,7 @@ def test_each_image_has_its_own_captions_and_bytes(flickr8k_folder: Path) -> Non
         for index, number in enumerate(numbers(split)):
             assert split.captions[index] == tuple(captions_of(number))
             assert split.texts[index] == captions_of(number)[0]
-            assert split.images._bytes(index) == picture(number, "JPEG")
+            assert split.images.encoded(index) == picture(number, "JPEG")
 
 
 def test_nothing_is_written_beside_the_files(flickr8k_folder: Path) -> None:

@@ -32,7 +32,7 @@ def test_every_sample_has_its_own_image_and_caption(shards: Path) -> None:
             number = int(split.images.name(index).rpartition(":")[2])
             assert split.captions[index] == (f"caption {number}",)
             assert isinstance(split.images, EncodedImages)
-            assert split.images._bytes(index) == picture(number, "JPEG")
+            assert split.images.encoded(index) == picture(number, "JPEG")
 
 
 def test_only_the_first_shards_are_read_and_that_is_said(shards: Path) -> None:
