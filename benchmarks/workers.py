@@ -1,12 +1,12 @@
 """Compare a sweep that two worker processes share with the same sweep in one process: wall clock and processor time.
 
-    python benchmarks/workers.py                           # eight trials, pruning by size alone
+    python benchmarks/workers.py                           # six trials of pruning
     python benchmarks/workers.py --trials 6 --workers 2 debug=quick
 
 Each worker has one thread, and so has the one process. Prints seconds by the clock, seconds of processors of the whole
 command, and how many processors were at work on average, which says how idle the machine was. Two workers on idle
 processors would be faster by what is printed last: twice the processor time of one over that of two, less what one
-process does alone before and after them. Cost: twice as many trials, some seconds each.
+process does alone before and after them. Cost: twice as many trials, some twenty seconds of a core each.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 
 from shared_work import processor_seconds
 
-FIXED = ("-m", "stage=dare", "threads=1", "stage.dare.solver=none", "stage.dare.allocation=uniform")
+FIXED = ("-m", "stage=dare", "threads=1")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=6)
     parser.add_argument("--workers", type=int, default=2)
     asked, words = parser.parse_known_args(arguments)
     os.environ["OMP_NUM_THREADS"] = str(asked.workers)  # which the workers divide among them
