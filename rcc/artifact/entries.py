@@ -123,11 +123,9 @@ def entry_text(entry: Entry, default: str) -> str:
     named = shape if dtype == default else f"{shape} {dtype}"
     if isinstance(entry, Vector):
         return f"{named} {entry.word}" if entry.word else named
-    nonzeros = "" if entry.encoding == "dense" else f" {entry.nonzeros}" + (f"~{entry.escapes}" * bool(entry.escapes))
+    nonzeros = "" if entry.encoding == "dense" else f" {_counts(entry)}"
     span = "" if entry.span is None else f" {entry.span[0]}:{entry.span[1]}"
-    apart = ""
-    if (far := entry.outliers) is not None:
-        apart = f" {far.encoding}:{far.nonzeros}" + (f"~{far.escapes}" * bool(far.escapes))
+    apart = "" if entry.outliers is None else f" {entry.outliers.encoding}:{_counts(entry.outliers)}"
     return f"{named} {entry.encoding}{nonzeros}{span}{apart} {_joined(entry.lengths)} {entry.sha256}"
 
 
@@ -241,6 +239,11 @@ def _fit(lengths: Sequence[int], raw: Sequence[int]) -> bool:
 
 def _match(pattern: re.Pattern[str], text: object) -> re.Match[str] | None:
     return pattern.fullmatch(text) if isinstance(text, str) else None
+
+
+def _counts(stored: Matrix | Outliers) -> str:
+    """How many values are stored, and the escapes among their gaps where there are any."""
+    return f"{stored.nonzeros}~{stored.escapes}" if stored.escapes else f"{stored.nonzeros}"
 
 
 def _joined(lengths: Sequence[int]) -> str:
